@@ -1,0 +1,84 @@
+package nfq
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// Install puts the rules in force, in one transaction that also replaces what
+// an earlier box of the same role left behind.
+func (r Rules) Install() error {
+	err := r.commit()
+	// A kernel without the native queue expression answers ENOENT for it.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+		r.xtQueue = true
+		err = r.commit()
+	}
+	if err != nil {
+		return fmt.Errorf("install nftables rules: %w", err)
+	}
+	return nil
+}
+
+func (r Rules) commit() error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: r.table()}
+	// Deleting a table that does not exist fails; adding one that exists does not.
+	c.AddTable(table)
+	c.DelTable(table)
+	c.AddTable(table)
+	for _, s := range r.sets() {
+		elements := make([]nftables.SetElement, len(s.elements))
+		for i, name := range s.elements {
+			elements[i].Key = ifname(name)
+		}
+		if err := c.AddSet(&nftables.Set{Table: table, Name: s.name, KeyType: nftables.TypeIFName}, elements); err != nil {
+			return err
+		}
+	}
+	for _, ch := range r.chains() {
+		nc := c.AddChain(&nftables.Chain{
+			Table: table, Name: ch.name, Type: nftables.ChainTypeFilter,
+			Hooknum: ch.hook, Priority: &ch.priority,
+		})
+		for _, rule := range ch.rules {
+			c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: rule.exprs()})
+		}
+	}
+	return c.Flush()
+}
+
+// Remove takes away the rules of a role, and is content when there are none.
+func Remove(role string) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("remove nftables rules: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return fmt.Errorf("list nftables tables: %w", err)
+	}
+	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName(role) })
+	if i < 0 {
+		return nil
+	}
+	c.DelTable(tables[i])
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("remove nftables rules: %w", err)
+	}
+	return nil
+}
+
+// ifname is an interface name as the kernel compares it, padded to IFNAMSIZ.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}

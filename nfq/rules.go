@@ -1,0 +1,132 @@
+package nfq
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// Rules are the nftables rules of one box.
+type Rules struct {
+	Role         string   // names the table: synbond_ROLE
+	Plain, Paths []string // interface names of the plain and of the multipath side
+	Queue        uint16
+	// Listeners are where released SYNs go, at most one per address family.
+	// An address family without a listener is left alone.
+	Listeners []netip.AddrPort
+
+	// xtQueue diverts with the xt NFQUEUE target through nft_compat, for
+	// kernels without the native queue expression (CONFIG_NFT_QUEUE).
+	xtQueue bool
+}
+
+// rule is one nftables rule: a conjunction of matches that ends in statements.
+type rule []term
+
+// term is a piece of a rule, as nft(8) writes it and as the kernel takes it.
+type term struct {
+	text  string
+	exprs []expr.Any
+}
+
+// chain is a base chain with its rules. Every chain's policy is accept.
+type chain struct {
+	name     string
+	hook     *nftables.ChainHook
+	hookName string
+	priority nftables.ChainPriority
+	rules    []rule
+}
+
+// set is a named set of interface names.
+type set struct {
+	name     string
+	elements []string
+}
+
+func (r Rules) table() string { return tableName(r.Role) }
+
+func tableName(role string) string { return "synbond_" + role }
+
+func (r Rules) sets() []set {
+	return []set{{"plain", r.Plain}, {"paths", r.Paths}}
+}
+
+// chains returns the box's rules in the order in which a packet meets them.
+func (r Rules) chains() []chain {
+	divert := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
+	deliver := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
+	reject := chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, nil}
+	emit := chain{"emit", nftables.ChainHookOutput, "output", -300, nil}
+
+	for _, l := range r.Listeners {
+		family := nfproto(l.Addr())
+		// What is routed from one side to the other is the box's business; what
+		// stays on a side, or is meant for this machine, is not.
+		divert.rules = append(divert.rules,
+			rule{family, isSYN(), iifname("plain"), fibOIF("paths"), queue(r.Queue, r.xtQueue)},
+			rule{family, isSYN(), iifname("paths"), fibOIF("plain"), queue(r.Queue, r.xtQueue)})
+		// tproxy comes before the socket match: it is tproxy that replaces a
+		// connection in TIME-WAIT when the client uses its port again.
+		deliver.rules = append(deliver.rules,
+			rule{markIs(Relay), family, isTCP(), notrack(), tproxy(l), accept()})
+	}
+	// An own address needs no mark to be delivered, and its packets stay
+	// tracked: joins, and connections from the box's own source.
+	for _, side := range []string{"plain", "paths"} {
+		deliver.rules = append(deliver.rules, rule{
+			iifname(side), socketTransparent(), fibNotLocal("daddr"),
+			setMark(Relay), notrack(), accept(),
+		})
+	}
+	// The two legs of a flow share one 5-tuple and differ in sequence
+	// numbers: conntrack would take one of them for invalid.
+	emit.rules = []rule{{markIs(Socket), fibNotLocal("saddr"), notrack()}}
+	reject.rules = []rule{
+		{markIs(Refused), isTCP(), rejectReset()},
+		{markIs(NoRoute), rejectICMP("no-route")},
+		{markIs(HostUnreachable), rejectICMP("host-unreachable")},
+		{markIs(Prohibited), rejectICMP("admin-prohibited")},
+	}
+	return []chain{divert, deliver, reject, emit}
+}
+
+// String returns the rules in the syntax of nft(8), fit for `nft -f`.
+func (r Rules) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", r.table())
+	for _, s := range r.sets() {
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype ifname\n\t\telements = { \"%s\" }\n\t}\n\n", s.name, strings.Join(s.elements, `", "`))
+	}
+	for i, c := range r.chains() {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype filter hook %s priority %d; policy accept;\n", c.name, c.hookName, c.priority)
+		for _, rule := range c.rules {
+			fmt.Fprintf(&b, "\t\t%s\n", rule)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+func (r rule) String() string {
+	words := make([]string, len(r))
+	for i, t := range r {
+		words[i] = t.text
+	}
+	return strings.Join(words, " ")
+}
+
+func (r rule) exprs() []expr.Any {
+	var all []expr.Any
+	for _, t := range r {
+		all = append(all, t.exprs...)
+	}
+	return all
+}

@@ -1,0 +1,147 @@
+package nfq
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
+)
+
+// Registers: every term loads what it needs and leaves nothing behind.
+const reg1, reg2 = unix.NFT_REG_1, unix.NFT_REG_2
+
+// Byte 13 of the TCP header and the flags in it, RFC 9293, section 3.1.
+const (
+	tcpFlagsOffset  = 13
+	tcpSYN          = 0x02
+	tcpFINSYNRSTACK = 0x17
+)
+
+func equal(data []byte) expr.Any {
+	return &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: data}
+}
+
+func nfproto(a netip.Addr) term {
+	proto, name := byte(unix.NFPROTO_IPV6), "ipv6"
+	if a.Is4() {
+		proto, name = unix.NFPROTO_IPV4, "ipv4"
+	}
+	return term{"meta nfproto " + name, []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: reg1}, equal([]byte{proto}),
+	}}
+}
+
+func isTCP() term {
+	return term{"meta l4proto tcp", []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1}, equal([]byte{unix.IPPROTO_TCP}),
+	}}
+}
+
+// isSYN matches a SYN without FIN, RST and ACK, extension headers or not.
+func isSYN() term {
+	tcp := isTCP()
+	return term{tcp.text + " tcp flags & (fin | syn | rst | ack) == syn", append(tcp.exprs,
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: tcpFlagsOffset, Len: 1},
+		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{tcpFINSYNRSTACK}, Xor: []byte{0}},
+		equal([]byte{tcpSYN}),
+	)}
+}
+
+func iifname(set string) term {
+	return term{"iifname @" + set, []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
+		&expr.Lookup{SourceRegister: reg1, SetName: set},
+	}}
+}
+
+// fibOIF matches what the routing table sends out by an interface of the set.
+func fibOIF(set string) term {
+	return term{"fib daddr oifname @" + set, []expr.Any{
+		&expr.Fib{Register: reg1, FlagDADDR: true, ResultOIFNAME: true},
+		&expr.Lookup{SourceRegister: reg1, SetName: set},
+	}}
+}
+
+func fibNotLocal(addr string) term {
+	return term{fmt.Sprintf("fib %s type != local", addr), []expr.Any{
+		&expr.Fib{Register: reg1, FlagDADDR: addr == "daddr", FlagSADDR: addr == "saddr", ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}}
+}
+
+// socketTransparent matches packets of the box's sockets, and ICMP errors
+// about them (kernel: nf_sk_lookup_slow_v6 looks into the quoted packet).
+func socketTransparent() term {
+	return term{"socket transparent 1", []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyTransparent, Register: reg1}, equal([]byte{1}),
+	}}
+}
+
+func markIs(m Mark) term {
+	return term{fmt.Sprintf("meta mark 0x%08x", uint32(m)), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
+		equal(binaryutil.NativeEndian.PutUint32(uint32(m))),
+	}}
+}
+
+func setMark(m Mark) term {
+	return term{fmt.Sprintf("meta mark set 0x%08x", uint32(m)), []expr.Any{
+		&expr.Immediate{Register: reg1, Data: binaryutil.NativeEndian.PutUint32(uint32(m))},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg1},
+	}}
+}
+
+func notrack() term { return term{"notrack", []expr.Any{&expr.Notrack{}}} }
+
+func tproxy(to netip.AddrPort) term {
+	family, word := byte(unix.NFPROTO_IPV6), "ip6"
+	if to.Addr().Is4() {
+		family, word = unix.NFPROTO_IPV4, "ip"
+	}
+	return term{fmt.Sprintf("tproxy %s to %s", word, to), []expr.Any{
+		&expr.Immediate{Register: reg1, Data: to.Addr().AsSlice()},
+		&expr.Immediate{Register: reg2, Data: binary.BigEndian.AppendUint16(nil, to.Port())},
+		&expr.TProxy{Family: family, TableFamily: unix.NFPROTO_INET, RegAddr: reg1, RegPort: reg2},
+	}}
+}
+
+// queue diverts to an NFQUEUE, and lets the packet go on where nobody listens.
+func queue(number uint16, throughXT bool) term {
+	t := term{text: fmt.Sprintf("queue flags bypass to %d", number)}
+	if !throughXT {
+		t.exprs = []expr.Any{&expr.Queue{Num: number, Flag: expr.QueueFlagBypass}}
+		return t
+	}
+	// struct xt_NFQ_info_v3, padded to 8 bytes (XT_ALIGN):
+	// u16 queuenum, u16 queues_total, u16 flags (bit 0: bypass), native endian.
+	info := make(xt.Unknown, 8)
+	binary.NativeEndian.PutUint16(info[0:], number)
+	binary.NativeEndian.PutUint16(info[2:], 1)
+	binary.NativeEndian.PutUint16(info[4:], 1)
+	t.exprs = []expr.Any{&expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}}
+	return t
+}
+
+func rejectReset() term {
+	return term{"reject with tcp reset", []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}}
+}
+
+// rejectICMP answers with the ICMP or ICMPv6 error of that name.
+func rejectICMP(name string) term {
+	code := map[string]uint8{
+		"no-route":         unix.NFT_REJECT_ICMPX_NO_ROUTE,
+		"host-unreachable": unix.NFT_REJECT_ICMPX_HOST_UNREACH,
+		"admin-prohibited": unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
+	}[name]
+	return term{"reject with icmpx " + name, []expr.Any{
+		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: code},
+	}}
+}
+
+func accept() term {
+	return term{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
+}
