@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +40,7 @@ func (r Rules) commit() error {
 		for i, name := range s.elements {
 			elements[i].Key = ifname(name)
 		}
-		if err := c.AddSet(&nftables.Set{Table: table, Name: s.name, KeyType: nftables.TypeIFName}, elements); err != nil {
+		if err := c.AddSet(&nftables.Set{Table: table, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}, elements); err != nil {
 			return err
 		}
 	}

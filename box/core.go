@@ -1,0 +1,150 @@
+package box
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Verdict says what becomes of a queued SYN.
+type Verdict uint8
+
+const (
+	Accept  Verdict = iota // goes its ordinary way, untouched
+	Hold                   // waits for the outcome of a dial
+	Deliver                // goes to the box's listener, which answers SYN+ACK
+	Drop                   // vanishes, as if nobody had answered
+	Reset                  // is answered by a TCP reset
+	NoRoute                // … by the ICMP error "no route", and so on
+	HostUnreachable
+	Prohibited
+)
+
+var verdictNames = [...]string{
+	"accept", "hold", "deliver", "drop", "reset", "no-route", "host-unreachable", "prohibited",
+}
+
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Decision is the verdict on one packet, and why.
+type Decision struct {
+	Verdict Verdict
+	Reason  string
+	Key     state.Key
+	// Superseded tells that the SYN with ID Superseded was held for this flow
+	// until now, and is to be dropped: this one takes its place.
+	Supersedes bool
+	Superseded uint32
+}
+
+// Core decides about SYNs and keeps the flow table. It is safe for concurrent use.
+type Core struct {
+	Table  *state.Table
+	Policy Policy
+}
+
+// SYN decides about a packet that entered on side and that the queue knows by
+// id. After [Hold] the caller dials, and reports to [Core.Connected].
+func (c *Core) SYN(now time.Duration, side state.Side, id uint32, packet []byte) Decision {
+	var seg rewrite.Segment
+	if err := seg.Parse(packet); err != nil {
+		return c.ignore(err.Error())
+	}
+	if !seg.IsSYN() {
+		return c.ignore("not-a-syn")
+	}
+	if seg.SourceRouted {
+		return c.ignore("source-routed") // TPROXY would see an address on the way
+	}
+	mptcp, err := seg.MPTCP()
+	if err != nil {
+		return c.ignore(err.Error())
+	}
+	key := state.KeyOf(seg.Src, seg.Dst)
+	if s, superseded, live := c.Table.Repeat(key, id); live {
+		if s == state.Dialing {
+			return Decision{Hold, "repeat", key, true, superseded}
+		}
+		// The kernel has, or had, a socket for it: it knows best how to answer.
+		return Decision{Verdict: Deliver, Reason: "repeat", Key: key}
+	}
+	action, reason := c.Policy.Choose(side, mptcp)
+	if full := c.Table.Room(); action == state.Relay && full != "" {
+		action, reason = state.Pass, full
+	}
+	begun := beginnings[action]
+	c.Table.Begin(now, state.Flow{Key: key, Side: side, Action: action, State: begun.state, Reason: reason, Held: id})
+	return Decision{Verdict: begun.verdict, Reason: reason, Key: key}
+}
+
+// beginnings says where a flow starts, by action.
+var beginnings = [...]struct {
+	state   state.State
+	verdict Verdict
+}{
+	state.Relay:  {state.Dialing, Hold},
+	state.Pass:   {state.Passed, Accept},
+	state.Reject: {state.Rejected, Prohibited},
+}
+
+// ignore lets through what is no SYN that a box could understand.
+func (c *Core) ignore(reason string) Decision {
+	c.Table.Count(reason)
+	return Decision{Verdict: Accept, Reason: reason}
+}
+
+// outcome is how a dial may end.
+type outcome struct {
+	errno   unix.Errno
+	state   state.State
+	verdict Verdict
+	reason  string
+}
+
+// outcomes of connect(2): the client is to see what the box saw. RFC 1122,
+// section 4.2.3.9, and the kernel's icmp_err_convert say which error means what.
+var outcomes = []outcome{
+	{0, state.Released, Deliver, ""},
+	{unix.ECONNREFUSED, state.Refused, Reset, "refused"},
+	{unix.ECONNRESET, state.Refused, Reset, "reset"},
+	{unix.ENETUNREACH, state.Unreachable, NoRoute, "no-route"},
+	{unix.EHOSTUNREACH, state.Unreachable, HostUnreachable, "host-unreachable"},
+	{unix.EHOSTDOWN, state.Unreachable, HostUnreachable, "host-unreachable"},
+	{unix.EACCES, state.Unreachable, Prohibited, "prohibited"},
+	{unix.ETIMEDOUT, state.TimedOut, Drop, "no-answer"},
+	// The 5-tuple is in use, or was a moment ago: passing the SYN on would have
+	// its answer delivered to the old socket.
+	{unix.EADDRNOTAVAIL, state.Failed, Drop, "tuple-busy"},
+	// A listener of this machine has the client's port.
+	{unix.EADDRINUSE, state.Failed, Accept, "port-in-use"},
+	{unix.EMFILE, state.Failed, Accept, "files-full"},
+	{unix.ENFILE, state.Failed, Accept, "files-full"},
+	{unix.ENOBUFS, state.Failed, Accept, "memory-full"},
+	{unix.ENOMEM, state.Failed, Accept, "memory-full"},
+}
+
+// outcomeOf finds the outcome for an error. An unknown one passes the SYN on.
+func outcomeOf(err error) outcome {
+	var errno unix.Errno
+	errors.As(err, &errno)
+	for _, o := range outcomes {
+		if o.errno == errno && (err == nil) == (errno == 0) {
+			return o
+		}
+	}
+	return outcome{errno, state.Failed, Accept, "dial-failed"}
+}
+
+// Connected decides about the SYN that is held for the flow with that key, now
+// that the dial has ended with err: nil, or what connect(2) or the sockets
+// before it said. It returns the flow as it was left, and false when no SYN is
+// held any more.
+func (c *Core) Connected(now time.Duration, key state.Key, err error) (d Decision, f state.Flow, ok bool) {
+	o := outcomeOf(err)
+	f, ok = c.Table.Move(now, key, o.state, o.reason)
+	return Decision{Verdict: o.verdict, Reason: o.reason, Key: key}, f, ok
+}

@@ -1,0 +1,117 @@
+package box
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/relay"
+	"github.com/synbond/synbond/state"
+)
+
+// Dump is the state of a box, as `synbond flows --json` prints it.
+type Dump struct {
+	Role   Role   `json:"role"`
+	Flows  []Flow `json:"flows"`
+	Totals Totals `json:"totals"`
+}
+
+// Flow is one flow of a dump.
+type Flow struct {
+	Client    netip.AddrPort `json:"client"`
+	Server    netip.AddrPort `json:"server"`
+	Side      string         `json:"side"` // by which it entered
+	Action    string         `json:"action"`
+	State     string         `json:"state"`
+	Reason    string         `json:"reason"`
+	AgeMS     int64          `json:"age_ms"`
+	SetupUS   int64          `json:"setup_us"` // from the SYN to both legs
+	MPTCP     bool           `json:"mptcp"`
+	Token     uint32         `json:"token"`
+	BytesUp   uint64         `json:"bytes_up"`
+	BytesDown uint64         `json:"bytes_down"`
+	Subflows  []Subflow      `json:"subflows"`
+}
+
+// Subflow is one subflow of the multipath leg, from the box's point of view.
+type Subflow struct {
+	Path          string         `json:"path"`
+	Local         netip.AddrPort `json:"local"`
+	Remote        netip.AddrPort `json:"remote"`
+	Backup        bool           `json:"backup"`
+	RTTUS         int64          `json:"rtt_us"`
+	BytesSent     uint64         `json:"bytes_sent"`
+	BytesReceived uint64         `json:"bytes_received"`
+}
+
+// Totals count what happened since the box started.
+type Totals struct {
+	UptimeMS  int64             `json:"uptime_ms"`
+	Live      map[string]int    `json:"live"`    // live flows by state
+	Entered   map[string]uint64 `json:"entered"` // flows that ever came into each state
+	Reasons   map[string]uint64 `json:"reasons"` // why flows were passed or ended, and packets let through
+	BytesUp   uint64            `json:"bytes_up"`
+	BytesDown uint64            `json:"bytes_down"`
+	Subflows  paths.Counters    `json:"subflows"` // opened by a CPE
+	Queue     QueueTotals       `json:"queue"`
+}
+
+// dump describes the live flows, and with all also those that ended lately.
+func (b *Box) dump(all bool) Dump {
+	now := b.now()
+	d := Dump{Role: b.cfg.Role, Flows: []Flow{}, Totals: b.totals()}
+	for f := range b.core.Table.All() {
+		live := f.State.Live()
+		if !live && !all {
+			continue
+		}
+		out := b.describe(f, now)
+		d.Flows = append(d.Flows, out)
+		if f.State == state.Relaying {
+			d.Totals.BytesUp += out.BytesUp
+			d.Totals.BytesDown += out.BytesDown
+		}
+	}
+	return d
+}
+
+func (b *Box) totals() Totals {
+	t := b.core.Table.Totals()
+	out := Totals{
+		UptimeMS: b.now().Milliseconds(), Live: t.Live, Entered: t.Entered, Reasons: t.Reasons,
+		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(),
+	}
+	if b.manager != nil {
+		out.Subflows = b.manager.Counters()
+	}
+	return out
+}
+
+func (b *Box) describe(f state.Flow, now time.Duration) Flow {
+	out := Flow{
+		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
+		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason,
+		AgeMS: f.Age(now).Milliseconds(), SetupUS: f.Setup.Microseconds(), Subflows: []Subflow{},
+	}
+	conn, ok := f.Legs.(*relay.Conn)
+	if !ok {
+		return out
+	}
+	out.BytesUp, out.BytesDown = conn.BytesUp(), conn.BytesDown()
+	info, ok := conn.Info()
+	if !ok {
+		return out
+	}
+	out.MPTCP, out.Token = info.MPTCP, info.Token
+	for _, s := range info.Subflows {
+		sub := Subflow{
+			Local: s.Local, Remote: s.Remote, RTTUS: s.RTT.Microseconds(),
+			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived,
+		}
+		if p := b.set.Of(s.Local, s.Remote); p != nil {
+			sub.Path, sub.Backup = p.Name, p.Backup
+		}
+		out.Subflows = append(out.Subflows, sub)
+	}
+	return out
+}

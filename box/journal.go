@@ -1,0 +1,118 @@
+package box
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/synbond/synbond/paths"
+)
+
+// journal is a file beside the control socket that says how the machine was
+// before the box, so that a box that was killed is cleaned up by the next one.
+type journal struct {
+	path string
+
+	NetNS        string            `json:"netns"` // the namespace that this is about
+	Sysctls      map[string]string `json:"sysctls"`
+	LoopbackDown bool              `json:"loopback_down,omitempty"`
+	Limits       *paths.Limits     `json:"limits,omitempty"`
+	Joins        []netip.AddrPort  `json:"joins,omitempty"`
+}
+
+// openJournal restores what a crashed box with the same control socket left,
+// and begins a new journal.
+func openJournal(control string) (*journal, error) {
+	netns, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("find own network namespace: %w", err)
+	}
+	old := &journal{path: control + ".restore"}
+	b, err := os.ReadFile(old.path)
+	if err == nil {
+		err = json.Unmarshal(b, old)
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("leftover of an earlier box %s: %w; check the settings it names, then remove it", old.path, err)
+	case old.NetNS == netns: // otherwise it speaks of a namespace that is none of ours
+		if err := old.restore(); err != nil {
+			return nil, fmt.Errorf("clean up after an earlier box: %w", err)
+		}
+	}
+	return &journal{path: old.path, NetNS: netns, Sysctls: make(map[string]string)}, nil
+}
+
+// remember notes a change, on disk, before it is made.
+func (j *journal) remember(note func()) error {
+	note()
+	b, err := json.MarshalIndent(j, "", "\t")
+	if err != nil {
+		return err
+	}
+	next := j.path + ".new"
+	if err := os.WriteFile(next, b, 0o600); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	if err := os.Rename(next, j.path); err != nil {
+		return fmt.Errorf("write journal: %w", err)
+	}
+	return nil
+}
+
+// restore undoes every change, and then forgets them.
+func (j *journal) restore() error {
+	var errs []error
+	for key, value := range j.Sysctls {
+		errs = append(errs, writeSysctl(key, value))
+	}
+	errs = append(errs, j.restoreJoins())
+	if j.LoopbackDown {
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetDown(lo)
+		}
+		errs = append(errs, err)
+	}
+	if err := os.Remove(j.path); !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (j *journal) restoreJoins() error {
+	if j.Limits == nil && len(j.Joins) == 0 {
+		return nil
+	}
+	pm, err := paths.Open()
+	if err != nil {
+		return err
+	}
+	defer pm.Close()
+	var errs []error
+	for _, addr := range j.Joins {
+		errs = append(errs, pm.RemoveEndpoint(addr))
+	}
+	if j.Limits != nil {
+		errs = append(errs, pm.SetLimits(*j.Limits))
+	}
+	return errors.Join(errs...)
+}
+
+// undo is what a box has to take back when it stops, last first.
+type undo struct{ steps []func() error }
+
+func (u *undo) add(step func() error) { u.steps = append(u.steps, step) }
+
+// all takes every step, whatever happens, and joins what goes wrong to err.
+func (u *undo) all(err error) error {
+	for i := len(u.steps) - 1; i >= 0; i-- {
+		err = errors.Join(err, u.steps[i]())
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package box
+
+import (
+	"bufio"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// QueueTotals is how the NFQUEUE fares.
+type QueueTotals struct {
+	Waiting     uint64 `json:"waiting"`      // packets without a verdict
+	Dropped     uint64 `json:"dropped"`      // by the kernel: the queue was full
+	UserDropped uint64 `json:"user_dropped"` // by the kernel: the socket buffer was full
+	Errors      uint64 `json:"errors"`       // reported by the socket, such as late verdicts
+	Stray       uint64 `json:"stray"`        // verdicts that could not be sent
+}
+
+// queueTotals reads /proc/net/netfilter/nfnetlink_queue (kernel: nfnetlink_queue.c, seq_show).
+func (b *Box) queueTotals() QueueTotals {
+	q := QueueTotals{Errors: b.queue.Errors(), Stray: b.stray.Load()}
+	f, err := os.Open("/proc/self/net/netfilter/nfnetlink_queue")
+	if err != nil {
+		return q
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var number, port, mode, copyRange uint64
+		_, err := fmt.Sscan(lines.Text(), &number, &port, &q.Waiting, &mode, &copyRange, &q.Dropped, &q.UserDropped)
+		if err == nil && number == uint64(b.cfg.Queue) {
+			return q
+		}
+	}
+	q.Waiting, q.Dropped, q.UserDropped = 0, 0, 0
+	return q
+}
+
+func (b *Box) metricsHandler() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collector{b})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// collector exports the totals of a box at each scrape.
+type collector struct{ b *Box }
+
+var (
+	flowsDesc    = desc("flows", "Live flows by state.", "state")
+	enteredDesc  = desc("flows_total", "Flows that came into a state.", "state")
+	reasonsDesc  = desc("reasons_total", "Why flows were passed or ended, and packets let through.", "reason")
+	bytesDesc    = desc("closed_bytes_total", "Bytes carried by flows that have closed.", "direction")
+	subflowsDesc = desc("subflows_total", "Subflows that the box asked for.", "result")
+	queueDesc    = desc("queue_total", "Trouble with the NFQUEUE.", "kind")
+	waitingDesc  = desc("queue_waiting", "Packets without a verdict.")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("synbond_"+name, help, labels, nil)
+}
+
+// Describe implements [prometheus.Collector].
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	t := c.b.totals()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v uint64, label string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), strings.ReplaceAll(label, "-", "_"))
+	}
+	for s, n := range t.Live {
+		gauge(flowsDesc, float64(n), s)
+	}
+	for s, n := range t.Entered {
+		count(enteredDesc, n, s)
+	}
+	for r, n := range t.Reasons {
+		count(reasonsDesc, n, r)
+	}
+	count(bytesDesc, t.BytesUp, "up")
+	count(bytesDesc, t.BytesDown, "down")
+	count(subflowsDesc, t.Subflows.Opened, "opened")
+	count(subflowsDesc, t.Subflows.Failed, "failed")
+	count(subflowsDesc, t.Subflows.Skipped, "skipped")
+	count(queueDesc, t.Queue.Dropped, "dropped")
+	count(queueDesc, t.Queue.UserDropped, "user-dropped")
+	count(queueDesc, t.Queue.Errors, "errors")
+	count(queueDesc, t.Queue.Stray, "stray")
+	gauge(waitingDesc, float64(t.Queue.Waiting))
+}

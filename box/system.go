@@ -1,0 +1,185 @@
+package box
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/paths"
+)
+
+// sysctl is a kernel setting that a role needs.
+type sysctl struct {
+	key, value string
+	// since tells which kernels have it; on others it is left out.
+	optional bool
+}
+
+// sysctls of each role, restored when the box stops.
+var sysctls = map[Role][]sysctl{
+	CPE: {
+		{"net/mptcp/enabled", "1", false},
+		// The box opens the subflows, not the kernel.
+		{"net/mptcp/pm_type", "1", false},
+		{"net/mptcp/blackhole_timeout", "0", true},
+	},
+	HAG: {
+		{"net/mptcp/enabled", "1", false},
+		{"net/mptcp/pm_type", "0", false},
+		// The C flag, RFC 8684, section 3.1: no joins to the server's own address.
+		{"net/mptcp/allow_join_initial_addr_port", "0", false},
+		{"net/mptcp/blackhole_timeout", "0", true},
+	},
+}
+
+// blackhole_timeout (since Linux 6.12): a server that answers its fourth SYN
+// would otherwise switch MPTCP off for every connection of the box, for an hour.
+
+// installSystem sets what the whole machine shares: loopback, sysctls, and on a
+// HAG the join addresses. The journal remembers what was there before.
+func (b *Box) installSystem(undo *undo) error {
+	j, err := openJournal(b.cfg.Control)
+	if err != nil {
+		return err
+	}
+	undo.add(j.restore)
+	b.families = presentFamilies()
+	if err := loopbackUp(j); err != nil {
+		return err
+	}
+	for _, s := range sysctls[b.cfg.Role] {
+		if err := s.set(j); err != nil {
+			return err
+		}
+	}
+	if b.cfg.Role == HAG {
+		return b.installJoins(j)
+	}
+	return nil
+}
+
+// set writes a setting that is not so yet.
+func (s sysctl) set(j *journal) error {
+	old, err := readSysctl(s.key)
+	if errors.Is(err, os.ErrNotExist) {
+		if s.optional {
+			return nil
+		}
+		return fmt.Errorf("kernel has no %s: it needs CONFIG_MPTCP (see `synbond doctor`)", strings.ReplaceAll(s.key, "/", "."))
+	}
+	if err != nil || old == s.value {
+		return err
+	}
+	if err := j.remember(func() { j.Sysctls[s.key] = old }); err != nil {
+		return err
+	}
+	return writeSysctl(s.key, s.value)
+}
+
+const sysctlRoot = "/proc/sys/"
+
+func readSysctl(key string) (string, error) {
+	b, err := os.ReadFile(sysctlRoot + key)
+	return strings.TrimSpace(string(b)), err
+}
+
+func writeSysctl(key, value string) error {
+	return os.WriteFile(sysctlRoot+key, []byte(value), 0)
+}
+
+// loopbackUp brings lo up: relayed packets are delivered by way of it.
+func loopbackUp(j *journal) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find loopback: %w", err)
+	}
+	if lo.Attrs().RawFlags&unix.IFF_UP != 0 {
+		return nil
+	}
+	if err := j.remember(func() { j.LoopbackDown = true }); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("bring loopback up: %w", err)
+	}
+	return nil
+}
+
+// maxSubflows is as many as the kernel takes (MPTCP_PM_ADDR_MAX).
+const maxSubflows = 8
+
+// installJoins has the kernel accept joins, as many as a CPE may have paths.
+func (b *Box) installJoins(j *journal) error {
+	pm, err := paths.Open()
+	if err != nil {
+		return err
+	}
+	defer pm.Close()
+	limits, err := pm.Limits()
+	if err != nil {
+		return err
+	}
+	if limits.Subflows < maxSubflows {
+		if err := j.remember(func() { j.Limits = &limits }); err != nil {
+			return err
+		}
+		if err := pm.SetLimits(paths.Limits{Subflows: maxSubflows, Announcements: limits.Announcements}); err != nil {
+			return err
+		}
+	}
+	for _, addr := range b.cfg.Join {
+		if err := j.remember(func() { j.Joins = append(j.Joins, addr) }); err != nil {
+			return err
+		}
+		if err := pm.AddEndpoint(addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// presentFamilies returns the address families that this machine has.
+func presentFamilies() []int {
+	var out []int
+	for _, f := range []struct {
+		family int
+		proof  string
+	}{{unix.AF_INET6, "/proc/sys/net/ipv6"}, {unix.AF_INET, "/proc/sys/net/ipv4"}} {
+		if _, err := os.Stat(f.proof); err == nil && bindable(f.family) {
+			out = append(out, f.family)
+		}
+	}
+	return out
+}
+
+// bindable tells whether a family's loopback address can be bound: IPv6 may be
+// compiled in and yet be disabled (net.ipv6.conf.all.disable_ipv6).
+func bindable(family int) bool {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET {
+		return true
+	}
+	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	return err != nil || strings.TrimSpace(string(b)) != "1"
+}
+
+// privileged tells, before anything is touched, whether the process may do what a box does.
+func privileged() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
+		return errors.New("no privilege: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE")
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/state"
+)
+
+// boxCommand runs a box of that role.
+func boxCommand(role box.Role) func(context.Context, *invocation) error {
+	return func(ctx context.Context, c *invocation) error {
+		var s settings
+		config := s.bind(c.flags, role)
+		if err := c.parse(); err != nil {
+			return err
+		}
+		cfg, err := s.config(role, *config, c.flags)
+		if err != nil {
+			return err
+		}
+		level, err := logLevel(s.LogLevel)
+		if err != nil {
+			return err
+		}
+		cfg.Log = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))
+		return box.Run(ctx, cfg, c.stderr)
+	}
+}
+
+// bind declares the flags of a box. Each sets the same field of s as its key in
+// the configuration file does. It returns where --config will be.
+func (s *settings) bind(f *pflag.FlagSet, role box.Role) (config *string) {
+	*s = defaults(role)
+	f.StringSliceVar(&s.Plain, "plain", nil, "interface that faces hosts without MPTCP (repeat for more)")
+	f.Var((*pathFlag)(&s.Path), "path", "interface of a path; the first is where new flows are routed (repeat for more)")
+	if role != box.CPE {
+		f.StringSliceVar(&s.Join, "join", nil, "HAG: address of this machine and port for further subflows, once per address family")
+	}
+	if role != box.HAG {
+		f.BoolVar(&s.OwnSource4, "own-source4", s.OwnSource4, "CPE: dial IPv4 from this box's own address, where a client's would need NAT")
+	}
+	config = f.String("config", "", "configuration file (TOML); flags go before it")
+	f.StringVar(&s.Action, "action", s.Action, "default action: "+strings.Join(state.Actions[:], ", "))
+	f.StringVar(&s.Control, "control", s.Control, "path of the control socket")
+	f.Uint16Var(&s.Queue, "queue", s.Queue, "number of the NFQUEUE")
+	f.StringVar(&s.Metrics, "metrics", s.Metrics, "address for Prometheus metrics, such as [::1]:9100")
+	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
+	return config
+}
+
+// pathFlag reads --path IF[,join=ADDR:PORT][,name=N][,backup].
+type pathFlag []pathSettings
+
+// Set implements [pflag.Value].
+func (p *pathFlag) Set(value string) error {
+	iface, rest, _ := strings.Cut(value, ",")
+	out := pathSettings{Interface: iface}
+	for rest != "" {
+		var word string
+		word, rest, _ = strings.Cut(rest, ",")
+		key, v, _ := strings.Cut(word, "=")
+		switch key {
+		case "join":
+			out.Join = append(out.Join, v)
+		case "name":
+			out.Name = v
+		case "backup":
+			out.Backup = true
+		default:
+			return fmt.Errorf("%q is none of join=ADDR:PORT, name=N, backup", word)
+		}
+	}
+	*p = append(*p, out)
+	return nil
+}
+
+// String implements [pflag.Value].
+func (p *pathFlag) String() string { return "" }
+
+// Type implements [pflag.Value].
+func (p *pathFlag) Type() string { return "IF[,join=ADDR:PORT][,name=N][,backup]" }
+
+// config turns settings, and the file that fills in what no flag says, into the
+// configuration of a box.
+func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box.Config, error) {
+	if file != "" {
+		if err := s.merge(file, flags); err != nil {
+			return box.Config{}, err
+		}
+	}
+	cfg := box.Config{
+		Role: role, Plain: s.Plain, OwnSource4: s.OwnSource4, Queue: s.Queue,
+		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
+		Table: state.Config{
+			MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
+			Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,
+		},
+	}
+	var err error
+	if cfg.Action, err = actionOf(s.Action); err != nil {
+		return box.Config{}, err
+	}
+	if cfg.Join, err = addrPorts(s.Join); err != nil {
+		return box.Config{}, err
+	}
+	for _, p := range s.Path {
+		path := paths.Path{Name: p.Name, Interface: p.Interface, Backup: p.Backup}
+		if path.Name == "" {
+			path.Name = p.Interface
+		}
+		if path.Join, err = addrPorts(p.Join); err != nil {
+			return box.Config{}, fmt.Errorf("path %s: %w", path.Name, err)
+		}
+		cfg.Paths = append(cfg.Paths, path)
+	}
+	if err := cfg.Validate(); err != nil {
+		return box.Config{}, usageError{err}
+	}
+	return cfg, nil
+}
+
+func actionOf(name string) (state.Action, error) {
+	for i, a := range state.Actions {
+		if a == name {
+			return state.Action(i), nil
+		}
+	}
+	return 0, usagef("action %q is none of %s", name, strings.Join(state.Actions[:], ", "))
+}
+
+func addrPorts(texts []string) ([]netip.AddrPort, error) {
+	out := make([]netip.AddrPort, len(texts))
+	for i, t := range texts {
+		var err error
+		if out[i], err = netip.ParseAddrPort(t); err != nil {
+			return nil, usagef("join address %q: write 203.0.113.1:9000 or [2001:db8::1]:9000", t)
+		}
+	}
+	return out, nil
+}
+
+func logLevel(name string) (slog.Level, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(name)); err != nil {
+		return 0, usagef("log level %q is none of debug, info, warn, error", name)
+	}
+	return l, nil
+}

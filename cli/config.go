@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/synbond/synbond/box"
+)
+
+// settings is what can be said about a box, in the configuration file and by
+// flags. docs/configuration.md and examples/ explain every key.
+type settings struct {
+	Plain      []string       `toml:"plain"`
+	Path       []pathSettings `toml:"path"`
+	Join       []string       `toml:"join"`
+	OwnSource4 bool           `toml:"own_source4"`
+	Action     string         `toml:"action"`
+	Control    string         `toml:"control"`
+	Queue      uint16         `toml:"queue"`
+	Metrics    string         `toml:"metrics"`
+	LogLevel   string         `toml:"log_level"`
+	Limits     struct {
+		Flows    int `toml:"flows"`
+		HalfOpen int `toml:"half_open"`
+		Ended    int `toml:"ended"`
+	} `toml:"limits"`
+	Timeouts struct {
+		Dial      duration `toml:"dial"`
+		HalfOpen  duration `toml:"half_open"`
+		Keepalive duration `toml:"keepalive"`
+	} `toml:"timeouts"`
+}
+
+type pathSettings struct {
+	Interface string   `toml:"interface"`
+	Name      string   `toml:"name"`
+	Join      []string `toml:"join"`
+	Backup    bool     `toml:"backup"`
+}
+
+// duration is a time in the file, such as "20s".
+type duration struct{ time.Duration }
+
+// UnmarshalText implements [encoding.TextUnmarshaler].
+func (d *duration) UnmarshalText(b []byte) error {
+	var err error
+	if d.Duration, err = time.ParseDuration(string(b)); err == nil && d.Duration <= 0 {
+		err = fmt.Errorf("%s is not positive", b)
+	}
+	return err
+}
+
+// defaultQueue is the NFQUEUE that a box uses unless told otherwise.
+const defaultQueue = 91
+
+func defaults(role box.Role) settings {
+	return settings{Action: "relay", Control: defaultControl(role), Queue: defaultQueue, LogLevel: "info"}
+}
+
+func defaultControl(role box.Role) string { return "/run/synbond/" + string(role) + ".sock" }
+
+// merge reads the file, then says again what the flags have said.
+func (s *settings) merge(file string, flags *pflag.FlagSet) error {
+	said := *s
+	if err := s.read(file); err != nil {
+		return err
+	}
+	overrides := map[string]func(){
+		"plain":       func() { s.Plain = said.Plain },
+		"path":        func() { s.Path = said.Path },
+		"join":        func() { s.Join = said.Join },
+		"own-source4": func() { s.OwnSource4 = said.OwnSource4 },
+		"action":      func() { s.Action = said.Action },
+		"control":     func() { s.Control = said.Control },
+		"queue":       func() { s.Queue = said.Queue },
+		"metrics":     func() { s.Metrics = said.Metrics },
+		"log-level":   func() { s.LogLevel = said.LogLevel },
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if override, ok := overrides[f.Name]; ok {
+			override()
+		}
+	})
+	return nil
+}
+
+// read fills s from a TOML file. A key that does not exist is an error.
+func (s *settings) read(file string) error {
+	b, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	defer b.Close()
+	err = toml.NewDecoder(b).DisallowUnknownFields().Decode(s)
+	var unknown *toml.StrictMissingError
+	var wrong *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown) && len(unknown.Errors) > 0:
+		line, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("%s:%d: unknown key %s", file, line, strings.Join(unknown.Errors[0].Key(), "."))
+	case errors.As(err, &wrong):
+		line, _ := wrong.Position()
+		return fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(wrong.Error(), "toml: "))
+	case err != nil:
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	return nil
+}

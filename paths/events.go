@@ -1,0 +1,116 @@
+package paths
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// EventType is enum mptcp_event_type.
+type EventType uint8
+
+const (
+	Created        EventType = 1
+	Established    EventType = 2
+	ConnClosed     EventType = 3
+	Announced      EventType = 6
+	SubEstablished EventType = 10
+	SubClosed      EventType = 11
+)
+
+// Attributes of an event, enum mptcp_event_attr.
+const (
+	eventToken = 1
+	eventDst4  = 7
+	eventDst6  = 8
+	eventLocID = 3
+	eventError = 12
+)
+
+// Event is what the kernel reports of an MPTCP connection or of a subflow.
+type Event struct {
+	Type    EventType
+	Token   uint32
+	Remote  netip.Addr
+	LocalID uint8
+	Error   uint8 // errno of a subflow that closed
+}
+
+// Events delivers the path manager's events in order.
+type Events struct{ conn *genetlink.Conn }
+
+// Listen subscribes to the path manager's events (group mptcp_pm_events).
+func Listen() (*Events, error) {
+	conn, family, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(family.Groups, func(g genetlink.MulticastGroup) bool { return g.Name == eventGroup })
+	if i < 0 {
+		return nil, errors.Join(fmt.Errorf("kernel has no %s: %w", eventGroup, ErrNoMPTCP), conn.Close())
+	}
+	// Losing events under load costs subflows, not connections.
+	err = errors.Join(
+		conn.SetOption(netlink.NoENOBUFS, true),
+		conn.SetReadBuffer(4<<20),
+		conn.JoinGroup(family.Groups[i].ID),
+	)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("subscribe to %s: %w", eventGroup, err), conn.Close())
+	}
+	return &Events{conn}, nil
+}
+
+// Close ends the subscription.
+func (e *Events) Close() error { return e.conn.Close() }
+
+// Run calls handle for each event until ctx ends.
+func (e *Events) Run(ctx context.Context, handle func(Event)) error {
+	stop := context.AfterFunc(ctx, func() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		msgs, _, err := e.conn.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, unix.ENOBUFS) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("receive MPTCP events: %w", err)
+		}
+		for _, m := range msgs {
+			if ev, err := decodeEvent(m); err == nil {
+				handle(ev)
+			}
+		}
+	}
+}
+
+func decodeEvent(m genetlink.Message) (Event, error) {
+	ev := Event{Type: EventType(m.Header.Command)}
+	ad, err := netlink.NewAttributeDecoder(m.Data)
+	if err != nil {
+		return Event{}, err
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case eventToken:
+			ev.Token = ad.Uint32()
+		case eventDst4, eventDst6:
+			ev.Remote, _ = netip.AddrFromSlice(ad.Bytes())
+		case eventLocID:
+			ev.LocalID = ad.Uint8()
+		case eventError:
+			ev.Error = ad.Uint8()
+		}
+	}
+	return ev, ad.Err()
+}

@@ -1,0 +1,110 @@
+package paths
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// link is an interface and the addresses from which it can be used.
+type link struct {
+	index        int
+	addr4, addr6 netip.Addr // the first global one of each family, or the zero Addr
+	all          []netip.Addr
+}
+
+// links knows the interfaces of this machine by name, and is kept up to date.
+type links struct {
+	byName atomic.Pointer[map[string]link]
+}
+
+func (l *links) get(name string) link { return (*l.byName.Load())[name] }
+
+// owner returns the index of the interface that has address a, or 0.
+func (l *links) owner(a netip.Addr) int {
+	for _, at := range *l.byName.Load() {
+		if slices.Contains(at.all, a) {
+			return at.index
+		}
+	}
+	return 0
+}
+
+// read takes the interfaces and addresses as they are now.
+func (l *links) read() error {
+	all, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	byName := make(map[string]link, len(all))
+	for _, dev := range all {
+		at := link{index: dev.Attrs().Index}
+		for _, a := range addrs {
+			if a.LinkIndex == at.index {
+				at.offer(a)
+			}
+		}
+		byName[dev.Attrs().Name] = at
+	}
+	l.byName.Store(&byName)
+	return nil
+}
+
+// offer takes address a if it is usable and the first of its family.
+func (l *link) offer(a netlink.Addr) {
+	ip, ok := netip.AddrFromSlice(a.IP)
+	ip = ip.Unmap()
+	l.all = append(l.all, ip)
+	if !ok || !ip.IsGlobalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) != 0 {
+		return
+	}
+	first := &l.addr6
+	if ip.Is4() {
+		first = &l.addr4
+	}
+	if !first.IsValid() {
+		*first = ip
+	}
+}
+
+// watch reads again whenever an interface or an address changes, until ctx ends.
+func (l *links) watch(ctx context.Context) error {
+	addrs := make(chan netlink.AddrUpdate, 16)
+	if err := netlink.AddrSubscribe(addrs, ctx.Done()); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	devs := make(chan netlink.LinkUpdate, 16)
+	if err := netlink.LinkSubscribe(devs, ctx.Done()); err != nil {
+		return fmt.Errorf("watch interfaces: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-addrs:
+		case <-devs:
+		}
+		if err := l.read(); err != nil {
+			return err
+		}
+	}
+}
+
+// egress returns the index of the interface by which packets to dst leave.
+func egress(dst netip.Addr) (int, error) {
+	routes, err := netlink.RouteGet(net.IP(dst.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return 0, fmt.Errorf("no route to %s: %w", dst, err)
+	}
+	return routes[0].LinkIndex, nil
+}

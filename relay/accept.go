@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// acceptor is a listening socket, as one loop sees it.
+type acceptor struct {
+	fd int
+	// spare is a descriptor to give up when there are no more, so that a client
+	// which cannot be served is told so, and the listener does not stay readable.
+	spare int
+}
+
+func newAcceptor(fd int) *acceptor { return &acceptor{fd, spareFD()} }
+
+func spareFD() int {
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+// ready accepts clients and pairs each with the onward leg that waits for it.
+func (a *acceptor) ready(l *loop, _ uint32) {
+	for {
+		fd, sa, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			l.relay.welcome(fd, tuple{client: addrPort(sa), server: localOf(fd)})
+		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
+			a.turnAway()
+		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNABORTED):
+		default:
+			return // EAGAIN: all done, or another loop was faster
+		}
+	}
+}
+
+// turnAway resets one client for want of a descriptor.
+func (a *acceptor) turnAway() {
+	unix.Close(a.spare)
+	if fd, _, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
+		closeWithReset(fd)
+	}
+	a.spare = spareFD()
+}
+
+// welcome pairs an accepted client with its onward leg.
+func (r *Relay) welcome(fd int, t tuple) {
+	c := r.take(t)
+	if c == nil {
+		closeWithReset(fd) // the onward leg has gone meanwhile
+		return
+	}
+	if err := c.pair(fd); err != nil {
+		c.finish(err)
+		r.cfg.Events.Closed(c, err)
+	}
+}

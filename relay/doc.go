@@ -1,0 +1,21 @@
+// Package relay holds the kernel sockets of a box: it dials onward in a
+// client's name, accepts the client, pairs the two legs and moves bytes.
+//
+//	Dial ──→ connect(2), non-blocking ──→ Events.Connected
+//	                                             │ the box releases the SYN
+//	client's ACK ──→ accept(2) on the TPROXY listener ──→ pair by 5-tuple ──→ Events.Paired
+//	                                             │ bytes both ways, half-closes, resets
+//	                                      Events.Closed
+//
+// A [Relay] runs a few loops, one per core, each an OS thread with an epoll
+// instance. A connection belongs to the loop that dialed it, so moving bytes
+// takes no lock. Registration is edge-triggered and happens once per leg; a
+// stream runs until a read or a write would block. An idle connection owns two
+// sockets and one [Conn], and no buffer.
+//
+// Invariants: what a sender sent before its FIN is delivered before the FIN;
+// each direction closes for itself; a reset of one leg resets the other; a
+// [Conn] closes exactly once and reports it exactly once.
+//
+// Source: ip(7) IP_TRANSPARENT, ipv6(7), epoll(7), uapi linux/mptcp.h.
+package relay

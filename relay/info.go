@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// uapi linux/mptcp.h.
+const (
+	solMPTCP      = 284
+	mptcpInfo     = 1 // MPTCP_INFO
+	mptcpFullInfo = 4 // MPTCP_FULL_INFO, since Linux 6.5
+	flagFallback  = 1 // MPTCP_INFO_FLAG_FALLBACK
+	maxSubflows   = 8
+)
+
+// rawInfo is the head of struct mptcp_info, as far as it is read here.
+type rawInfo struct {
+	subflows, addAddrSignal, addAddrAccepted    uint8
+	subflowsMax, addAddrSignalMax, addAddrAcMax uint8
+	flags                                       uint32
+	token                                       uint32
+	writeSeq, sndUna, rcvNxt                    uint64
+	_                                           [64]byte
+}
+
+// rawSubflow is struct mptcp_subflow_info: two sockaddr_storage after an ID.
+type rawSubflow struct {
+	id            uint32
+	_             uint32
+	local, remote [128]byte
+}
+
+// rawFullInfo is struct mptcp_full_info.
+type rawFullInfo struct {
+	sizeTCPInfoKernel, sizeTCPInfoUser uint32
+	sizeSFInfoKernel, sizeSFInfoUser   uint32
+	subflows, sizeArrays               uint32
+	subflowInfo, tcpInfo               unsafe.Pointer
+	info                               rawInfo
+}
+
+// Subflow is one subflow of a multipath leg, or a TCP leg as a whole.
+type Subflow struct {
+	Local, Remote            netip.AddrPort
+	RTT                      time.Duration
+	BytesSent, BytesReceived uint64
+}
+
+// Info is what the kernel knows of a multipath leg.
+type Info struct {
+	MPTCP    bool   // false after a fallback to TCP
+	Token    uint32 // of this end; 0 without MPTCP
+	Subflows []Subflow
+}
+
+// Info returns what the kernel knows of the multipath leg, or knew when it was
+// closed. It reports false when there is no such leg yet.
+func (c *Conn) Info() (Info, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.info()
+}
+
+func (c *Conn) info() (Info, bool) {
+	g := c.multipath()
+	switch {
+	case c.phase == closed:
+		return c.last, true
+	case g.conn == nil || c.phase == dialing:
+		return Info{}, false
+	}
+	if g.mptcp {
+		if info, err := fullInfo(g.fd); err == nil && info.MPTCP {
+			return info, true
+		}
+	}
+	info, err := tcpInfo(g.fd)
+	return info, err == nil
+}
+
+// Token returns the token of the multipath leg, by which path managers know the
+// connection, or 0 if it is none, or has fallen back to TCP.
+func (c *Conn) Token() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.multipath()
+	if g.conn == nil || !g.mptcp || c.phase == closed {
+		return 0
+	}
+	var raw rawInfo
+	if err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil || raw.flags&flagFallback != 0 {
+		return 0
+	}
+	return raw.token
+}
+
+func fullInfo(fd int) (Info, error) {
+	var subflows [maxSubflows]rawSubflow
+	var tcp [maxSubflows]unix.TCPInfo
+	raw := rawFullInfo{
+		sizeTCPInfoUser: uint32(unsafe.Sizeof(tcp[0])),
+		sizeSFInfoUser:  uint32(unsafe.Sizeof(subflows[0])),
+		sizeArrays:      maxSubflows,
+		subflowInfo:     unsafe.Pointer(&subflows),
+		tcpInfo:         unsafe.Pointer(&tcp),
+	}
+	var pin runtime.Pinner // the kernel writes through pointers inside raw
+	defer pin.Unpin()
+	pin.Pin(&subflows)
+	pin.Pin(&tcp)
+	if err := getsockopt(fd, solMPTCP, mptcpFullInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil {
+		return Info{}, err
+	}
+	info := Info{MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token}
+	for i := range min(raw.subflows, maxSubflows) {
+		info.Subflows = append(info.Subflows, subflowOf(
+			rawAddrPort(&subflows[i].local), rawAddrPort(&subflows[i].remote), &tcp[i]))
+	}
+	return info, nil
+}
+
+// tcpInfo shows a plain TCP connection as the one subflow that it is.
+func tcpInfo(fd int) (Info, error) {
+	ti, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil {
+		return Info{}, err
+	}
+	peer, err := unix.Getpeername(fd)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Subflows: []Subflow{subflowOf(localOf(fd), addrPort(peer), ti)}}, nil
+}
+
+func subflowOf(local, remote netip.AddrPort, ti *unix.TCPInfo) Subflow {
+	return Subflow{
+		Local: local, Remote: remote, RTT: time.Duration(ti.Rtt) * time.Microsecond,
+		BytesSent: ti.Bytes_sent, BytesReceived: ti.Bytes_received,
+	}
+}
+
+// rawAddrPort reads a struct sockaddr_in or sockaddr_in6.
+func rawAddrPort(b *[128]byte) netip.AddrPort {
+	port := uint16(b[2])<<8 | uint16(b[3])
+	switch binary.NativeEndian.Uint16(b[:2]) {
+	case unix.AF_INET:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port)
+	case unix.AF_INET6:
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), port)
+	}
+	return netip.AddrPort{}
+}
+
+func getsockopt(fd, level, name int, value unsafe.Pointer, size uintptr) error {
+	n := uint32(size)
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(value), uintptr(unsafe.Pointer(&n)), 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

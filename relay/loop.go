@@ -1,0 +1,188 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// interest is what every source is registered for, once.
+const interest = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// source is a file descriptor's owner, told of its events by the loop.
+type source interface {
+	ready(l *loop, events uint32)
+}
+
+// loop is one epoll instance and the goroutine that waits on it.
+type loop struct {
+	relay  *Relay
+	epfd   int
+	wakefd int
+	buf    []byte
+	again  []*leg // whose turn was over before their bytes were
+
+	mu    sync.Mutex // guards slots and free, which other loops add to
+	slots []slot
+	free  []int32
+}
+
+// slot is where an event finds its source. The generation tells an event of
+// today from one that was on its way when the slot's former owner left.
+type slot struct {
+	source     source
+	generation int32
+}
+
+// registration is a source's place in a loop.
+type registration struct {
+	loop *loop
+	slot int32
+}
+
+func newLoop(r *Relay) (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(epfd)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	l := &loop{relay: r, epfd: epfd, wakefd: wakefd, buf: make([]byte, chunk)}
+	err = l.register(wakefd, unix.EPOLLIN, nil, &registration{})
+	for _, fd := range r.listeners {
+		// Level-triggered, and each client wakes one loop only.
+		err = errors.Join(err, l.register(fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, newAcceptor(fd), &registration{}))
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *loop) close() {
+	unix.Close(l.epfd)
+	unix.Close(l.wakefd)
+}
+
+// stop makes run return.
+func (l *loop) stop() {
+	// An eventfd that is full wakes as well.
+	_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+// add registers a leg. It may be called from any goroutine.
+func (l *loop) add(g *leg) error { return l.register(g.fd, interest, g, &g.reg) }
+
+func (l *loop) register(fd int, events uint32, s source, reg *registration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) == 0 {
+		l.free = append(l.free, int32(len(l.slots)))
+		l.slots = append(l.slots, slot{})
+	}
+	i := l.free[len(l.free)-1]
+	at := &l.slots[i]
+	err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: i, Pad: at.generation})
+	if err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	l.free = l.free[:len(l.free)-1]
+	at.source = s
+	*reg = registration{l, i}
+	return nil
+}
+
+// cancel gives the slot back. Closing the descriptor takes it out of epoll.
+func (r *registration) cancel() {
+	if r.loop == nil {
+		return
+	}
+	r.loop.mu.Lock()
+	defer r.loop.mu.Unlock()
+	at := &r.loop.slots[r.slot]
+	at.source = nil
+	at.generation++
+	r.loop.free = append(r.loop.free, r.slot)
+	r.loop = nil
+}
+
+// find returns the source of an event, or nil if it has left.
+func (l *loop) find(ev *unix.EpollEvent) source {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := l.slots[ev.Fd]; at.generation == ev.Pad {
+		return at.source
+	}
+	return nil
+}
+
+// run handles events until stop is called, then resets what is left.
+func (l *loop) run() error {
+	defer l.reset()
+	events := make([]unix.EpollEvent, 256)
+	for {
+		timeout := -1
+		if len(l.again) > 0 {
+			timeout = 0
+		}
+		n, err := unix.EpollWait(l.epfd, events, timeout)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("epoll_wait", err)
+		}
+		for i := range max(n, 0) {
+			if events[i].Fd == wakeSlot {
+				return nil
+			}
+			if s := l.find(&events[i]); s != nil {
+				s.ready(l, events[i].Events)
+			}
+		}
+		l.resume()
+	}
+}
+
+// wakeSlot is the slot of the eventfd, which registers first.
+const wakeSlot = 0
+
+// resume gives another turn to the legs that had more to move.
+func (l *loop) resume() {
+	turn := l.again
+	l.again = nil
+	for _, g := range turn {
+		if g.reg.loop != nil {
+			g.ready(l, unix.EPOLLIN)
+		}
+	}
+}
+
+// pump moves bytes of a stream, and notes if there is more to do.
+func (l *loop) pump(s *stream) error {
+	more, err := s.move(l.buf)
+	if more {
+		l.again = append(l.again, s.from)
+	}
+	return err
+}
+
+// reset ends every connection of a loop that has stopped.
+func (l *loop) reset() {
+	l.mu.Lock()
+	var legs []*leg
+	for _, at := range l.slots {
+		if g, ok := at.source.(*leg); ok && g == &g.conn.client {
+			legs = append(legs, g)
+		}
+	}
+	l.mu.Unlock()
+	for _, g := range legs {
+		g.conn.finish(unix.ECONNABORTED)
+		l.relay.cfg.Events.Closed(g.conn, unix.ECONNABORTED)
+	}
+}

@@ -1,0 +1,203 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Events are what a relay tells its box. They are called from the relay's
+// loops and must not block. For one connection they come in this order:
+// Connected, then Paired if the client completed its handshake, then Closed if
+// the connection had been paired.
+type Events interface {
+	// Connected reports the end of a dial: nil, or the error of connect(2) as a
+	// [unix.Errno]. After an error the connection is gone.
+	Connected(c *Conn, err error)
+	// Paired reports that both legs are there and bytes may flow.
+	Paired(c *Conn)
+	// Closed reports that both legs are gone: nil after a FIN in each
+	// direction, else the error that reset them.
+	Closed(c *Conn, err error)
+}
+
+// Config of a relay.
+type Config struct {
+	Mark      uint32        // SO_MARK of every socket
+	Keepalive time.Duration // idle time before a leg is probed, default 2 h 4 min (RFC 5382, REQ-5)
+	Loops     int           // default: one per core
+	Events    Events
+}
+
+// Relay owns the sockets of a box.
+type Relay struct {
+	cfg       Config
+	listeners []int
+	locals    []netip.AddrPort
+	loops     []*loop
+
+	mu      sync.Mutex // guards what follows; taken before a Conn's
+	waiting map[tuple]*Conn
+	next    int // loop of the next dial
+}
+
+// tuple is the 5-tuple by which an accepted client finds its onward leg.
+type tuple struct{ client, server netip.AddrPort }
+
+// New opens the listeners and loops. Families are unix.AF_INET, unix.AF_INET6.
+func New(cfg Config, families ...int) (*Relay, error) {
+	if cfg.Loops == 0 {
+		cfg.Loops = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Keepalive == 0 {
+		cfg.Keepalive = 124 * time.Minute
+	}
+	r := &Relay{cfg: cfg, waiting: make(map[tuple]*Conn)}
+	if err := r.open(families); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *Relay) open(families []int) error {
+	for _, family := range families {
+		fd, local, err := r.listen(family)
+		if err != nil {
+			return fmt.Errorf("open MPTCP listener: %w", err)
+		}
+		r.listeners = append(r.listeners, fd)
+		r.locals = append(r.locals, local)
+	}
+	for range r.cfg.Loops {
+		l, err := newLoop(r)
+		if err != nil {
+			return err
+		}
+		r.loops = append(r.loops, l)
+	}
+	return nil
+}
+
+// Close closes the listeners and loops of a relay that does not run.
+func (r *Relay) Close() error {
+	for _, fd := range r.listeners {
+		unix.Close(fd)
+	}
+	for _, l := range r.loops {
+		l.close()
+	}
+	r.listeners, r.loops = nil, nil
+	return nil
+}
+
+// Listeners returns where released SYNs must be delivered, by address family.
+func (r *Relay) Listeners() []netip.AddrPort { return r.locals }
+
+// Run moves bytes until ctx ends, then resets every connection.
+func (r *Relay) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range r.loops {
+		g.Go(l.run)
+	}
+	g.Go(func() error {
+		<-ctx.Done()
+		for _, l := range r.loops {
+			l.stop()
+		}
+		return nil
+	})
+	err := g.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.waiting {
+		c.discard()
+	}
+	return err
+}
+
+// Dial says what to connect to, and as whom.
+type Dial struct {
+	Client, Server netip.AddrPort
+	// OwnSource dials from an address of this machine instead of the client's.
+	OwnSource bool
+	MPTCP     bool
+	Tag       any // for the caller, see [Conn.Tag]
+}
+
+// Dial starts a connection to d.Server. Its outcome arrives as [Events.Connected].
+// An error means that nothing was sent; it wraps a [unix.Errno].
+func (r *Relay) Dial(d Dial) (*Conn, error) {
+	protocol := unix.IPPROTO_TCP
+	if d.MPTCP {
+		protocol = unix.IPPROTO_MPTCP
+	}
+	fd, err := r.socket(familyOf(d.Server.Addr()), protocol)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{Dial: d, relay: r}
+	c.onward.init(c, fd, d.MPTCP)
+	if err := r.connect(c); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return c, nil
+}
+
+func (r *Relay) connect(c *Conn) error {
+	fd := c.onward.fd
+	if !c.OwnSource {
+		if err := unix.Bind(fd, sockaddr(c.Client)); err != nil {
+			return os.NewSyscallError("bind", err)
+		}
+	}
+	if err := unix.Connect(fd, sockaddr(c.Server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return os.NewSyscallError("connect", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.loops[r.next]
+	r.next = (r.next + 1) % len(r.loops)
+	r.waiting[c.tuple()] = c
+	if err := l.add(&c.onward); err != nil {
+		delete(r.waiting, c.tuple())
+		return err
+	}
+	return nil
+}
+
+// take removes the connection that waits for its client, if it is there.
+func (r *Relay) take(t tuple) *Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.waiting[t]
+	delete(r.waiting, t)
+	return c
+}
+
+// forget removes c from the waiting connections and reports whether it was one.
+func (r *Relay) forget(c *Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting[c.tuple()] != c {
+		return false
+	}
+	delete(r.waiting, c.tuple())
+	return true
+}
+
+// Abort resets a connection that has not been paired. The box gets no event of
+// it afterwards. Of a connection that has been paired, or is gone, it is a no-op.
+func (r *Relay) Abort(c *Conn) {
+	if r.forget(c) {
+		c.discard()
+	}
+}

@@ -1,0 +1,118 @@
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// option is an integer socket option.
+type option struct {
+	name         string
+	level, which int
+	value        int
+	// optional ones may fail: they tune, they do not decide.
+	optional bool
+}
+
+// options of every socket of a box, by address family.
+func (r *Relay) options(family int) []option {
+	transparent := option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1, false}
+	if family == unix.AF_INET {
+		transparent = option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1, false}
+	}
+	idle := int(r.cfg.Keepalive.Seconds())
+	return []option{
+		transparent,
+		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(r.cfg.Mark), false},
+		// A client may use one port towards many servers.
+		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false},
+		{"TCP_NODELAY", unix.SOL_TCP, unix.TCP_NODELAY, 1, true},
+		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, true},
+		{"TCP_KEEPIDLE", unix.SOL_TCP, unix.TCP_KEEPIDLE, idle, true},
+	}
+}
+
+// socket makes a non-blocking stream socket with the box's options.
+func (r *Relay) socket(family, protocol int) (int, error) {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	for _, o := range r.options(family) {
+		if err := unix.SetsockoptInt(fd, o.level, o.which, o.value); err != nil && !o.optional {
+			unix.Close(fd)
+			return -1, fmt.Errorf("setsockopt %s: %w", o.name, err)
+		}
+	}
+	return fd, nil
+}
+
+// listen opens the MPTCP listener of an address family on a free loopback port.
+// It serves clients without MPTCP as well: the kernel hands those out as plain
+// TCP sockets (mptcp_stream_accept). On loopback nobody but TPROXY reaches it.
+func (r *Relay) listen(family int) (int, netip.AddrPort, error) {
+	loopback := netip.IPv6Loopback()
+	if family == unix.AF_INET {
+		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	fd, err := r.socket(family, unix.IPPROTO_MPTCP)
+	if err != nil {
+		return -1, netip.AddrPort{}, err
+	}
+	local, err := bindAndListen(fd, netip.AddrPortFrom(loopback, 0))
+	if err != nil {
+		unix.Close(fd)
+		return -1, netip.AddrPort{}, err
+	}
+	return fd, local, nil
+}
+
+// backlog of the listeners, cut by the kernel to net.core.somaxconn. Were it to
+// overflow, SYN cookies would leave an ACK without a socket to be delivered to.
+const backlog = 1 << 16
+
+func bindAndListen(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
+	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("listen", err)
+	}
+	sa, err := unix.Getsockname(fd)
+	return addrPort(sa), os.NewSyscallError("getsockname", err)
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func addrPort(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// closeWithReset closes fd so that its peer gets a reset (on an MPTCP
+// connection an MP_FASTCLOSE, RFC 8684, section 3.5) instead of a FIN.
+func closeWithReset(fd int) {
+	// The option cannot fail on a stream socket; were it to, the close still ends the leg.
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	unix.Close(fd)
+}

@@ -1,0 +1,101 @@
+package rewrite
+
+import (
+	"encoding/binary"
+	"strings"
+)
+
+// Flags are the control bits of a TCP header (RFC 9293, section 3.1; ECE and CWR
+// RFC 3168), with the values they have there.
+type Flags uint8
+
+// The control bits.
+const (
+	FIN Flags = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+	URG
+	ECE
+	CWR
+)
+
+var flagNames = [8]string{"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"}
+
+// String joins the names of the set bits, lowest first: "SYN|ACK".
+func (f Flags) String() string {
+	var names []string
+	for i, name := range flagNames {
+		if f&(1<<i) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "|")
+}
+
+// tcpHeader is a view of a TCP header with its options (RFC 9293, section 3.1).
+// Only the fixed part is there until parseTCP has validated the data offset.
+type tcpHeader []byte
+
+const (
+	tcpMinimumSize = 20
+
+	tcpSourcePort      = 0
+	tcpDestinationPort = 2
+	tcpSequence        = 4
+	tcpAcknowledgment  = 8
+	tcpDataOffset      = 12
+	tcpFlags           = 13
+	tcpWindow          = 14
+)
+
+func (h tcpHeader) sourcePort() uint16      { return binary.BigEndian.Uint16(h[tcpSourcePort:]) }
+func (h tcpHeader) destinationPort() uint16 { return binary.BigEndian.Uint16(h[tcpDestinationPort:]) }
+func (h tcpHeader) sequence() uint32        { return binary.BigEndian.Uint32(h[tcpSequence:]) }
+func (h tcpHeader) acknowledgment() uint32  { return binary.BigEndian.Uint32(h[tcpAcknowledgment:]) }
+func (h tcpHeader) headerLength() int       { return int(h[tcpDataOffset]>>4) * 4 } // bytes
+func (h tcpHeader) flags() Flags            { return Flags(h[tcpFlags]) }
+func (h tcpHeader) window() uint16          { return binary.BigEndian.Uint16(h[tcpWindow:]) }
+func (h tcpHeader) options() []byte         { return h[tcpMinimumSize:] }
+
+// parseTCP splits an IP payload into the TCP header and the TCP payload.
+func parseTCP(payload []byte) (header tcpHeader, data []byte, err error) {
+	if len(payload) < tcpMinimumSize {
+		return nil, nil, BadTCPHeader
+	}
+	size := tcpHeader(payload).headerLength()
+	if size < tcpMinimumSize || size > len(payload) {
+		return nil, nil, BadTCPHeader
+	}
+	return payload[:size:size], payload[size:], nil
+}
+
+// TCP option kinds without a length (RFC 9293, section 3.2).
+const (
+	optionEnd = 0
+	optionNop = 1
+)
+
+// option is a view of one TCP option: kind, length and data. It is never a Nop
+// and never empty, except after the end of the list.
+type option []byte
+
+func (o option) kind() uint8 { return o[0] }
+
+// nextOption returns the first option of a list and what follows it. At the end
+// of the list, which is an End option or the end of the header, the option is
+// nil. What stands behind an End option is padding and not looked at. It reads
+// as Linux tcp_parse_options does, but reports what that skips silently.
+func nextOption(list []byte) (o option, rest []byte, err error) {
+	for len(list) > 0 && list[0] == optionNop {
+		list = list[1:]
+	}
+	if len(list) == 0 || list[0] == optionEnd {
+		return nil, nil, nil
+	}
+	if len(list) < 2 || list[1] < 2 || int(list[1]) > len(list) {
+		return nil, nil, BadOption
+	}
+	return list[:list[1]], list[list[1]:], nil
+}

@@ -1,0 +1,93 @@
+package state
+
+import "time"
+
+// Side is where a box's interface faces.
+type Side uint8
+
+const (
+	Plain     Side = iota // hosts without MPTCP
+	Multipath             // the other box
+)
+
+// Opposite returns the side to which a flow that entered on s leaves.
+func (s Side) Opposite() Side { return 1 - s }
+
+func (s Side) String() string { return [...]string{"plain", "multipath"}[s] }
+
+// Action is what policy chose for a flow.
+type Action uint8
+
+const (
+	Relay  Action = iota // terminate it and carry its bytes
+	Pass                 // let it go its ordinary way
+	Reject               // answer that it is prohibited
+)
+
+// Actions are the names of all actions, by value.
+var Actions = [...]string{"relay", "pass", "reject"}
+
+func (a Action) String() string { return Actions[a] }
+
+// State is how far a flow has come.
+type State uint8
+
+const (
+	Dialing State = iota
+	Released
+	Relaying
+	Passed
+	Rejected
+	Closed
+	Abandoned
+	Refused
+	Unreachable
+	TimedOut
+	Failed
+	states
+)
+
+var stateNames = [states]string{
+	"dialing", "released", "relaying", "passed", "rejected", "closed",
+	"abandoned", "refused", "unreachable", "timed-out", "failed",
+}
+
+func (s State) String() string { return stateNames[s] }
+
+// Live tells whether the flow still has work to do.
+func (s State) Live() bool { return s <= Relaying }
+
+// follows lists, for each state, the states that a flow may come from.
+var follows = [states][]State{
+	Released:    {Dialing},
+	Relaying:    {Released},
+	Closed:      {Relaying, Released, Dialing},
+	Abandoned:   {Released},
+	Refused:     {Dialing},
+	Unreachable: {Dialing},
+	TimedOut:    {Dialing},
+	Failed:      {Dialing, Released},
+}
+
+// Flow is one client connection as a box sees it. Its fields change only
+// through the [Table] that it belongs to.
+type Flow struct {
+	Key    Key
+	Side   Side // by which it entered
+	Action Action
+	State  State
+	Reason string // why it is passed, or how it ended
+	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
+	Held uint32
+	// Began is when the first SYN arrived, Changed when State last changed,
+	// Setup how long it took from the SYN to both legs; all on the caller's clock.
+	Began, Changed, Setup time.Duration
+	// Legs is whatever carries the flow, for the owner of the table.
+	Legs any
+
+	queue      State // whose queue it waits in: State, or Closed for all that have ended
+	prev, next *Flow
+}
+
+// Age returns how long ago the flow began.
+func (f *Flow) Age(now time.Duration) time.Duration { return now - f.Began }
