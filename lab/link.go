@@ -1,0 +1,168 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Connect joins two hosts by a cable: interface aName of a and bName of b. Both are up.
+func Connect(a *Host, aName string, b *Host, bName string) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = aName
+	veth := netlink.NewVeth(attrs)
+	veth.PeerName = bName
+	veth.PeerNamespace = netlink.NsFd(b.ns.Fd())
+	if err := a.Netlink(func(nl *netlink.Handle) error { return nl.LinkAdd(veth) }); err != nil {
+		return fmt.Errorf("connect %s:%s to %s:%s: %w", a.Name, aName, b.Name, bName, err)
+	}
+	if err := a.up(aName); err != nil {
+		return err
+	}
+	return b.up(bName)
+}
+
+// up brings an interface up.
+func (h *Host) up(ifname string) error {
+	err := h.withLink(ifname, func(nl *netlink.Handle, l netlink.Link) error { return nl.LinkSetUp(l) })
+	if err != nil {
+		return fmt.Errorf("bring %s:%s up: %w", h.Name, ifname, err)
+	}
+	return nil
+}
+
+// withLink runs fn with an rtnetlink connection and one of the host's interfaces.
+func (h *Host) withLink(ifname string, fn func(*netlink.Handle, netlink.Link) error) error {
+	return h.Netlink(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName(ifname)
+		if err != nil {
+			return err
+		}
+		return fn(nl, l)
+	})
+}
+
+// AddAddress gives an interface an address that works at once. The route to
+// the address's own prefix is made by [Host.AddRoute] as all others are.
+func (h *Host) AddAddress(ifname string, addr netip.Prefix) error {
+	err := h.withLink(ifname, func(nl *netlink.Handle, l netlink.Link) error {
+		return nl.AddrAdd(l, &netlink.Addr{
+			IPNet: ipNet(addr),
+			Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD,
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("add address %v to %s:%s: %w", addr, h.Name, ifname, err)
+	}
+	return nil
+}
+
+// Route is one entry of a routing table.
+type Route struct {
+	To     netip.Prefix
+	Via    netip.Addr // next hop; invalid when the prefix is on the link
+	Dev    string
+	Metric int // the lower is preferred
+	Table  int // 0 is the main table
+	// CongestionControl is used by TCP connections over this route. Unlike the
+	// sysctl, a route may name any algorithm the kernel has, in any namespace.
+	CongestionControl string
+}
+
+// AddRoute installs r, in place of an equal one.
+func (h *Host) AddRoute(r Route) error {
+	nr := &netlink.Route{
+		Dst:      ipNet(r.To),
+		Priority: r.Metric,
+		Table:    r.Table,
+		Congctl:  r.CongestionControl,
+	}
+	if r.Via.IsValid() {
+		nr.Gw = r.Via.AsSlice()
+	} else if r.To.Addr().Is4() {
+		nr.Scope = netlink.SCOPE_LINK
+	}
+	err := h.withLink(r.Dev, func(nl *netlink.Handle, l netlink.Link) error {
+		nr.LinkIndex = l.Attrs().Index
+		return nl.RouteReplace(nr)
+	})
+	if err != nil {
+		return fmt.Errorf("add route %s to %v by %s: %w", h.Name, r.To, r.Dev, err)
+	}
+	return nil
+}
+
+// AddSourceRule makes packets from addr follow a routing table of their own.
+func (h *Host) AddSourceRule(addr netip.Addr, table, priority int) error {
+	r := netlink.NewRule()
+	r.Src = ipNet(netip.PrefixFrom(addr, addr.BitLen()))
+	r.Family = family(addr)
+	r.Table = table
+	r.Priority = priority
+	if err := h.Netlink(func(nl *netlink.Handle) error { return nl.RuleAdd(r) }); err != nil {
+		return fmt.Errorf("add rule %s from %v lookup %d: %w", h.Name, addr, table, err)
+	}
+	return nil
+}
+
+// offloadSegmentation says whether packets of more than one segment leave the
+// interface whole, or as single ones, as they do on a real line.
+func (h *Host) offloadSegmentation(ifname string, on bool) error {
+	// struct ethtool_value and struct ifreq, see netdevice(7).
+	value := struct{ cmd, data uint32 }{cmd: unix.ETHTOOL_STSO}
+	if on {
+		value.data = 1
+	}
+	req := struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}{data: unsafe.Pointer(&value)}
+	copy(req.name[:unix.IFNAMSIZ-1], ifname)
+	err := h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
+		if errno != 0 {
+			return errno
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("segmentation offload of %s:%s: %w", h.Name, ifname, err)
+	}
+	return nil
+}
+
+// forward makes the host a router.
+func (h *Host) forward() error {
+	return errors.Join(
+		h.Sysctl("net.ipv4.ip_forward", "1"),
+		h.Sysctl("net.ipv6.conf.all.forwarding", "1"),
+		h.Sysctl("net.ipv6.conf.default.forwarding", "1"),
+		// A route whose interface lost its carrier is none.
+		h.Sysctl("net.ipv4.conf.all.ignore_routes_with_linkdown", "1"),
+		h.Sysctl("net.ipv4.conf.default.ignore_routes_with_linkdown", "1"),
+		h.Sysctl("net.ipv6.conf.all.ignore_routes_with_linkdown", "1"),
+		h.Sysctl("net.ipv6.conf.default.ignore_routes_with_linkdown", "1"),
+	)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
+}
