@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/paths"
@@ -41,7 +43,12 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	if err := errors.Join(privileged(), cfg.interfaces()); err != nil {
 		return err
 	}
-	b := &Box{cfg: cfg, start: time.Now(), core: Core{Table: state.NewTable(cfg.Table), Policy: Policy{cfg.Action}}}
+	cfg.Table = cfg.Table.WithDefaults()
+	b := &Box{cfg: cfg, start: time.Now()}
+	if err := b.raiseFileLimit(); err != nil {
+		return err
+	}
+	b.core = Core{Table: state.NewTable(b.cfg.Table), Policy: Policy{cfg.Action}}
 	var undo undo
 	defer func() { err = undo.all(err) }()
 	serve, err := b.listen(&undo)
@@ -59,6 +66,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	g.Go(func() error { return b.relay.Run(ctx) })
 	g.Go(func() error { return b.set.Watch(ctx) })
 	g.Go(func() error { return b.expire(ctx) })
+	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
 	g.Go(func() error { return serve(ctx) })
 	if b.manager != nil {
 		g.Go(func() error { return b.manager.Run(ctx) })
@@ -122,37 +130,46 @@ func (b *Box) now() time.Duration { return time.Since(b.start) }
 
 // handle takes a packet from the queue.
 func (b *Box) handle(p nfq.Packet) {
-	if p.IIF == 0 {
-		b.handleOwn(p)
-		return
-	}
 	side, known := b.sides.of(p.IIF)
 	if !known {
 		b.core.Table.Count("unknown-interface")
 		b.verdict(p.ID, Accept)
 		return
 	}
+	b.syn(p, side, b.now()+patience)
+}
+
+// A SYN that comes while the last connection of its 5-tuple is still being
+// closed is tried again every so often, and dropped when its patience is over.
+const (
+	again    = 5 * time.Millisecond
+	patience = time.Second
+)
+
+// syn takes a SYN that entered on side.
+func (b *Box) syn(p nfq.Packet, side state.Side, until time.Duration) {
 	d := b.core.SYN(b.now(), side, p.ID, p.Payload)
 	switch {
 	case d.Supersedes:
 		b.verdict(d.Superseded, Drop)
 	case d.Verdict == Hold:
-		b.dial(d.Key, side)
+		b.dial(d.Key, side, until)
+	case d.Verdict == Deliver && b.clientGone(d.Key) && b.now() < until:
+		time.AfterFunc(again, func() { b.syn(p, side, until) })
 	default:
 		b.verdict(p.ID, d.Verdict)
 	}
 }
 
-// handleOwn takes an ICMP error that this machine is about to send.
-func (b *Box) handleOwn(p nfq.Packet) {
-	d, f, ours := b.core.ICMP(b.now(), p.Payload)
-	if !ours {
-		b.verdict(p.ID, Accept)
-		return
+// clientGone tells whether the client's leg of a live flow has closed already:
+// then its SYN is no repeat but asks for a new flow.
+func (b *Box) clientGone(key state.Key) bool {
+	f, live := b.core.Table.Lookup(key)
+	if !live {
+		return true
 	}
-	b.verdict(p.ID, Drop)
-	b.verdict(f.Held, d.Verdict)
-	b.abandon(f)
+	conn, ok := f.Legs.(*relay.Conn)
+	return ok && f.State == state.Relaying && conn.ClientGone()
 }
 
 // abandon closes what carries a flow that has ended early.
@@ -163,18 +180,21 @@ func (b *Box) abandon(f state.Flow) {
 }
 
 // dial connects onward for a flow whose SYN is held.
-func (b *Box) dial(key state.Key, side state.Side) {
+func (b *Box) dial(key state.Key, side state.Side, until time.Duration) {
 	conn, err := b.relay.Dial(relay.Dial{
 		Client: key.Client(), Server: key.Server(),
 		MPTCP:     side.Opposite() == state.Multipath,
 		OwnSource: b.cfg.OwnSource4 && side == state.Plain && key.Client().Addr().Is4(),
 		Tag:       key,
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		b.core.Table.Attach(key, conn)
+	case errors.Is(err, unix.EADDRNOTAVAIL) && b.now() < until:
+		time.AfterFunc(again, func() { b.dial(key, side, until) })
+	default:
 		b.settle(key, err)
-		return
 	}
-	b.core.Table.Attach(key, conn)
 }
 
 // settle gives the held SYN of a flow its verdict, now that its dial has ended.
@@ -185,6 +205,20 @@ func (b *Box) settle(key state.Key, err error) (held bool) {
 		b.verdict(f.Held, d.Verdict)
 	}
 	return held
+}
+
+// neighbourFailed ends the dials that go by a neighbour which does not answer.
+// The kernel sends the ICMP error about a packet to the address that it bears:
+// to the client, not to the box's socket.
+func (b *Box) neighbourFailed(n netip.Addr) {
+	for f := range b.core.Table.All() {
+		if f.State != state.Dialing || paths.NextHop(f.Key.Server().Addr()) != n {
+			continue
+		}
+		if b.settle(f.Key, unix.EHOSTUNREACH) {
+			b.abandon(f)
+		}
+	}
 }
 
 // verdict gives a queued packet its verdict.

@@ -50,6 +50,8 @@ func (c *Config) Validate() error {
 		return errors.New("no plain interface: name one with --plain")
 	case len(c.Paths) == 0:
 		return errors.New("no path: name one with --path")
+	case len(c.Paths) > maxSubflows:
+		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), maxSubflows)
 	case c.Role == HAG && c.OwnSource4:
 		return errors.New("own-source4 is for a CPE: a HAG keeps the client's address")
 	}
@@ -76,6 +78,9 @@ func (c *Config) validateJoins() error {
 			return fmt.Errorf("path %s: join= is for a CPE; a HAG names its own join addresses with --join", p.Name)
 		}
 		joins = append(joins, p.Join...)
+	}
+	if c.Role == HAG && len(c.Join) > 1 && (len(c.Join) > 2 || c.Join[0].Addr().Is4() == c.Join[1].Addr().Is4()) {
+		return errors.New("join addresses: name one per address family")
 	}
 	for _, j := range joins {
 		if !j.IsValid() || j.Port() == 0 || j.Addr().IsUnspecified() {

@@ -19,6 +19,11 @@ import (
 // listen opens the control socket and, if there is to be one, the metrics
 // listener. What it returns serves both until its context ends.
 func (b *Box) listen(undo *undo) (serve func(context.Context) error, err error) {
+	lock, err := claim()
+	if err != nil {
+		return nil, err
+	}
+	undo.add(closer(lock))
 	control, err := listenControl(b.cfg.Control)
 	if err != nil {
 		return nil, err
@@ -62,22 +67,45 @@ func closer(l net.Listener) func() error {
 // listenControl opens the unix socket at path. A socket that nobody answers on
 // is the leftover of a crashed box.
 func listenControl(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("control socket: %w; choose another with --control", err)
+	hint := "choose another with --control"
+	if len(path) >= len(unix.RawSockaddrUnix{}.Path) {
+		return nil, fmt.Errorf("control socket %s: the path is longer than a socket's may be; %s", path, hint)
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("control socket %s is in use: stop the box that runs there, or choose another with --control", path)
-	} else if errors.Is(err, unix.ECONNREFUSED) {
+	at, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return nil, fmt.Errorf("control socket: %w; %s", err, hint)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("control socket: %w; %s", err, hint)
+	case at.Mode().Type() != os.ModeSocket:
+		return nil, fmt.Errorf("control socket %s: there is a file of that name; %s", path, hint)
+	default:
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("control socket %s is in use: stop the box that runs there, or %s", path, hint)
+		}
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("control socket: %w", err)
+			return nil, fmt.Errorf("control socket: %w; %s", err, hint)
 		}
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w; choose another with --control", err)
+		return nil, fmt.Errorf("control socket: %w; %s", err, hint)
 	}
 	return l, os.Chmod(path, 0o600)
+}
+
+// claim makes this the only box of its network namespace: what a box installs
+// there, and the path manager, can serve one. Abstract socket names belong to
+// the namespace and vanish with their process (unix(7)).
+func claim() (net.Listener, error) {
+	l, err := net.Listen("unix", "@synbond")
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, errors.New("another box runs in this network namespace: stop it first (`synbond flows` shows it)")
+	}
+	return l, err
 }
 
 func (b *Box) controlHandler() http.Handler {

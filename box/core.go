@@ -110,7 +110,6 @@ type outcome struct {
 var outcomes = []outcome{
 	{0, state.Released, Deliver, ""},
 	{unix.ECONNREFUSED, state.Refused, Reset, "refused"},
-	{unix.ECONNRESET, state.Refused, Reset, "reset"},
 	{unix.ENETUNREACH, state.Unreachable, NoRoute, "no-route"},
 	{unix.EHOSTUNREACH, state.Unreachable, HostUnreachable, "host-unreachable"},
 	{unix.EHOSTDOWN, state.Unreachable, HostUnreachable, "host-unreachable"},

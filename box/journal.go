@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/paths"
 )
@@ -69,12 +70,14 @@ func (j *journal) remember(note func()) error {
 func (j *journal) restore() error {
 	var errs []error
 	for key, value := range j.Sysctls {
-		errs = append(errs, writeSysctl(key, value))
+		if now, _ := readSysctl(key); now != value {
+			errs = append(errs, writeSysctl(key, value))
+		}
 	}
 	errs = append(errs, j.restoreJoins())
 	if j.LoopbackDown {
 		lo, err := netlink.LinkByName("lo")
-		if err == nil {
+		if err == nil && lo.Attrs().RawFlags&unix.IFF_UP != 0 {
 			err = netlink.LinkSetDown(lo)
 		}
 		errs = append(errs, err)

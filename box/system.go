@@ -77,7 +77,11 @@ func (s sysctl) set(j *journal) error {
 	if err := j.remember(func() { j.Sysctls[s.key] = old }); err != nil {
 		return err
 	}
-	return writeSysctl(s.key, s.value)
+	if err := writeSysctl(s.key, s.value); err != nil {
+		return fmt.Errorf("set %s to %s: %w; it takes root's rights over this network namespace and a writable /proc/sys",
+			strings.ReplaceAll(s.key, "/", "."), s.value, err)
+	}
+	return nil
 }
 
 const sysctlRoot = "/proc/sys/"
@@ -104,8 +108,37 @@ func loopbackUp(j *journal) error {
 		return err
 	}
 	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("bring loopback up: %w", err)
+		return fmt.Errorf("bring loopback up: %w; it takes root's rights over this network namespace", err)
 	}
+	return nil
+}
+
+// filesBeside is how many descriptors a box uses beside those of its flows.
+const filesBeside = 256
+
+// raiseFileLimit makes room for two descriptors per flow, and lowers the number
+// of flows where that is not to be had: a flow too many is passed, one that
+// lacks a descriptor later would be broken.
+func (b *Box) raiseFileLimit() error {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("read file limit: %w", err)
+	}
+	want := uint64(2*b.cfg.Table.MaxFlows + filesBeside)
+	if l.Cur >= want {
+		return nil
+	}
+	for _, try := range []unix.Rlimit{{Cur: want, Max: max(want, l.Max)}, {Cur: l.Max, Max: l.Max}} {
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &try) == nil {
+			l = try
+			break
+		}
+	}
+	if l.Cur >= want {
+		return nil
+	}
+	b.cfg.Table.MaxFlows = max(1, (int(l.Cur)-filesBeside)/2)
+	b.cfg.Log.Warn("file limit lowers the number of flows", "files", l.Cur, "flows", b.cfg.Table.MaxFlows)
 	return nil
 }
 
@@ -171,6 +204,17 @@ func bindable(family int) bool {
 	return err != nil || strings.TrimSpace(string(b)) != "1"
 }
 
+// capabilities that a box needs: for rules, routes and path manager; for
+// transparent sockets; for clients whose port is below 1024.
+var capabilities = []struct {
+	bit  uint
+	name string
+}{
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+	{unix.CAP_NET_RAW, "CAP_NET_RAW"},
+	{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"},
+}
+
 // privileged tells, before anything is touched, whether the process may do what a box does.
 func privileged() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -178,8 +222,14 @@ func privileged() error {
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
 		return fmt.Errorf("read capabilities: %w", err)
 	}
-	if data[0].Effective&(1<<unix.CAP_NET_ADMIN) == 0 {
-		return errors.New("no privilege: run as root, or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE")
+	var missing []string
+	for _, c := range capabilities {
+		if data[0].Effective&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("no privilege: run as root, or give it %s", strings.Join(missing, ", "))
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ var errReported = errors.New("failed")
 
 func commands() []command {
 	return []command{
-		//{"lab", "[--scenario NAME] [--list] [--json] [--keep]", "build a hybrid access network on this machine, run it, report, clean up", runLab},
+		{"lab", "[--scenario NAME] [--list] [--json] [--keep]", "build a hybrid access network on this machine, run it, report, clean up", runLab},
 		{"cpe", "--plain IF… --path IF[,join=ADDR:PORT][,name=N][,backup]…", "run the box at the customer's edge", boxCommand("cpe")},
 		{"hag", "--plain IF… --path IF… --join ADDR:PORT…", "run the box in the operator's network", boxCommand("hag")},
 		{"flows", "[--json] [--watch] [--all]", "show the flows of a running box", runFlows},

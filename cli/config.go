@@ -106,9 +106,19 @@ func (s *settings) read(file string) error {
 		return fmt.Errorf("%s:%d: unknown key %s", file, line, strings.Join(unknown.Errors[0].Key(), "."))
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
-		return fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(wrong.Error(), "toml: "))
+		key := strings.Join(wrong.Key(), ".")
+		// What the decoder says of a value that does not fit speaks of Go's types.
+		if text := wrong.Error(); key == "" || !strings.Contains(text, "struct field") {
+			return fmt.Errorf("%s:%d: %s", file, line, strings.TrimSpace(key+" "+strings.TrimPrefix(text, "toml: ")))
+		}
+		return fmt.Errorf("%s:%d: %s: a value of another type is needed (see docs/configuration.md)", file, line, key)
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
+	}
+	for key, n := range map[string]int{"limits.flows": s.Limits.Flows, "limits.half_open": s.Limits.HalfOpen, "limits.ended": s.Limits.Ended} {
+		if n < 0 {
+			return fmt.Errorf("%s: %s: %d is less than nothing", file, key, n)
+		}
 	}
 	return nil
 }

@@ -10,7 +10,6 @@
 //	                          packets of the box's sockets    → local delivery, untracked
 //	prerouting -140  reject   marks of failed connections     → TCP reset or ICMP error
 //	output     -300  emit     what the box sends for a client → untracked
-//	                          ICMP errors about it            → NFQUEUE (bypass)
 //
 // Invariants: each received packet gets exactly one verdict, also while
 // shutting down; without a process on the queue every SYN goes its ordinary

@@ -85,11 +85,6 @@ func (r Rules) chains() []chain {
 	// The two legs of a flow share one 5-tuple and differ in sequence
 	// numbers: conntrack would take one of them for invalid.
 	emit.rules = []rule{{markIs(Socket), fibNotLocal("saddr"), notrack()}}
-	// The kernel sends an ICMP error about a packet to the address that it bears,
-	// the client's, also where the packet came from the box: the box takes it back.
-	for _, l := range r.Listeners {
-		emit.rules = append(emit.rules, rule{unreachable(l.Addr()), fibNotLocal("daddr"), queue(r.Queue, r.xtQueue)})
-	}
 	reject.rules = []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},

@@ -51,18 +51,6 @@ func isSYN() term {
 	)}
 }
 
-// unreachable matches ICMP or ICMPv6 "destination unreachable".
-func unreachable(a netip.Addr) term {
-	proto, kind, name := byte(unix.IPPROTO_ICMPV6), byte(1), "icmpv6"
-	if a.Is4() {
-		proto, kind, name = unix.IPPROTO_ICMP, 3, "icmp"
-	}
-	return term{"meta l4proto " + name + " " + name + " type destination-unreachable", []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg1}, equal([]byte{proto}),
-		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, equal([]byte{kind}),
-	}}
-}
-
 func iifname(set string) term {
 	return term{"iifname @" + set, []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},

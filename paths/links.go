@@ -3,7 +3,6 @@ package paths
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -98,13 +97,4 @@ func (l *links) watch(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// egress returns the index of the interface by which packets to dst leave.
-func egress(dst netip.Addr) (int, error) {
-	routes, err := netlink.RouteGet(net.IP(dst.AsSlice()))
-	if err != nil || len(routes) == 0 {
-		return 0, fmt.Errorf("no route to %s: %w", dst, err)
-	}
-	return routes[0].LinkIndex, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -31,7 +32,12 @@ type conn struct {
 	remote      netip.Addr // of its first subflow
 	tracked     bool       // the box relays it
 	established bool       // the kernel lets it have subflows
+	tries       [maxPaths]uint8
 }
+
+// maxPaths is how many paths a box may have: a connection's subflows are as many
+// at most (kernel: MPTCP_PM_ADDR_MAX).
+const maxPaths = 8
 
 // join is a connection that is ready for its further subflows.
 type join struct {
@@ -91,11 +97,36 @@ func (m *Manager) handle(ev Event) {
 	case ConnClosed:
 		m.Forget(ev.Token)
 	case SubClosed:
-		if ev.Error != 0 {
-			m.failed.Add(1)
-			m.log.Debug("subflow closed", "token", ev.Token, "local_id", ev.LocalID, "err", unix.Errno(ev.Error))
+		if i := pathOf(ev.LocalID); ev.Error != 0 && i >= 0 {
+			m.log.Debug("subflow closed", "token", ev.Token, "path", m.set.Paths[i].Name, "err", unix.Errno(ev.Error))
+			m.again(ev.Token, i)
 		}
 	}
+}
+
+// A subflow that could not be opened, or was reset, is tried again a few times,
+// later each time. It may be too early: a connection that is established refuses
+// subflows for a moment (ENOTCONN), and a HAG announces one address after the
+// other and refuses joins to those whose turn has not come.
+const (
+	attempts = 6
+	pause    = 25 * time.Millisecond
+)
+
+// again schedules another attempt to open the subflow of path i.
+func (m *Manager) again(token uint32, i int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, known := m.conns[token]
+	if !known || !c.tracked {
+		return
+	}
+	if c.tries[i]++; c.tries[i] >= attempts {
+		m.failed.Add(1)
+		return
+	}
+	m.conns[token] = c
+	time.AfterFunc(pause<<c.tries[i], func() { m.attempt(join{token, c.remote}, i) })
 }
 
 // update changes what is known of a connection. When that makes it ready, it is
@@ -119,16 +150,24 @@ func (m *Manager) update(token uint32, change func(*conn)) {
 // join opens a subflow on every path but the one that the first subflow uses.
 func (m *Manager) join(j join) {
 	first := max(m.set.towards(j.remote), 0)
-	for i, p := range m.set.Paths {
-		if i == first {
-			continue
+	for i := range m.set.Paths {
+		if i != first {
+			m.attempt(j, i)
 		}
-		if err := m.open(j, i, p); err != nil {
-			m.failed.Add(1)
-			m.log.Debug("join", "path", p.Name, "token", j.token, "err", err)
-			continue
-		}
+	}
+}
+
+// attempt opens the subflow of path i.
+func (m *Manager) attempt(j join, i int) {
+	switch err := m.open(j, i, m.set.Paths[i]); {
+	case err == nil:
 		m.opened.Add(1)
+	case errors.Is(err, unix.ENOTCONN):
+		m.again(j.token, i)
+	case errors.Is(err, unix.ESRCH): // the connection has ended
+	default:
+		m.failed.Add(1)
+		m.log.Debug("join", "path", m.set.Paths[i].Name, "token", j.token, "err", err)
 	}
 }
 
@@ -161,6 +200,14 @@ func localID(i int, a netip.Addr) uint8 {
 		id++
 	}
 	return id
+}
+
+// pathOf returns the path whose address has that ID, or -1.
+func pathOf(id uint8) int {
+	if id == 0 || id > 2*maxPaths {
+		return -1
+	}
+	return int(id-1) / 2
 }
 
 // Counters of a manager.

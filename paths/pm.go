@@ -167,12 +167,21 @@ func (p *PM) AddEndpoint(addr netip.AddrPort) error {
 	if err := p.RemoveEndpoint(addr); err != nil {
 		return err
 	}
-	_, err := p.do(cmdAddAddr, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-		ae.Nested(attrAddr, Address{AddrPort: addr, Flags: flagSignal}.encode)
-	})
+	add := func() error {
+		_, err := p.do(cmdAddAddr, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
+			ae.Nested(attrAddr, Address{AddrPort: addr, Flags: flagSignal}.encode)
+		})
+		return err
+	}
+	err := add()
+	if errors.Is(err, unix.EADDRINUSE) {
+		if found, _ := forgetClosed(addr); found {
+			err = add()
+		}
+	}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return fmt.Errorf("join address %s: port %d is in use, choose another with --join", addr, addr.Port())
+		return fmt.Errorf("join address %s: port %d is in use (see `ss -tan sport = %d`), choose another with --join", addr, addr.Port(), addr.Port())
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("join address %s: %s is no address of this machine", addr, addr.Addr())
 	case err != nil:

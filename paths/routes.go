@@ -1,9 +1,14 @@
 package paths
 
 import (
+	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // routes remembers for a moment by which interface packets leave, because a
@@ -31,8 +36,48 @@ func (r *routes) egress(dst netip.Addr) int {
 	}
 	index, known := r.index[dst]
 	if !known {
-		index, _ = egress(dst)
+		index = egress(dst)
 		r.index[dst] = index
 	}
 	return index
+}
+
+// egress returns the index of the interface by which packets to dst leave, 0 if there is no route.
+func egress(dst netip.Addr) int {
+	routes, err := netlink.RouteGet(net.IP(dst.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return 0
+	}
+	return routes[0].LinkIndex
+}
+
+// NextHop returns the neighbour to which packets to dst are sent: dst itself on
+// a directly connected network, the zero Addr if there is no route.
+func NextHop(dst netip.Addr) netip.Addr {
+	routes, err := netlink.RouteGet(net.IP(dst.AsSlice()))
+	if err != nil || len(routes) == 0 {
+		return netip.Addr{}
+	}
+	if gateway, ok := netip.AddrFromSlice(routes[0].Gw); ok {
+		return gateway.Unmap()
+	}
+	return dst
+}
+
+// WatchNeighbours calls failed for each neighbour that does not answer, until ctx ends.
+func WatchNeighbours(ctx context.Context, failed func(netip.Addr)) error {
+	updates := make(chan netlink.NeighUpdate, 64)
+	if err := netlink.NeighSubscribe(updates, ctx.Done()); err != nil {
+		return fmt.Errorf("watch neighbours: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u := <-updates:
+			if n, ok := netip.AddrFromSlice(u.IP); ok && u.State == netlink.NUD_FAILED {
+				failed(n.Unmap())
+			}
+		}
+	}
 }

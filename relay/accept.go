@@ -32,7 +32,9 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 		case err == nil:
 			l.relay.welcome(fd, tuple{client: addrPort(sa), server: localOf(fd)})
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
-			a.turnAway()
+			if !a.turnAway() {
+				return // other connections have their turn before the next attempt
+			}
 		case errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNABORTED):
 		default:
 			return // EAGAIN: all done, or another loop was faster
@@ -40,13 +42,24 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 	}
 }
 
-// turnAway resets one client for want of a descriptor.
-func (a *acceptor) turnAway() {
-	unix.Close(a.spare)
-	if fd, _, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
+// turnAway resets one client for want of a descriptor. It reports false when it
+// could not: another loop may have been faster to take the spare one.
+func (a *acceptor) turnAway() bool {
+	a.release()
+	fd, _, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	if err == nil {
 		closeWithReset(fd)
 	}
 	a.spare = spareFD()
+	return err == nil
+}
+
+// release gives the spare descriptor up.
+func (a *acceptor) release() {
+	if a.spare >= 0 {
+		unix.Close(a.spare)
+		a.spare = -1
+	}
 }
 
 // welcome pairs an accepted client with its onward leg.

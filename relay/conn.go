@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 
@@ -29,6 +30,8 @@ type Conn struct {
 	onward, client leg
 	up, down       stream // from the client, to the client
 	last           Info   // of the multipath leg, when it was closed
+	halfClosed     bool   // one stream has ended
+	lost           error  // how the onward leg ended before it was paired
 }
 
 // leg is one kernel connection of a relayed flow.
@@ -37,6 +40,8 @@ type leg struct {
 	fd    int
 	mptcp bool // an MPTCP socket, also if it has fallen back to TCP
 	reg   registration
+	// queued tells that the leg waits for another turn in its loop's again.
+	queued bool
 }
 
 func (g *leg) init(c *Conn, fd int, mptcp bool) { g.conn, g.fd, g.mptcp = c, fd, mptcp }
@@ -70,6 +75,27 @@ func (c *Conn) Local() netip.AddrPort {
 	return localOf(c.onward.fd)
 }
 
+// isConnected tells whether the dial has succeeded and the client is awaited.
+func (c *Conn) isConnected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.phase == connected
+}
+
+// ClientGone tells whether the client's connection has ended in the kernel,
+// though the relay may still have to hear of it: the client may use its port
+// again before [Events.Closed] says so.
+func (c *Conn) ClientGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != paired {
+		return c.phase == closed
+	}
+	// Of an MPTCP connection this is the first subflow, which bears the 5-tuple.
+	ti, err := unix.GetsockoptTCPInfo(c.client.fd, unix.SOL_TCP, unix.TCP_INFO)
+	return err != nil || ti.State == unix.BPF_TCP_CLOSE
+}
+
 // discard resets the onward leg of a connection that never got its client.
 func (c *Conn) discard() {
 	c.mu.Lock()
@@ -81,29 +107,47 @@ func (c *Conn) discard() {
 	c.onward.close(true)
 }
 
-// pair gives c its client's socket and hands both to the loop.
+// pair gives c its client's socket and hands both to the loop. It runs on the
+// loop that accepted the client, which need not be that of c: until the phase
+// changes, c's own loop leaves the onward leg alone, whatever happens to it.
 func (c *Conn) pair(fd int) error {
 	c.mu.Lock()
 	c.client.init(c, fd, protocolOf(fd) == unix.IPPROTO_MPTCP)
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
-	c.phase = paired
 	c.mu.Unlock()
 	c.relay.cfg.Events.Paired(c)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	// The new leg is writable at once: its first event starts both streams.
-	return c.onward.reg.loop.add(&c.client)
+	if err := c.onward.reg.loop.add(&c.client); err != nil {
+		return err
+	}
+	c.phase = paired
+	return nil
 }
 
 // finish closes both legs, as resets when err says that one of them was.
 func (c *Conn) finish(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last, _ = c.info()
+	c.note()
 	c.phase = closed
 	c.onward.close(err != nil)
 	c.client.close(err != nil)
 	c.up.drop()
 	c.down.drop()
+}
+
+// note keeps what the kernel knows of the multipath leg for the time when it is
+// gone. It is asked when the first stream has ended and when both have: by then
+// the subflows may have left. It is called with c.mu held.
+func (c *Conn) note() {
+	info, ok := c.info()
+	less := len(info.Subflows) < len(c.last.Subflows) || c.last.MPTCP && !info.MPTCP
+	if ok && !less {
+		c.last = info
+	}
 }
 
 func (g *leg) close(reset bool) {
@@ -137,12 +181,17 @@ func (g *leg) ready(l *loop, events uint32) {
 
 // dialed looks for the outcome of the dial. It is called with c.mu held.
 func (c *Conn) dialed() error {
-	if err := socketError(c.onward.fd); err != nil {
+	err := socketError(c.onward.fd)
+	if errors.Is(err, unix.ECONNRESET) {
+		// A SYN is refused, not reset: the server accepted and then went away. The
+		// client is to see the same, once it is there.
+		c.lost = err
+	} else if err != nil {
 		return err
+	} else if _, err := unix.Getpeername(c.onward.fd); err != nil {
+		return nil // not yet
 	}
-	if _, err := unix.Getpeername(c.onward.fd); err == nil {
-		c.phase = connected
-	}
+	c.phase = connected
 	return nil
 }
 
@@ -163,8 +212,8 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if g == &c.onward {
 		from, to = to, from
 	}
-	var err error
-	if events&unix.EPOLLERR != 0 {
+	err := c.lost
+	if err == nil && events&unix.EPOLLERR != 0 {
 		err = socketError(g.fd)
 	}
 	if err == nil {
@@ -172,6 +221,12 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	}
 	if err == nil && to.stalled {
 		err = l.pump(to)
+	}
+	if from.done != to.done && !c.halfClosed {
+		c.halfClosed = true
+		c.mu.Lock()
+		c.note()
+		c.mu.Unlock()
 	}
 	if err != nil || from.done && to.done {
 		c.finish(err)

@@ -67,6 +67,11 @@ func newLoop(r *Relay) (*loop, error) {
 }
 
 func (l *loop) close() {
+	for _, at := range l.slots {
+		if a, ok := at.source.(*acceptor); ok {
+			a.release()
+		}
+	}
 	unix.Close(l.epfd)
 	unix.Close(l.wakefd)
 }
@@ -123,9 +128,8 @@ func (l *loop) find(ev *unix.EpollEvent) source {
 	return nil
 }
 
-// run handles events until stop is called, then resets what is left.
+// run handles events until stop is called. What is left is for reset.
 func (l *loop) run() error {
-	defer l.reset()
 	events := make([]unix.EpollEvent, 256)
 	for {
 		timeout := -1
@@ -156,6 +160,7 @@ func (l *loop) resume() {
 	turn := l.again
 	l.again = nil
 	for _, g := range turn {
+		g.queued = false
 		if g.reg.loop != nil {
 			g.ready(l, unix.EPOLLIN)
 		}
@@ -165,13 +170,15 @@ func (l *loop) resume() {
 // pump moves bytes of a stream, and notes if there is more to do.
 func (l *loop) pump(s *stream) error {
 	more, err := s.move(l.buf)
-	if more {
+	if more && !s.from.queued {
+		s.from.queued = true
 		l.again = append(l.again, s.from)
 	}
 	return err
 }
 
-// reset ends every connection of a loop that has stopped.
+// reset ends every connection of a loop that has stopped. No other loop may run
+// either: what it accepts may belong to this one.
 func (l *loop) reset() {
 	l.mu.Lock()
 	var legs []*leg

@@ -46,7 +46,8 @@ type Relay struct {
 
 	mu      sync.Mutex // guards what follows; taken before a Conn's
 	waiting map[tuple]*Conn
-	next    int // loop of the next dial
+	next    int  // loop of the next dial
+	stopped bool // takes no more dials
 }
 
 // tuple is the 5-tuple by which an accepted client finds its onward leg.
@@ -88,6 +89,7 @@ func (r *Relay) open(families []int) error {
 
 // Close closes the listeners and loops of a relay that does not run.
 func (r *Relay) Close() error {
+	r.end()
 	for _, fd := range r.listeners {
 		unix.Close(fd)
 	}
@@ -115,12 +117,22 @@ func (r *Relay) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	r.end()
+	for _, l := range r.loops {
+		l.reset()
+	}
+	return err
+}
+
+// end resets what waits for its client, and takes no more dials.
+func (r *Relay) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.stopped = true
 	for _, c := range r.waiting {
 		c.discard()
 	}
-	return err
+	clear(r.waiting)
 }
 
 // Dial says what to connect to, and as whom.
@@ -164,6 +176,12 @@ func (r *Relay) connect(c *Conn) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.stopped {
+		return fmt.Errorf("relay has stopped: %w", unix.ESHUTDOWN)
+	}
+	if old := r.waiting[c.tuple()]; old != nil {
+		old.discard() // given up by its client, and by now by the box
+	}
 	l := r.loops[r.next]
 	r.next = (r.next + 1) % len(r.loops)
 	r.waiting[c.tuple()] = c
@@ -174,11 +192,16 @@ func (r *Relay) connect(c *Conn) error {
 	return nil
 }
 
-// take removes the connection that waits for its client, if it is there.
+// take removes the connection that waits for its client, if it is there. A
+// client that comes while its connection is still dialing is a late one, of an
+// earlier connection with the same 5-tuple.
 func (r *Relay) take(t tuple) *Conn {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.waiting[t]
+	if c == nil || !c.isConnected() {
+		return nil
+	}
 	delete(r.waiting, t)
 	return c
 }
@@ -195,7 +218,8 @@ func (r *Relay) forget(c *Conn) bool {
 }
 
 // Abort resets a connection that has not been paired. The box gets no event of
-// it afterwards. Of a connection that has been paired, or is gone, it is a no-op.
+// it afterwards, except one that was on its way already. Of a connection that
+// has been paired, or is gone, it is a no-op.
 func (r *Relay) Abort(c *Conn) {
 	if r.forget(c) {
 		c.discard()

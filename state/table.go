@@ -20,7 +20,8 @@ type Config struct {
 	Memory   time.Duration // how long an ended flow is remembered, default 1 min
 }
 
-func (c Config) withDefaults() Config {
+// WithDefaults returns c with every zero field replaced.
+func (c Config) WithDefaults() Config {
 	setDefault(&c.MaxFlows, 100_000)
 	setDefault(&c.MaxHalfOpen, 8192)
 	setDefault(&c.MaxEnded, 4096)
@@ -50,7 +51,7 @@ type Table struct {
 
 // NewTable returns an empty table.
 func NewTable(cfg Config) *Table {
-	cfg = cfg.withDefaults()
+	cfg = cfg.WithDefaults()
 	t := &Table{cfg: cfg, flows: make(map[Key]*Flow), reasons: make(map[string]uint64)}
 	t.timeout[Dialing] = cfg.Dial
 	t.timeout[Released] = cfg.HalfOpen

@@ -1,0 +1,156 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Program is how synbond is started: a program and the arguments before the
+// subcommand, and what to add to its environment. It is this program itself, or
+// a test binary that plays it.
+type Program struct {
+	Path string
+	Args []string
+	Env  []string
+}
+
+// Self is the program that runs now.
+func Self() Program { return Program{Path: "/proc/self/exe"} }
+
+// Box is a running CPE or HAG.
+type Box struct {
+	Role    string
+	Control string // path of its control socket
+	cmd     *exec.Cmd
+	ended   chan struct{}
+	err     error
+	said    []string // on standard error
+}
+
+// startTimeout is how long a box may take to be ready.
+const startTimeout = 15 * time.Second
+
+// StartBox starts synbond as a box on a host and waits until it is ready. The
+// control socket lies in dir. The caller owes it a Stop or a Kill.
+func (p Program) StartBox(h *Host, dir, role string, flags ...string) (*Box, error) {
+	b := &Box{Role: role, Control: filepath.Join(dir, role+".sock"), ended: make(chan struct{})}
+	args := append(append([]string{}, p.Args...), role, "--control", b.Control)
+	b.cmd = h.Command(p.Path, append(args, flags...)...)
+	b.cmd.Env = append(os.Environ(), p.Env...)
+	stderr, err := b.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Start(b.cmd); err != nil {
+		return nil, fmt.Errorf("start %s: %w", role, err)
+	}
+	ready := make(chan struct{})
+	go b.listen(stderr, ready)
+	select {
+	case <-ready:
+		return b, nil
+	case <-b.ended:
+		return nil, fmt.Errorf("%s did not start: %s", role, strings.Join(b.said, "; "))
+	case <-time.After(startTimeout):
+		return nil, errors.Join(fmt.Errorf("%s was not ready after %s", role, startTimeout), b.Kill())
+	}
+}
+
+// listen reads what the box says until it ends.
+func (b *Box) listen(stderr io.Reader, ready chan<- struct{}) {
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		b.said = append(b.said, lines.Text())
+		if ready != nil && strings.Contains(lines.Text(), "ready") {
+			close(ready)
+			ready = nil
+		}
+	}
+	b.err = b.cmd.Wait()
+	close(b.ended)
+}
+
+// Stop asks the box to end and waits for it. An exit code other than 0 is an error.
+func (b *Box) Stop() error { return b.signal(syscall.SIGTERM) }
+
+// Kill ends the box as a crash would: it removes nothing.
+func (b *Box) Kill() error {
+	err := b.signal(syscall.SIGKILL)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return nil
+	}
+	return err
+}
+
+func (b *Box) signal(s syscall.Signal) error {
+	if err := b.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("end %s: %w", b.Role, err)
+	}
+	<-b.ended
+	return b.err
+}
+
+// Log is what the box said on standard error. It may be called once the box has ended.
+func (b *Box) Log() []string { return b.said }
+
+// Flows asks the box for its flows, live or ended lately, and decodes them into v.
+func (b *Box) Flows(ctx context.Context, v any) error {
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", b.Control)
+		},
+		DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/flows?all", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask %s for its flows: %w", b.Role, err)
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(resp.Body).Decode(v)
+}
+
+// JoinPort is where the HAG of a lab takes joins.
+const JoinPort = 9000
+
+// StartPair starts a HAG and a CPE that use every line of the network. The HAG's
+// end of the second line, or of the only one, is the join address.
+func (n *Network) StartPair(p Program, dir string, cpeFlags ...string) (cpe, hag *Box, err error) {
+	at := n.Lines[min(1, len(n.Lines)-1)]
+	joins := []string{fmt.Sprintf("[%s]:%d", at.HAG6, JoinPort), fmt.Sprintf("%s:%d", at.HAG4, JoinPort)}
+	flags := []string{"--plain", HAGWanInterface}
+	cpeFlags = append([]string{"--plain", CPELanInterface}, cpeFlags...)
+	for _, l := range n.Lines {
+		flags = append(flags, "--path", l.Name)
+		path := l.Name
+		if l == at {
+			path += ",join=" + strings.Join(joins, ",join=")
+		}
+		cpeFlags = append(cpeFlags, "--path", path)
+	}
+	for _, j := range joins {
+		flags = append(flags, "--join", j)
+	}
+	if hag, err = p.StartBox(n.HAG, dir, "hag", flags...); err != nil {
+		return nil, nil, err
+	}
+	if cpe, err = p.StartBox(n.CPE, dir, "cpe", cpeFlags...); err != nil {
+		return nil, nil, errors.Join(err, hag.Stop())
+	}
+	return cpe, hag, nil
+}

@@ -1,0 +1,82 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// firewall is a stateful packet filter as routers have it: in every hook it
+// drops what connection tracking takes for invalid. It counts the TCP segments
+// among them: a late ICMP error, about a connection that has failed already, is
+// nothing that anybody waits for.
+var firewall = &nftables.Table{Name: "firewall", Family: nftables.TableFamilyINet}
+
+var firewallHooks = map[string]*nftables.ChainHook{
+	"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "output": nftables.ChainHookOutput,
+}
+
+// invalid matches packets of no connection that is tracked.
+var invalid = []expr.Any{
+	&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
+	&expr.Bitwise{
+		SourceRegister: 1, DestRegister: 1, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitINVALID), Xor: make([]byte, 4),
+	},
+	&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+}
+
+// AddFirewall makes the host drop packets whose `ct state` is invalid.
+func (h *Host) AddFirewall() error {
+	err := h.nft(func(c *nftables.Conn) {
+		c.AddTable(firewall)
+		for name, hook := range firewallHooks {
+			chain := c.AddChain(&nftables.Chain{
+				Name: name, Table: firewall, Type: nftables.ChainTypeFilter,
+				Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+			})
+			c.AddRule(&nftables.Rule{Table: firewall, Chain: chain, Exprs: append(slices.Clip(invalid),
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+				&expr.Counter{},
+			)})
+			c.AddRule(&nftables.Rule{Table: firewall, Chain: chain, Exprs: append(slices.Clip(invalid),
+				&expr.Verdict{Kind: expr.VerdictDrop},
+			)})
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("add firewall to %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// FirewallDrops returns how many TCP segments the host's firewall has dropped.
+func (h *Host) FirewallDrops() (uint64, error) {
+	var drops uint64
+	err := h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		for name := range firewallHooks {
+			rules, err := c.GetRules(firewall, &nftables.Chain{Name: name})
+			if err != nil {
+				return err
+			}
+			for _, r := range rules {
+				for _, e := range r.Exprs {
+					if counter, ok := e.(*expr.Counter); ok {
+						drops += counter.Packets
+					}
+				}
+			}
+		}
+		return nil
+	})
+	return drops, err
+}

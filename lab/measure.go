@@ -1,0 +1,169 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Ports of the lab's server. Nobody listens on the refused one, and the absent
+// hosts do not exist in the server's network.
+const (
+	trafficPort = 5001
+	refusedPort = 5002
+)
+
+var (
+	absent6 = netip.MustParseAddr("2001:db8:2::d")
+	absent4 = netip.MustParseAddr("203.0.113.13")
+)
+
+// Measured is what a client sees of the network. Arrays are for IPv6 and IPv4.
+type Measured struct {
+	Connect  [2]time.Duration // median
+	PeerSeen [2]netip.Addr    // the client's address as the server saw it
+	Refused  [2]attempt
+	Absent   [2]attempt
+	Down, Up Result
+	Share    map[Direction][]float64 // of each line, of the bytes that went that way
+}
+
+// attempt is a connect that was to fail.
+type attempt struct {
+	Errno syscall.Errno // 0 if it succeeded
+	Took  time.Duration
+}
+
+func (a attempt) String() string {
+	if a.Errno == 0 {
+		return "connected"
+	}
+	return fmt.Sprintf("%s in %s", a.Errno, a.Took.Round(time.Millisecond))
+}
+
+// families of the lab, in the order of the arrays in [Measured].
+var families = [2]struct {
+	name           string
+	client, server netip.Addr
+	absent         netip.Addr
+}{
+	{"IPv6", Client6, Server6, absent6},
+	{"IPv4", Client4, Server4, absent4},
+}
+
+// dialer dials an address from the client, with plain TCP.
+func (n *Network) dialer(to netip.AddrPort) Dialer {
+	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
+}
+
+// serve runs the traffic server until its listeners are closed by stop.
+func (n *Network) serve() (stop func() error, err error) {
+	l, err := n.Server.Listen("tcp", fmt.Sprintf("[::]:%d", trafficPort))
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- ServeTraffic(l) }()
+	return func() error { return errors.Join(l.Close(), <-done) }, nil
+}
+
+// connects is how many connections a median of the connect time is taken of.
+const connects = 15
+
+// measure does everything that a client does to compare networks. It calls say
+// before each step.
+func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(string)) (Measured, error) {
+	m := Measured{Share: make(map[Direction][]float64)}
+	say("connecting")
+	for i, f := range families {
+		times, err := ConnectTimes(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)), connects)
+		if err != nil {
+			return m, err
+		}
+		slices.Sort(times)
+		m.Connect[i] = times[len(times)/2]
+	}
+	if err := n.measureFailures(ctx, &m); err != nil {
+		return m, err
+	}
+	to := n.dialer(netip.AddrPortFrom(Server6, trafficPort))
+	for _, t := range []struct {
+		direction Direction
+		result    *Result
+	}{{Down, &m.Down}, {Up, &m.Up}} {
+		say("moving bytes " + t.direction.String())
+		before := n.carried(t.direction)
+		var err error
+		*t.result, err = Request{Direction: t.direction, Duration: transfer, Warmup: transfer / 3}.Run(ctx, to)
+		if err != nil {
+			return m, err
+		}
+		m.Share[t.direction] = shares(before, n.carried(t.direction))
+	}
+	say("asking the server whom it saw")
+	for i, f := range families {
+		seen, err := PeerSeen(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)))
+		if err != nil {
+			return m, err
+		}
+		m.PeerSeen[i] = seen.Addr().Unmap()
+	}
+	return m, nil
+}
+
+// measureFailures connects to where nobody answers, all at once.
+func (n *Network) measureFailures(ctx context.Context, m *Measured) error {
+	g, ctx := errgroup.WithContext(ctx)
+	try := func(into *attempt, to netip.AddrPort) {
+		g.Go(func() error {
+			start := time.Now()
+			c, err := n.dialer(to)(ctx)
+			into.Took = time.Since(start)
+			if err == nil {
+				return c.Close()
+			}
+			if !errors.As(err, &into.Errno) {
+				return err
+			}
+			return nil
+		})
+	}
+	for i, f := range families {
+		try(&m.Refused[i], netip.AddrPortFrom(f.server, refusedPort))
+		try(&m.Absent[i], netip.AddrPortFrom(f.absent, trafficPort))
+	}
+	return g.Wait()
+}
+
+// carried returns the bytes that each line has carried in a direction.
+func (n *Network) carried(d Direction) []uint64 {
+	out := make([]uint64, len(n.Lines))
+	for i, l := range n.Lines {
+		up, down := l.Bytes()
+		out[i] = down
+		if d == Up {
+			out[i] = up
+		}
+	}
+	return out
+}
+
+func shares(before, after []uint64) []float64 {
+	out := make([]float64, len(after))
+	var sum float64
+	for i := range after {
+		out[i] = float64(after[i] - before[i])
+		sum += out[i]
+	}
+	for i := range out {
+		out[i] /= max(sum, 1)
+	}
+	return out
+}

@@ -1,0 +1,111 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Check is one thing that must be so.
+type Check struct {
+	Name   string `json:"name"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+}
+
+// Report is what a run has shown.
+type Report struct {
+	Scenario string             `json:"scenario"`
+	OK       bool               `json:"ok"` // every check is
+	Checks   []Check            `json:"checks"`
+	Figures  map[string]float64 `json:"figures"`
+	Wires    []Wire             `json:"wires"`
+
+	Without Measured `json:"-"`
+	With    Measured `json:"-"`
+	lines   []LineConfig
+}
+
+func (r *Report) check(name string, ok bool, detail string) {
+	r.Checks = append(r.Checks, Check{name, ok, detail})
+	r.OK = r.OK && ok
+}
+
+func (r *Report) figure(name string, v float64) {
+	r.Figures[strings.NewReplacer(" ", "_", "/", "_").Replace(strings.ToLower(name))] = v
+}
+
+// Print shows the report to a person, with colours if the terminal has them.
+func (r *Report) Print(w io.Writer, colour bool) {
+	fmt.Fprintf(w, "\nscenario %s: ", r.Scenario)
+	for i, l := range r.lines {
+		if i > 0 {
+			fmt.Fprint(w, " + ")
+		}
+		fmt.Fprintf(w, "%s %d Mbit/s, %s round trip", l.Name, l.Rate/mbit, 2*l.Delay)
+	}
+	fmt.Fprint(w, "\n\n")
+	r.printMeasured(w)
+	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
+	fmt.Fprintln(tw, "on the wire\tSYN\tSYN+ACK")
+	for _, wire := range r.Wires {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\n", wire.Link, wire.SYN, wire.SYNACK)
+	}
+	tw.Flush()
+	fmt.Fprintln(w)
+	failed := 0
+	for _, c := range r.Checks {
+		sign, style := "ok  ", "32"
+		if !c.OK {
+			sign, style = "FAIL", "1;31"
+			failed++
+		}
+		if colour {
+			sign = "\x1b[" + style + "m" + sign + "\x1b[0m"
+		}
+		fmt.Fprintf(w, "%s  %s", sign, c.Name)
+		if !c.OK {
+			fmt.Fprintf(w, " (%s)", c.Detail)
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprintf(w, "\n%d checks, %d failed\n", len(r.Checks), failed)
+}
+
+// printMeasured shows the measurements side by side.
+func (r *Report) printMeasured(w io.Writer) {
+	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
+	row := func(name, without, with, ratio string) {
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", name, without, with, ratio)
+	}
+	fmt.Fprintln(tw, "what a client sees\twithout boxes\twith boxes\tratio")
+	a, b := &r.Without, &r.With
+	for i, f := range families {
+		row("connect, "+f.name, ms(a.Connect[i]), ms(b.Connect[i]), ratio(b.Connect[i].Seconds(), a.Connect[i].Seconds()))
+	}
+	for _, d := range []Direction{Down, Up} {
+		from, to := a.result(d), b.result(d)
+		row("goodput "+d.String(), mbits(from.Goodput), mbits(to.Goodput), ratio(to.Goodput, from.Goodput))
+	}
+	for _, d := range []Direction{Down, Up} {
+		for i, l := range r.lines {
+			row(fmt.Sprintf("share of %s, %s", l.Name, d), percent(a.Share[d][i]), percent(b.Share[d][i]), "")
+		}
+	}
+	for i, f := range families {
+		row("server sees, "+f.name, a.PeerSeen[i].String(), b.PeerSeen[i].String(), "")
+	}
+	for i, f := range families {
+		row("refused port, "+f.name, a.Refused[i].String(), b.Refused[i].String(), "")
+		row("absent host, "+f.name, a.Absent[i].String(), b.Absent[i].String(), "")
+	}
+	tw.Flush()
+	fmt.Fprintln(w)
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
+func mbits(v float64) string    { return fmt.Sprintf("%.1f Mbit/s", v/mbit) }
+func percent(v float64) string  { return fmt.Sprintf("%.0f %%", 100*v) }
+func ratio(a, b float64) string { return fmt.Sprintf("%.3f", a/b) }

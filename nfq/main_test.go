@@ -1,0 +1,150 @@
+package nfq_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/nfq"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// rules of a box on the CPE of a lab with one line.
+var rules = nfq.Rules{
+	Role: "test", Plain: []string{lab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
+	Listeners: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000"), netip.MustParseAddrPort("127.0.0.1:7001")},
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until ok, which must come true without further doing.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(what)
+}
+
+func newHost(t *testing.T) *lab.Host {
+	t.Helper()
+	lab.Require(t)
+	leftOver(t)
+	h, err := lab.NewHost("box")
+	check(t, err)
+	t.Cleanup(func() { check(t, h.Close()) })
+	return h
+}
+
+// bench is a network whose CPE diverts SYNs to a queue:
+//
+//	client ── lan [queue] dsl ── line ── HAG (a router) ── server
+type bench struct {
+	*lab.Network
+	t     *testing.T
+	queue *nfq.Queue
+	got   chan nfq.Packet // held
+	addr  string          // of a server that accepts
+}
+
+func newBench(t *testing.T, cfg nfq.QueueConfig) *bench {
+	t.Helper()
+	b := quiet(t)
+	b.queue = b.open(cfg)
+	check(t, b.queue.Start(t.Context(), func(p nfq.Packet) { b.got <- p }))
+	return b
+}
+
+// quiet has rules, but nobody on the queue.
+func quiet(t *testing.T) *bench {
+	t.Helper()
+	lab.Require(t)
+	leftOver(t)
+	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	check(t, err)
+	t.Cleanup(func() { check(t, n.Close()) })
+	check(t, n.CPE.Do(rules.Install))
+	l, err := n.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "0"))
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	return &bench{Network: n, t: t, got: make(chan nfq.Packet, 1024), addr: l.Addr().String()}
+}
+
+func (b *bench) open(cfg nfq.QueueConfig) *nfq.Queue {
+	b.t.Helper()
+	cfg.Number = rules.Queue
+	var q *nfq.Queue
+	check(b.t, b.CPE.Do(func() (err error) {
+		q, err = nfq.Open(cfg)
+		return err
+	}))
+	b.t.Cleanup(func() { q.Close() })
+	return q
+}
+
+// connect starts a connection of the client and returns its outcome.
+func (b *bench) connect() <-chan error {
+	out := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+		defer cancel()
+		c, err := b.Client.Dial(ctx, "tcp", "", b.addr)
+		if err == nil {
+			c.Close()
+		}
+		out <- err
+	}()
+	return out
+}
+
+// held waits for the next packet on the queue.
+func (b *bench) held() nfq.Packet {
+	b.t.Helper()
+	select {
+	case p := <-b.got:
+		return p
+	case <-time.After(20 * time.Second):
+		b.t.Fatal("no packet comes")
+		panic("unreachable")
+	}
+}
+
+// expect waits for the outcome of a connection.
+func expect(t *testing.T, outcome <-chan error, want error) {
+	t.Helper()
+	if err := <-outcome; !errors.Is(err, want) {
+		t.Errorf("connect gives %v, want %v", err, want)
+	}
+}
+
+// leftOver fails a test that ends with more file descriptors or goroutines than it began with.
+func leftOver(t *testing.T) {
+	t.Helper()
+	fds, goroutines := openFiles(t), runtime.NumGoroutine()
+	t.Cleanup(func() {
+		eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
+		eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	})
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	check(t, err)
+	return len(entries)
+}

@@ -1,0 +1,219 @@
+package nfq_test
+
+import (
+	"bytes"
+	"flag"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/nfq"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestRulesReadAsNftWritesThem(t *testing.T) {
+	for name, r := range map[string]nfq.Rules{
+		"both families": rules,
+		"IPv6 only": {
+			Role: "hag", Plain: []string{"wan", "wan2"}, Paths: []string{"dsl", "lte"}, Queue: 65535,
+			Listeners: []netip.AddrPort{netip.MustParseAddrPort("[::1]:1")},
+		},
+	} {
+		path := filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".nft")
+		got := r.String()
+		if *update {
+			check(t, os.WriteFile(path, []byte(got), 0o644))
+		}
+		want, err := os.ReadFile(path)
+		check(t, err)
+		if got != string(want) {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
+		}
+	}
+}
+
+// tables are the nftables tables of a host.
+func tables(t *testing.T, h *lab.Host) (names []string) {
+	t.Helper()
+	check(t, h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		all, err := c.ListTables()
+		for _, table := range all {
+			names = append(names, table.Name)
+		}
+		return err
+	}))
+	return names
+}
+
+// counts are how many rules each chain has.
+func counts(t *testing.T, h *lab.Host) map[string]int {
+	t.Helper()
+	out := make(map[string]int)
+	check(t, h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		chains, err := c.ListChains()
+		for _, chain := range chains {
+			rules, err := c.GetRules(chain.Table, chain)
+			if err != nil {
+				return err
+			}
+			out[chain.Table.Name+" "+chain.Name] = len(rules)
+		}
+		return err
+	}))
+	return out
+}
+
+func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
+	h := newHost(t)
+	want := map[string]int{"synbond_test divert": 4, "synbond_test deliver": 4, "synbond_test reject": 4, "synbond_test emit": 1}
+	for range 2 {
+		check(t, h.Do(rules.Install))
+		if got := counts(t, h); len(got) != len(want) {
+			t.Errorf("chains %v, want %v", got, want)
+		} else {
+			for chain, n := range want {
+				if got[chain] != n {
+					t.Errorf("%s has %d rules, want %d", chain, got[chain], n)
+				}
+			}
+		}
+	}
+	less := rules
+	less.Listeners = rules.Listeners[:1]
+	check(t, h.Do(less.Install))
+	if got := counts(t, h)["synbond_test divert"]; got != 2 {
+		t.Errorf("divert has %d rules after a smaller install, want 2", got)
+	}
+}
+
+func TestRemoveTakesTheRulesOfItsRoleOnly(t *testing.T) {
+	h := newHost(t)
+	remove := func(role string) { check(t, h.Do(func() error { return nfq.Remove(role) })) }
+	remove("test") // there is nothing yet
+	other := rules
+	other.Role = "other"
+	check(t, h.Do(rules.Install))
+	check(t, h.Do(other.Install))
+	remove("test")
+	remove("test")
+	if got := tables(t, h); len(got) != 1 || got[0] != "synbond_other" {
+		t.Errorf("tables %v are left, want synbond_other", got)
+	}
+	remove("other")
+	if got := tables(t, h); len(got) != 0 {
+		t.Errorf("tables %v are left", got)
+	}
+}
+
+func TestKernelShowsTheRulesThatStringPrints(t *testing.T) {
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("no nft program: ", err)
+	}
+	h := newHost(t)
+	check(t, h.Do(rules.Install))
+	cmd := h.Command(nft, "-n", "list", "table", "inet", "synbond_test")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := h.Run(cmd); err != nil {
+		t.Fatalf("%v: %s", err, errs.String())
+	}
+	t.Log(out.String())
+	got, want := normal(out.String()), normal(rules.String())
+	for i := range max(len(got), len(want)) {
+		switch {
+		case i >= len(got) || i >= len(want):
+			t.Fatalf("%d lines, want %d:\n%s", len(got), len(want), out.String())
+		case got[i] != want[i]:
+			t.Errorf("line %d: %q, want %q", i+1, got[i], want[i])
+		}
+	}
+}
+
+// normal brings what nft lists and what String prints to one form: nft leaves
+// out what it can infer, and writes numbers and the xt target in its own way.
+func normal(text string) (lines []string) {
+	for _, r := range []struct{ from, to string }{
+		{`meta l4proto (tcp|icmp|icmpv6|ipv6-icmp|1|6|58) `, ""},
+		{`(# )?xt target "?NFQUEUE"?|queue flags bypass to \d+|queue to \d+ bypass`, "queue"},
+		{`tcp flags & \([^)]*\) == \S+`, "SYN"},
+		{`fib (s|d)addr type != \S+`, "fib $1 not local"},
+		{`priority [^;]*;`, "priority;"},
+		{`meta nfproto (ipv4|ipv6|2|10) `, ""},
+		{`(icmp|icmpv6) type \S+`, "unreachable"},
+		{`icmpx (type )?\S+`, "icmpx"},
+		{`0x0*`, "0x"},
+		{` accept$`, ""},
+	} {
+		text = regexp.MustCompile(`(?m)`+r.from).ReplaceAllString(text, r.to)
+	}
+	for line := range strings.Lines(text) {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// routing counts the rules and routes by which marked packets are delivered.
+func routing(t *testing.T, h *lab.Host, family int) (rules, routes int) {
+	t.Helper()
+	check(t, h.Netlink(func(nl *netlink.Handle) error {
+		all, err := nl.RuleList(family)
+		if err != nil {
+			return err
+		}
+		for _, r := range all {
+			if r.Mark == uint32(nfq.Relay) {
+				rules++
+			}
+		}
+		local, err := nl.RouteListFiltered(family, &netlink.Route{Table: 91}, netlink.RT_FILTER_TABLE)
+		routes = len(local)
+		return err
+	}))
+	return rules, routes
+}
+
+func TestRoutesAreThereOnceHoweverOftenTheyAreInstalled(t *testing.T) {
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		h := newHost(t)
+		install := func() error { return nfq.InstallRoutes(family) }
+		remove := func() error { return nfq.RemoveRoutes(family) }
+		for _, step := range []struct {
+			what string
+			do   func() error
+			want int
+		}{
+			{"removed when there is nothing", remove, 0},
+			{"installed", install, 1},
+			{"installed again", install, 1},
+			{"removed", remove, 0},
+			{"removed again", remove, 0},
+			{"installed after that", install, 1},
+		} {
+			check(t, h.Do(step.do))
+			if rules, routes := routing(t, h, family); rules != step.want || routes != step.want {
+				t.Errorf("family %d, %s: %d rules and %d routes, want %d", family, step.what, rules, routes, step.want)
+			}
+		}
+	}
+}

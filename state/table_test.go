@@ -1,0 +1,371 @@
+package state
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// nth is the key of flow number n.
+func nth(n int) Key {
+	client := netip.AddrFrom4([4]byte{10, byte(n >> 22), byte(n >> 14), byte(n >> 6)})
+	return KeyOf(netip.AddrPortFrom(client, uint16(1024+n&0x3f)), netip.MustParseAddrPort("[2001:db8:2::2]:443"))
+}
+
+// way is how a flow comes to each state: the states on its way there.
+var way = map[State][]State{
+	Dialing: {Dialing}, Passed: {Passed}, Rejected: {Rejected},
+	Released: {Dialing, Released}, Relaying: {Dialing, Released, Relaying},
+	Closed: {Dialing, Closed}, Abandoned: {Dialing, Released, Abandoned},
+	Refused: {Dialing, Refused}, Unreachable: {Dialing, Unreachable},
+	TimedOut: {Dialing, TimedOut}, Failed: {Dialing, Failed},
+}
+
+// bring makes flow k and takes it to state s.
+func bring(t testing.TB, table *Table, k Key, s State) {
+	t.Helper()
+	table.Begin(0, Flow{Key: k, State: way[s][0]})
+	for _, next := range way[s][1:] {
+		if _, ok := table.Move(0, k, next, ""); !ok {
+			t.Fatalf("a flow cannot come to %v by %v", s, way[s])
+		}
+	}
+}
+
+func all(table *Table) map[Key]Flow {
+	flows := make(map[Key]Flow)
+	for f := range table.All() {
+		flows[f.Key] = f
+	}
+	return flows
+}
+
+// legal are the moves that the state machine allows, as doc.go draws them.
+var legal = map[[2]State]bool{
+	{Dialing, Released}: true, {Dialing, Refused}: true, {Dialing, Unreachable}: true,
+	{Dialing, TimedOut}: true, {Dialing, Failed}: true, {Dialing, Closed}: true,
+	{Released, Relaying}: true, {Released, Abandoned}: true, {Released, Failed}: true, {Released, Closed}: true,
+	{Relaying, Closed}: true,
+}
+
+func TestFlowsMoveAlongTheStateMachineOnly(t *testing.T) {
+	for from := range states {
+		for to := range states {
+			t.Run(fmt.Sprintf("%v to %v", from, to), func(t *testing.T) {
+				table, k := NewTable(Config{}), nth(1)
+				bring(t, table, k, from)
+				before, totals := all(table)[k], table.Totals()
+				got, ok := table.Move(time.Second, k, to, "why")
+				if ok != legal[[2]State{from, to}] {
+					t.Fatalf("allowed: %v", ok)
+				}
+				now := all(table)[k]
+				if !ok {
+					if got != (Flow{}) || now != before || !maps.Equal(table.Totals().Entered, totals.Entered) {
+						t.Errorf("a refused move changed the flow to %+v", now)
+					}
+					return
+				}
+				if got != now || now.State != to || now.Reason != "why" || now.Changed != time.Second || now.Began != 0 {
+					t.Errorf("moved to %+v, returned %+v", now, got)
+				}
+				if wantSetup := to == Relaying; (now.Setup == time.Second) != wantSetup {
+					t.Errorf("Setup is %v", now.Setup)
+				}
+			})
+		}
+	}
+}
+
+func TestOnlyLiveFlowsAreFound(t *testing.T) {
+	for s := range states {
+		table, k := NewTable(Config{}), nth(1)
+		bring(t, table, k, s)
+		live := s == Dialing || s == Released || s == Relaying
+		if s.Live() != live {
+			t.Errorf("%v.Live() is %v", s, !live)
+		}
+		if _, found := table.Lookup(k); found != live {
+			t.Errorf("%v: found: %v", s, found)
+		}
+		if _, found := table.Lookup(nth(2)); found {
+			t.Errorf("%v: another key is found", s)
+		}
+		table.Attach(k, "legs")
+		if attached := all(table)[k].Legs != nil; attached != live {
+			t.Errorf("%v: legs attached: %v", s, attached)
+		}
+	}
+}
+
+func TestRepeatedSYNTakesThePlaceOfTheHeldOne(t *testing.T) {
+	table, k := NewTable(Config{}), nth(1)
+	if _, _, live := table.Repeat(k, 7); live {
+		t.Error("a SYN of no flow is a repeat")
+	}
+	table.Begin(0, Flow{Key: k, State: Dialing, Held: 7})
+	for _, want := range []uint32{7, 8} {
+		s, superseded, live := table.Repeat(k, want+1)
+		if s != Dialing || superseded != want || !live {
+			t.Errorf("repeat of SYN %d supersedes %d in state %v, %v", want, superseded, s, live)
+		}
+	}
+	if f, ok := table.Move(0, k, Released, ""); !ok || f.Held != 9 {
+		t.Errorf("SYN %d is released, want the newest, 9", f.Held)
+	}
+	if s, _, live := table.Repeat(k, 10); s != Released || !live {
+		t.Errorf("a repeat after the release finds %v, %v", s, live)
+	}
+	table.Move(0, k, Closed, "")
+	if _, _, live := table.Repeat(k, 11); live {
+		t.Error("a SYN after the end is a repeat")
+	}
+}
+
+func TestRoomIsBoundedByHalfOpenAndByLiveFlows(t *testing.T) {
+	table := NewTable(Config{MaxFlows: 3, MaxHalfOpen: 2})
+	step := func(want string, do func()) {
+		t.Helper()
+		do()
+		if got := table.Room(); got != want {
+			t.Errorf("room is %q, want %q", got, want)
+		}
+	}
+	step("", func() {})
+	step("", func() { bring(t, table, nth(1), Dialing) })
+	step("half-open-full", func() { bring(t, table, nth(2), Released) })
+	step("", func() { table.Move(0, nth(2), Relaying, "") })
+	step("", func() { bring(t, table, nth(9), Passed) }) // ended flows take no room
+	step("half-open-full", func() { bring(t, table, nth(3), Dialing) })
+	step("half-open-full", func() { table.Move(0, nth(1), Released, "") })
+	step("flows-full", func() { table.Move(0, nth(1), Relaying, "") })
+	step("flows-full", func() { table.Move(0, nth(3), Released, "") })
+	step("", func() { table.Move(0, nth(3), Closed, "") })
+}
+
+func TestFlowsExpireByTheTimeoutOfTheirState(t *testing.T) {
+	cfg := Config{Dial: 10, HalfOpen: 20, Memory: 30}
+	cases := []struct {
+		in      State
+		timeout time.Duration
+		then    State
+		handed  bool
+	}{
+		{Dialing, 10, TimedOut, true},
+		{Released, 20, Abandoned, true},
+		{Relaying, 0, Relaying, false},
+		{Closed, 30, 0, false},
+		{Passed, 30, 0, false},
+		{Refused, 30, 0, false},
+	}
+	for _, c := range cases {
+		t.Run(c.in.String(), func(t *testing.T) {
+			table, k := NewTable(cfg), nth(1)
+			bring(t, table, k, c.in)
+			if moved := table.Expire(c.timeout-1, 10); len(moved) != 0 || all(table)[k].State != c.in {
+				t.Errorf("the flow expired too early: %+v", moved)
+			}
+			at := c.timeout
+			if at == 0 {
+				at = 1 << 60
+			}
+			moved := table.Expire(at, 10)
+			f, there := all(table)[k]
+			switch {
+			case c.handed:
+				if len(moved) != 1 || moved[0] != f || f.State != c.then || f.Reason != "no-answer" || f.Changed != at {
+					t.Errorf("expired to %+v, handed on %+v", f, moved)
+				}
+			case len(moved) != 0:
+				t.Errorf("handed on %+v", moved)
+			case there != (c.in == Relaying):
+				t.Errorf("remembered: %v", there)
+			}
+		})
+	}
+}
+
+func TestExpiryTakesTheOldestFirstAndNoMoreThanAsked(t *testing.T) {
+	table := NewTable(Config{Dial: 10, HalfOpen: 20, Memory: 30})
+	for n := range 5 {
+		table.Begin(time.Duration(n), Flow{Key: nth(n), State: Dialing})
+	}
+	var got []Key
+	for _, limit := range []int{0, 1, 3, 10} {
+		moved := table.Expire(13, limit)
+		if len(moved) > limit {
+			t.Errorf("%d flows expired, at most %d were asked for", len(moved), limit)
+		}
+		for _, f := range moved {
+			got = append(got, f.Key)
+		}
+	}
+	// The last one is 9 old.
+	if want := []Key{nth(0), nth(1), nth(2), nth(3)}; !slices.Equal(got, want) {
+		t.Errorf("expired %v, want %v", got, want)
+	}
+}
+
+func TestEndedFlowsAreBoundedAndTheOldestIsForgottenFirst(t *testing.T) {
+	table := NewTable(Config{MaxEnded: 3})
+	for n := range 6 {
+		bring(t, table, nth(n), []State{Closed, Passed, Refused}[n%3])
+	}
+	bring(t, table, nth(100), Dialing)
+	flows := all(table)
+	for n := range 6 {
+		if _, there := flows[nth(n)]; there != (n >= 3) {
+			t.Errorf("flow %d is remembered: %v", n, there)
+		}
+	}
+	if _, there := flows[nth(100)]; !there {
+		t.Error("a live flow was forgotten")
+	}
+}
+
+func TestKeyBeginsAgainAfterItEnded(t *testing.T) {
+	table, k := NewTable(Config{MaxEnded: 2, Memory: 30}), nth(1)
+	bring(t, table, k, Closed)
+	bring(t, table, nth(2), Closed)
+	table.Begin(20, Flow{Key: k, State: Dialing, Held: 5})
+	f, ok := table.Lookup(k)
+	if !ok || f.Began != 20 || f.Held != 5 || f.Age(25) != 5 {
+		t.Errorf("the flow that begins again is %+v, %v", f, ok)
+	}
+	// Its past may be neither forgotten in its place nor count against others.
+	bring(t, table, nth(3), Closed)
+	table.Expire(40, 10)
+	if got := slices.Collect(maps.Keys(all(table))); len(got) != 1 || got[0] != k {
+		t.Errorf("%v are remembered, want %v", got, k)
+	}
+}
+
+func TestTotalsCountStatesAndReasons(t *testing.T) {
+	table := NewTable(Config{})
+	bring(t, table, nth(1), Relaying)
+	bring(t, table, nth(2), Released)
+	bring(t, table, nth(3), Dialing)
+	table.Begin(0, Flow{Key: nth(4), State: Passed, Reason: "mp-join"})
+	table.Move(0, nth(3), Refused, "refused")
+	table.Count("truncated")
+	table.Count("truncated")
+	got := table.Totals()
+	if want := map[string]int{"dialing": 0, "released": 1, "relaying": 1}; !maps.Equal(got.Live, want) {
+		t.Errorf("live %v, want %v", got.Live, want)
+	}
+	if want := map[string]uint64{"mp-join": 1, "refused": 1, "truncated": 2}; !maps.Equal(got.Reasons, want) {
+		t.Errorf("reasons %v, want %v", got.Reasons, want)
+	}
+	entered := map[string]uint64{"dialing": 3, "released": 2, "relaying": 1, "passed": 1, "refused": 1}
+	for s := range states {
+		if got.Entered[s.String()] != entered[s.String()] {
+			t.Errorf("%d flows entered %v, want %d", got.Entered[s.String()], s, entered[s.String()])
+		}
+	}
+	if got.HalfOpen != 1 {
+		t.Errorf("%d half-open, want 1", got.HalfOpen)
+	}
+	got.Reasons["truncated"] = 9
+	if table.Totals().Reasons["truncated"] != 2 {
+		t.Error("a snapshot is the table's own")
+	}
+}
+
+func TestKeysTellEndpointsApartAndGiveThemBack(t *testing.T) {
+	ends := []string{"192.0.2.1:1", "192.0.2.1:2", "[2001:db8::1]:1", "[::1]:1", "0.0.0.0:0", "[::]:0", "255.255.255.255:65535"}
+	seen := make(map[Key]string)
+	for _, c := range ends {
+		for _, s := range ends {
+			client, server := netip.MustParseAddrPort(c), netip.MustParseAddrPort(s)
+			k := KeyOf(client, server)
+			if k.Client() != client || k.Server() != server {
+				t.Errorf("%s to %s comes back as %v to %v", c, s, k.Client(), k.Server())
+			}
+			if other, twice := seen[k]; twice {
+				t.Errorf("%s to %s has the key of %s", c, s, other)
+			}
+			seen[k] = c + " to " + s
+		}
+	}
+	if KeyOf(netip.MustParseAddrPort("[::ffff:192.0.2.1]:1"), netip.MustParseAddrPort(ends[0])) !=
+		KeyOf(netip.MustParseAddrPort(ends[0]), netip.MustParseAddrPort(ends[0])) {
+		t.Error("an IPv4-mapped address has a key of its own")
+	}
+}
+
+func TestNamesAreAsTheCommandLinePrintsThem(t *testing.T) {
+	for i, want := range Actions {
+		if got := Action(i).String(); got != want {
+			t.Errorf("action %d is %q", i, got)
+		}
+	}
+	seen := make(map[string]bool)
+	for s := range states {
+		name := s.String()
+		if name == "" || seen[name] {
+			t.Errorf("state %d is named %q", s, name)
+		}
+		seen[name] = true
+	}
+	if Plain.String() != "plain" || Multipath.String() != "multipath" || Plain.Opposite() != Multipath || Multipath.Opposite() != Plain {
+		t.Error("the sides are not plain and multipath, opposite to each other")
+	}
+}
+
+func TestCostPerSYNAllocatesTheFlowOnly(t *testing.T) {
+	table, k := NewTable(Config{}), nth(1)
+	bring(t, table, k, Dialing)
+	if n := testing.AllocsPerRun(100, func() { table.Repeat(k, 1); table.Room(); table.Lookup(k) }); n != 0 {
+		t.Errorf("a repeated SYN costs %v allocations", n)
+	}
+	next := 0
+	if n := testing.AllocsPerRun(100, func() {
+		next++
+		table.Begin(0, Flow{Key: nth(1 + next%2), State: Passed})
+	}); n > 1 {
+		t.Errorf("a new flow costs %v allocations", n)
+	}
+}
+
+// filled is a table with n relayed flows.
+func filled(b *testing.B, n int) *Table {
+	table := NewTable(Config{MaxFlows: 2 * n})
+	for i := range n {
+		bring(b, table, nth(i), Relaying)
+	}
+	return table
+}
+
+func BenchmarkBeginAndMove(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		b.Run(strconv.Itoa(n)+" flows", func(b *testing.B) {
+			table := filled(b, n)
+			i := 0
+			for b.Loop() {
+				k := nth(n + i&0xffff)
+				i++
+				table.Begin(0, Flow{Key: k, State: Dialing})
+				table.Move(0, k, Released, "")
+				table.Move(0, k, Relaying, "")
+				table.Move(0, k, Closed, "fin")
+			}
+		})
+	}
+}
+
+func BenchmarkRepeat(b *testing.B) {
+	for _, n := range []int{1000, 1_000_000} {
+		b.Run(strconv.Itoa(n)+" flows", func(b *testing.B) {
+			table := filled(b, n)
+			i := 0
+			for b.Loop() {
+				table.Repeat(nth(i*7919%n), 1)
+				i++
+			}
+		})
+	}
+}
