@@ -120,6 +120,10 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 			return err
 		}
 	}
+	if drops, err := nfq.DefaultDrops(); err == nil && len(drops) > 0 {
+		b.cfg.Log.Warn("a firewall drops input by default and would take relayed packets: let it accept them",
+			"chains", strings.Join(drops, ", "), "rule", fmt.Sprintf("meta mark %#x accept", uint32(nfq.Relay)))
+	}
 	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
 	return b.rules().Install()
 }

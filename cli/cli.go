@@ -47,7 +47,7 @@ func commands() []command {
 		{"hag", "--plain IF… --path IF… --join ADDR:PORT…", "run the box in the operator's network", boxCommand("hag")},
 		{"flows", "[--json] [--watch] [--all]", "show the flows of a running box", runFlows},
 		{"rules", "--role cpe|hag --plain IF… --path IF…", "print the nftables rules that a box would install", runRules},
-		//{"doctor", "[--json]", "tell what this machine can and cannot do, and how to mend it", runDoctor},
+		{"doctor", "[--json]", "tell what this machine can and cannot do, and how to mend it", runDoctor},
 	}
 }
 

@@ -254,7 +254,7 @@ func (h *Host) Close() error {
 
 // Enter is a command that opens a shell on the host, for as long as it is open.
 func (h *Host) Enter() string {
-	if os.Getenv(guard) != "" {
+	if Reexeced() {
 		return fmt.Sprintf("nsenter --user=/proc/%d/ns/user --preserve-credentials --net=%s", os.Getpid(), h.NetNS())
 	}
 	return "nsenter --net=" + h.NetNS()

@@ -32,7 +32,7 @@ func Probe() error {
 // neither is possible it returns an error that says what to change.
 func Reexec() error {
 	probe := Probe()
-	again := os.Getenv(guard) != ""
+	again := Reexeced()
 	switch {
 	case probe == nil && again:
 		return loopbackUp()
@@ -59,6 +59,9 @@ func Reexec() error {
 	os.Exit(exitCode(cmd.Wait()))
 	panic("unreachable")
 }
+
+// Reexeced tells whether [Reexec] has started this process, in a user namespace.
+func Reexeced() bool { return os.Getenv(guard) != "" }
 
 // loopbackUp makes 127.0.0.1 and ::1 work in the process's own new namespace.
 func loopbackUp() error {

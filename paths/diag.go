@@ -27,6 +27,24 @@ const (
 	diagIDSource  = 4 // within it
 )
 
+// ProbeDestroy tells whether the kernel can end sockets on request, as a HAG
+// needs it to restart at once. It asks for a socket that does not exist.
+func ProbeDestroy() error {
+	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return err
+	}
+	request := make([]byte, diagRequestSize)
+	request[0], request[1] = unix.AF_INET, unix.IPPROTO_TCP
+	_, err = c.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge}, Data: request,
+	})
+	if errors.Is(err, unix.ENOENT) {
+		err = nil
+	}
+	return errors.Join(err, c.Close())
+}
+
 // forgetClosed ends the TIME-WAIT of subflows that were accepted at addr, and
 // reports whether there were any: the kernel cannot bind its listener beside
 // them, and a HAG would have to wait for a minute before it may start again.

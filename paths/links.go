@@ -78,6 +78,19 @@ func (l *link) offer(a netlink.Addr) {
 
 // watch reads again whenever an interface or an address changes, until ctx ends.
 func (l *links) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := l.follow(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow is watch for as long as the subscriptions last: one that has more to
+// tell than fits into its buffer ends.
+func (l *links) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	addrs := make(chan netlink.AddrUpdate, 16)
 	if err := netlink.AddrSubscribe(addrs, ctx.Done()); err != nil {
 		return fmt.Errorf("watch addresses: %w", err)
@@ -86,15 +99,16 @@ func (l *links) watch(ctx context.Context) error {
 	if err := netlink.LinkSubscribe(devs, ctx.Done()); err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-addrs:
-		case <-devs:
-		}
+	for more := true; more; {
 		if err := l.read(); err != nil {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, more = <-addrs:
+		case _, more = <-devs:
+		}
 	}
+	return nil
 }

@@ -97,7 +97,7 @@ func (m *Manager) handle(ev Event) {
 	case ConnClosed:
 		m.Forget(ev.Token)
 	case SubClosed:
-		if i := pathOf(ev.LocalID); ev.Error != 0 && i >= 0 {
+		if i := pathOf(ev.LocalID); ev.Error != 0 && i >= 0 && i < len(m.set.Paths) {
 			m.log.Debug("subflow closed", "token", ev.Token, "path", m.set.Paths[i].Name, "err", unix.Errno(ev.Error))
 			m.again(ev.Token, i)
 		}

@@ -66,6 +66,18 @@ func NextHop(dst netip.Addr) netip.Addr {
 
 // WatchNeighbours calls failed for each neighbour that does not answer, until ctx ends.
 func WatchNeighbours(ctx context.Context, failed func(netip.Addr)) error {
+	for ctx.Err() == nil {
+		if err := followNeighbours(ctx, failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// followNeighbours is WatchNeighbours for as long as one subscription lasts.
+func followNeighbours(ctx context.Context, failed func(netip.Addr)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	updates := make(chan netlink.NeighUpdate, 64)
 	if err := netlink.NeighSubscribe(updates, ctx.Done()); err != nil {
 		return fmt.Errorf("watch neighbours: %w", err)
@@ -74,7 +86,10 @@ func WatchNeighbours(ctx context.Context, failed func(netip.Addr)) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case u := <-updates:
+		case u, more := <-updates:
+			if !more {
+				return nil
+			}
 			if n, ok := netip.AddrFromSlice(u.IP); ok && u.State == netlink.NUD_FAILED {
 				failed(n.Unmap())
 			}

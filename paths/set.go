@@ -26,7 +26,7 @@ type Set struct {
 // beside them; paths of a CPE without a join address of a family share the one
 // that another path names.
 func NewSet(all []Path, own ...netip.AddrPort) (*Set, error) {
-	s := &Set{joins: own}
+	s := &Set{joins: slices.Clone(own)}
 	for _, p := range all {
 		s.joins = append(s.joins, p.Join...)
 	}
@@ -79,5 +79,8 @@ func (s *Set) towards(dst netip.Addr) int { return s.at(s.routes.egress(dst)) }
 
 // at returns the path on the interface with that index, or -1.
 func (s *Set) at(index int) int {
+	if index == 0 {
+		return -1 // no interface has it, nor has a path whose interface is away
+	}
 	return slices.IndexFunc(s.Paths, func(p Path) bool { return s.links.get(p.Interface).index == index })
 }
