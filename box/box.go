@@ -45,7 +45,8 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	}
 	cfg.Table = cfg.Table.WithDefaults()
 	b := &Box{cfg: cfg, start: time.Now()}
-	if err := b.raiseFileLimit(); err != nil {
+	short, err := b.raiseFileLimit()
+	if err != nil {
 		return err
 	}
 	b.core = Core{Table: state.NewTable(b.cfg.Table), Policy: Policy{cfg.Action}}
@@ -77,6 +78,9 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintln(ready, b.announcement())
+	if short {
+		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
+	}
 	err = g.Wait()
 	return err
 }
@@ -90,7 +94,11 @@ func (b *Box) prepare(undo *undo) error {
 	if b.set, err = paths.NewSet(b.cfg.Paths, b.cfg.Join...); err != nil {
 		return err
 	}
+	undo.add(b.set.ForgetClosed)
 	if b.cfg.Role == CPE {
+		if err := b.set.Reachable(); err != nil {
+			return err
+		}
 		if b.manager, err = paths.NewManager(b.set, b.cfg.Log); err != nil {
 			return err
 		}

@@ -15,9 +15,18 @@ import (
 // sysctl is a kernel setting that a role needs.
 type sysctl struct {
 	key, value string
-	// since tells which kernels have it; on others it is left out.
-	optional bool
+	optional   bool // not every kernel has it
 }
+
+// early is early demux: the kernel would match packets of a passed connection
+// with what it keeps of a closed one, TIME-WAIT in a client's name, and then not
+// forward them (ip_forward drops what has a socket). It must hold after a crash,
+// too, so it is a setting and no rule.
+var early = sysctl{"net/ipv4/tcp_early_demux", "0", true}
+
+// blackhole is what makes one server that answers only its fourth SYN switch
+// MPTCP off for every connection of the box, for an hour (since Linux 6.12).
+var blackhole = sysctl{"net/mptcp/blackhole_timeout", "0", true}
 
 // sysctls of each role, restored when the box stops.
 var sysctls = map[Role][]sysctl{
@@ -25,19 +34,16 @@ var sysctls = map[Role][]sysctl{
 		{"net/mptcp/enabled", "1", false},
 		// The box opens the subflows, not the kernel.
 		{"net/mptcp/pm_type", "1", false},
-		{"net/mptcp/blackhole_timeout", "0", true},
+		blackhole, early,
 	},
 	HAG: {
 		{"net/mptcp/enabled", "1", false},
 		{"net/mptcp/pm_type", "0", false},
 		// The C flag, RFC 8684, section 3.1: no joins to the server's own address.
 		{"net/mptcp/allow_join_initial_addr_port", "0", false},
-		{"net/mptcp/blackhole_timeout", "0", true},
+		blackhole, early,
 	},
 }
-
-// blackhole_timeout (since Linux 6.12): a server that answers its fourth SYN
-// would otherwise switch MPTCP off for every connection of the box, for an hour.
 
 // installSystem sets what the whole machine shares: loopback, sysctls, and on a
 // HAG the join addresses. The journal remembers what was there before.
@@ -119,27 +125,25 @@ const filesBeside = 256
 // raiseFileLimit makes room for two descriptors per flow, and lowers the number
 // of flows where that is not to be had: a flow too many is passed, one that
 // lacks a descriptor later would be broken.
-func (b *Box) raiseFileLimit() error {
+func (b *Box) raiseFileLimit() (short bool, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		return fmt.Errorf("read file limit: %w", err)
+		return false, fmt.Errorf("read file limit: %w", err)
 	}
 	want := uint64(2*b.cfg.Table.MaxFlows + filesBeside)
-	if l.Cur >= want {
-		return nil
-	}
 	for _, try := range []unix.Rlimit{{Cur: want, Max: max(want, l.Max)}, {Cur: l.Max, Max: l.Max}} {
+		if l.Cur >= want {
+			return false, nil
+		}
 		if unix.Setrlimit(unix.RLIMIT_NOFILE, &try) == nil {
 			l = try
-			break
 		}
 	}
 	if l.Cur >= want {
-		return nil
+		return false, nil
 	}
 	b.cfg.Table.MaxFlows = max(1, (int(l.Cur)-filesBeside)/2)
-	b.cfg.Log.Warn("file limit lowers the number of flows", "files", l.Cur, "flows", b.cfg.Table.MaxFlows)
-	return nil
+	return true, nil
 }
 
 // maxSubflows is as many as the kernel takes (MPTCP_PM_ADDR_MAX).

@@ -68,6 +68,8 @@ func defaultControl(role box.Role) string { return "/run/synbond/" + string(role
 // merge reads the file, then says again what the flags have said.
 func (s *settings) merge(file string, flags *pflag.FlagSet) error {
 	said := *s
+	// The decoder fills slices in place: they must not be the flags'.
+	s.Plain, s.Path, s.Join = nil, nil, nil
 	if err := s.read(file); err != nil {
 		return err
 	}

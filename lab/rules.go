@@ -1,14 +1,13 @@
 package lab
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/xt"
-	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/nfq"
 )
 
 // Hook priorities in a line's forward hook. Silence comes after the delay, so
@@ -21,37 +20,28 @@ const (
 // queueRules sends forwarded packets to NFQUEUEs by the interface they leave by.
 func (h *Host) queueRules(numbers map[string]uint16) error {
 	// Kernels have the native expression, or the xt target, or both.
-	err := h.tryQueueRules(numbers, func(n uint16) expr.Any { return &expr.Queue{Num: n, Total: 1} })
+	err := h.tryQueueRules(numbers, false)
 	if err == nil {
 		return nil
 	}
-	if err2 := h.tryQueueRules(numbers, xtQueue); err2 != nil {
+	if err2 := h.tryQueueRules(numbers, true); err2 != nil {
 		return fmt.Errorf("install queue rules on %s: %w", h.Name, errors.Join(err, err2))
 	}
 	return nil
 }
 
-func (h *Host) tryQueueRules(numbers map[string]uint16, queue func(uint16) expr.Any) error {
+func (h *Host) tryQueueRules(numbers map[string]uint16, xt bool) error {
 	return h.nft(func(c *nftables.Conn) {
 		table := c.AddTable(&nftables.Table{Name: "delay", Family: nftables.TableFamilyINet})
 		chain := c.AddChain(forwardChain(table, delayPriority))
 		for oif, n := range numbers {
 			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
 				&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(oif)},
-				queue(n),
+				&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: nfq.InterfaceName(oif)},
+				nfq.QueueExpr(n, false, xt),
 			}})
 		}
 	})
-}
-
-// xtQueue is struct xt_NFQ_info_v3: queue number, number of queues, flags,
-// padded to the alignment of xt targets.
-func xtQueue(n uint16) expr.Any {
-	info := make(xt.Unknown, 8)
-	binary.NativeEndian.PutUint16(info[0:], n)
-	binary.NativeEndian.PutUint16(info[2:], 1)
-	return &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}
 }
 
 // silence makes the host forward nothing, or takes that back.
@@ -91,11 +81,4 @@ func (h *Host) nft(build func(*nftables.Conn)) error {
 		build(c)
 		return c.Flush()
 	})
-}
-
-// ifname is an interface name as nftables compares it.
-func ifname(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
 }

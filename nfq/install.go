@@ -38,7 +38,7 @@ func (r Rules) commit() error {
 	for _, s := range r.sets() {
 		elements := make([]nftables.SetElement, len(s.elements))
 		for i, name := range s.elements {
-			elements[i].Key = ifname(name)
+			elements[i].Key = InterfaceName(name)
 		}
 		if err := c.AddSet(&nftables.Set{Table: table, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}, elements); err != nil {
 			return err
@@ -77,8 +77,8 @@ func Remove(role string) error {
 	return nil
 }
 
-// ifname is an interface name as the kernel compares it, padded to IFNAMSIZ.
-func ifname(name string) []byte {
+// InterfaceName is an interface name as the kernel compares it, padded to IFNAMSIZ.
+func InterfaceName(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)
 	return b

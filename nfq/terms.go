@@ -110,20 +110,29 @@ func tproxy(to netip.AddrPort) term {
 }
 
 // queue diverts to an NFQUEUE, and lets the packet go on where nobody listens.
-func queue(number uint16, throughXT bool) term {
-	t := term{text: fmt.Sprintf("queue flags bypass to %d", number)}
+func queue(number uint16, xt bool) term {
+	return term{fmt.Sprintf("queue flags bypass to %d", number), []expr.Any{QueueExpr(number, true, xt)}}
+}
+
+// QueueExpr sends packets to an NFQUEUE: by the native expression, or by the xt
+// target through nft_compat. With bypass they go on where nobody listens.
+func QueueExpr(number uint16, bypass, throughXT bool) expr.Any {
 	if !throughXT {
-		t.exprs = []expr.Any{&expr.Queue{Num: number, Flag: expr.QueueFlagBypass}}
-		return t
+		q := &expr.Queue{Num: number}
+		if bypass {
+			q.Flag = expr.QueueFlagBypass
+		}
+		return q
 	}
 	// struct xt_NFQ_info_v3, padded to 8 bytes (XT_ALIGN):
 	// u16 queuenum, u16 queues_total, u16 flags (bit 0: bypass), native endian.
 	info := make(xt.Unknown, 8)
 	binary.NativeEndian.PutUint16(info[0:], number)
 	binary.NativeEndian.PutUint16(info[2:], 1)
-	binary.NativeEndian.PutUint16(info[4:], 1)
-	t.exprs = []expr.Any{&expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}}
-	return t
+	if bypass {
+		binary.NativeEndian.PutUint16(info[4:], 1)
+	}
+	return &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}
 }
 
 func rejectReset() term {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -13,7 +14,6 @@ import (
 const (
 	sockDiagByFamily = 20
 	sockDestroy      = 21 // needs CONFIG_INET_DIAG_DESTROY
-	tcpTimeWait      = 6
 
 	// struct inet_diag_req_v2: family, protocol, ext, pad (a byte each), states
 	// u32, then struct inet_diag_sockid, which starts with the source port.
@@ -25,19 +25,23 @@ const (
 	diagMessageID = 4
 	diagIDSize    = 48
 	diagIDSource  = 4 // within it
+
+	// closing are the states of connections that no process holds any more
+	// (linux/tcp_states.h): FIN-WAIT-1 and 2, TIME-WAIT, LAST-ACK, CLOSING.
+	timeWait = 1 << 6
+	closing  = 1<<4 | 1<<5 | timeWait | 1<<9 | 1<<11
 )
 
-// ProbeDestroy tells whether the kernel can end sockets on request, as a HAG
-// needs it to restart at once. It asks for a socket that does not exist.
+// ProbeDestroy tells whether the kernel can end sockets on request. It asks for
+// a socket that does not exist.
 func ProbeDestroy() error {
 	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
 		return err
 	}
-	request := make([]byte, diagRequestSize)
-	request[0], request[1] = unix.AF_INET, unix.IPPROTO_TCP
 	_, err = c.Execute(netlink.Message{
-		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge}, Data: request,
+		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge},
+		Data:   diagRequest(unix.AF_INET, 0),
 	})
 	if errors.Is(err, unix.ENOENT) {
 		err = nil
@@ -49,41 +53,74 @@ func ProbeDestroy() error {
 // reports whether there were any: the kernel cannot bind its listener beside
 // them, and a HAG would have to wait for a minute before it may start again.
 func forgetClosed(addr netip.AddrPort) (found bool, err error) {
+	n, err := destroy(timeWait, func(local netip.AddrPort) bool { return local == addr })
+	return n > 0, err
+}
+
+// ForgetClosed ends what the kernel still keeps of connections that were closed
+// under addresses which are none of this machine's, TIME-WAIT above all. Once
+// the box's rules are gone, the kernel would take packets of a client that uses
+// its port again for theirs, and not forward them (ip_forward, early demux).
+func (s *Set) ForgetClosed() error {
+	_, err := destroy(closing, func(local netip.AddrPort) bool {
+		return !local.Addr().IsLoopback() && s.links.owner(local.Addr()) == 0
+	})
+	return err
+}
+
+// destroy ends the TCP sockets in these states whose local address matches, and
+// returns how many there were.
+func destroy(states uint32, match func(local netip.AddrPort) bool) (n int, err error) {
 	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	request := make([]byte, diagRequestSize)
-	request[0], request[1] = unix.AF_INET6, unix.IPPROTO_TCP
-	if addr.Addr().Is4() {
-		request[0] = unix.AF_INET
-	}
-	binary.NativeEndian.PutUint32(request[diagStates:], 1<<tcpTimeWait)
-	binary.BigEndian.PutUint16(request[diagRequestID:], addr.Port())
-	sockets, err := c.Execute(netlink.Message{
-		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request,
-	})
-	if err != nil {
-		return false, err
-	}
-	for _, s := range sockets {
-		if len(s.Data) < diagMessageID+diagIDSize {
-			continue
-		}
-		id := s.Data[diagMessageID : diagMessageID+diagIDSize]
-		source, _ := netip.AddrFromSlice(id[diagIDSource:][:len(addr.Addr().AsSlice())])
-		if source != addr.Addr() {
-			continue
-		}
-		copy(request[diagRequestID:], id)
-		_, err := c.Execute(netlink.Message{
-			Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge}, Data: request,
+	for _, family := range []uint8{unix.AF_INET6, unix.AF_INET} {
+		sockets, err := c.Execute(netlink.Message{
+			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
+			Data:   diagRequest(family, states),
 		})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return found, err
+		if err != nil {
+			return n, err
 		}
-		found = true
+		var kills []netlink.Message
+		for _, s := range sockets {
+			if len(s.Data) < diagMessageID+diagIDSize {
+				continue
+			}
+			id := s.Data[diagMessageID:][:diagIDSize]
+			if match(diagSource(family, id)) {
+				kill := diagRequest(family, states)
+				copy(kill[diagRequestID:], id)
+				kills = append(kills, netlink.Message{
+					Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request}, Data: kill,
+				})
+			}
+		}
+		n += len(kills)
+		// Unacknowledged, many at a time: one that has ended meanwhile is no matter.
+		for batch := range slices.Chunk(kills, 256) {
+			if _, err := c.SendMessages(batch); err != nil {
+				return n, err
+			}
+		}
 	}
-	return found, nil
+	return n, nil
+}
+
+func diagRequest(family uint8, states uint32) []byte {
+	b := make([]byte, diagRequestSize)
+	b[0], b[1] = family, unix.IPPROTO_TCP
+	binary.NativeEndian.PutUint32(b[diagStates:], states)
+	return b
+}
+
+// diagSource reads the source of a struct inet_diag_sockid.
+func diagSource(family uint8, id []byte) netip.AddrPort {
+	addr := netip.AddrFrom16([16]byte(id[diagIDSource:])).Unmap()
+	if family == unix.AF_INET {
+		addr = netip.AddrFrom4([4]byte(id[diagIDSource:]))
+	}
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(id))
 }

@@ -2,6 +2,7 @@ package paths
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -37,6 +38,15 @@ func (l *links) owner(a netip.Addr) int {
 
 // read takes the interfaces and addresses as they are now.
 func (l *links) read() error {
+	for {
+		// A change in the midst of a list spoils it.
+		if err := l.list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+}
+
+func (l *links) list() error {
 	all, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)

@@ -164,11 +164,19 @@ func (m *Manager) attempt(j join, i int) {
 		m.opened.Add(1)
 	case errors.Is(err, unix.ENOTCONN):
 		m.again(j.token, i)
-	case errors.Is(err, unix.ESRCH): // the connection has ended
+	case !m.knows(j.token): // the connection has ended (the kernel says EINVAL)
 	default:
 		m.failed.Add(1)
 		m.log.Debug("join", "path", m.set.Paths[i].Name, "token", j.token, "err", err)
 	}
+}
+
+// knows tells whether the connection is still there.
+func (m *Manager) knows(token uint32) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, known := m.conns[token]
+	return known
 }
 
 // errNoAddress means that a path has no address, or no join address, of a family in common.

@@ -2,6 +2,7 @@ package paths
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -52,6 +53,21 @@ func pick(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 		}
 	}
 	return netip.AddrPort{}
+}
+
+// Reachable tells whether every join address has a route.
+func (s *Set) Reachable() error {
+	for _, j := range s.joins {
+		if egress(j.Addr()) != 0 {
+			continue
+		}
+		family := "IPv6"
+		if j.Addr().Is4() {
+			family = "IPv4"
+		}
+		return fmt.Errorf("join address %s: there is no route to it: give this machine %s and a route, or leave the address out", j, family)
+	}
+	return nil
 }
 
 // Watch keeps the set up to date until ctx ends.

@@ -219,14 +219,14 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if err == nil {
 		err = l.pump(from)
 	}
-	if err == nil && to.stalled {
-		err = l.pump(to)
-	}
-	if from.done != to.done && !c.halfClosed {
+	if from.done && !c.halfClosed {
 		c.halfClosed = true
 		c.mu.Lock()
 		c.note()
 		c.mu.Unlock()
+	}
+	if err == nil && to.stalled {
+		err = l.pump(to)
 	}
 	if err != nil || from.done && to.done {
 		c.finish(err)

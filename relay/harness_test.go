@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -65,6 +66,7 @@ type closing struct {
 type benchConfig struct {
 	mptcp     bool // dial onward with MPTCP
 	ownSource bool
+	loops     int // default: 2
 	// connected takes the place of the verdict after a dial, if it is set.
 	connected func(b *bench, c *relay.Conn, id uint32, err error)
 	paired    func() // during a Paired event
@@ -105,7 +107,7 @@ func (b *bench) open() (err error) {
 	if b.queue, err = nfq.Open(nfq.QueueConfig{MaxLength: 1 << 16}); err != nil {
 		return err
 	}
-	b.relay, err = relay.New(relay.Config{Mark: uint32(nfq.Socket), Loops: 2, Events: b}, unix.AF_INET6, unix.AF_INET)
+	b.relay, err = relay.New(relay.Config{Mark: uint32(nfq.Socket), Loops: cmp.Or(b.cfg.loops, 2), Events: b}, unix.AF_INET6, unix.AF_INET)
 	return err
 }
 
@@ -298,7 +300,6 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // leftOver fails a test that ends with more file descriptors or goroutines than it began with.
 func leftOver(t *testing.T) {
 	t.Helper()
-	_, _ = os.Open(os.DevNull) // starts the runtime's poller, whose descriptors stay
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()
 	t.Cleanup(func() {
 		eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
@@ -329,5 +330,8 @@ func (b *bench) in(want stage) (found *relay.Conn) {
 		}
 		return found != nil
 	})
+	if found == nil {
+		b.t.FailNow()
+	}
 	return found
 }

@@ -31,8 +31,7 @@ type rawInfo struct {
 
 // rawSubflow is struct mptcp_subflow_info: two sockaddr_storage after an ID.
 type rawSubflow struct {
-	id            uint32
-	_             uint32
+	_             [2]uint32
 	local, remote [128]byte
 }
 
@@ -119,8 +118,10 @@ func fullInfo(fd int) (Info, error) {
 	}
 	info := Info{MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token}
 	for i := range min(raw.subflows, maxSubflows) {
-		info.Subflows = append(info.Subflows, subflowOf(
-			rawAddrPort(&subflows[i].local), rawAddrPort(&subflows[i].remote), &tcp[i]))
+		// The kernel keeps the first subflow's place after it has left, without an address.
+		if remote := rawAddrPort(&subflows[i].remote); remote.Port() != 0 {
+			info.Subflows = append(info.Subflows, subflowOf(rawAddrPort(&subflows[i].local), remote, &tcp[i]))
+		}
 	}
 	return info, nil
 }
@@ -134,6 +135,9 @@ func tcpInfo(fd int) (Info, error) {
 	peer, err := unix.Getpeername(fd)
 	if err != nil {
 		return Info{}, err
+	}
+	if addrPort(peer).Port() == 0 { // an MPTCP socket whose subflows have all left
+		return Info{}, unix.ENOTCONN
 	}
 	return Info{Subflows: []Subflow{subflowOf(localOf(fd), addrPort(peer), ti)}}, nil
 }

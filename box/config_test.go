@@ -1,0 +1,89 @@
+package box
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/paths"
+)
+
+func cpe() Config {
+	return Config{Role: CPE, Plain: []string{"lan"}, Paths: []paths.Path{
+		{Name: "dsl", Interface: "ppp0", Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100")}},
+		{Name: "lte", Interface: "wwan0"},
+	}}
+}
+
+func hag() Config {
+	return Config{
+		Role: HAG, Plain: []string{"wan"}, Paths: []paths.Path{{Name: "dsl", Interface: "eth1"}},
+		Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100"), netip.MustParseAddrPort("192.0.2.1:7100")},
+	}
+}
+
+func TestConfigurationSaysWhatIsWrongWithIt(t *testing.T) {
+	join := func(s string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(s)} }
+	cases := []struct {
+		name   string
+		base   func() Config
+		change func(*Config)
+		want   string // "": nothing is wrong
+	}{
+		{"a CPE", cpe, func(*Config) {}, ""},
+		{"a HAG", hag, func(*Config) {}, ""},
+		{"a CPE without a join address has one path's worth", cpe, func(c *Config) { c.Paths[0].Join = nil }, ""},
+		{"own-source4 on a CPE", cpe, func(c *Config) { c.OwnSource4 = true }, ""},
+		{"no plain interface", cpe, func(c *Config) { c.Plain = nil }, "no plain interface: name one with --plain"},
+		{"no path", cpe, func(c *Config) { c.Paths = nil }, "no path: name one with --path"},
+		{"own-source4 on a HAG", hag, func(c *Config) { c.OwnSource4 = true }, "own-source4 is for a CPE"},
+		{"a plain interface twice", cpe, func(c *Config) { c.Plain = []string{"lan", "lan"} }, "interface lan is named twice"},
+		{"an interface on both sides", cpe, func(c *Config) { c.Plain = []string{"ppp0"} }, "interface ppp0 is named twice"},
+		{"one interface for two paths", cpe, func(c *Config) { c.Paths[1].Interface = "ppp0" }, "interface ppp0 is named twice"},
+		{"two paths of one name", cpe, func(c *Config) { c.Paths[1].Name = "dsl" }, `two paths are named "dsl"`},
+		{"a HAG without a join address", hag, func(c *Config) { c.Join = nil }, "no join address: name one per address family with --join ADDR:PORT"},
+		{"a HAG whose path has one", hag, func(c *Config) { c.Paths[0].Join = join("192.0.2.1:1") }, "path dsl: join= is for a CPE"},
+		{"two join addresses of a family", hag, func(c *Config) { c.Join[1] = c.Join[0] }, "join addresses: name one per address family"},
+		{"a join address without a port", hag, func(c *Config) { c.Join = join("192.0.2.1:0") }, "join address 192.0.2.1:0"},
+		{"a join address that is none", hag, func(c *Config) { c.Join = join("[::]:7100") }, "join address [::]:7100"},
+		{"no join address at all", cpe, func(c *Config) { c.Paths[0].Join = []netip.AddrPort{{}} }, "join address invalid AddrPort"},
+		{"nine paths", cpe, func(c *Config) {
+			for _, name := range strings.Split("abcdefg", "") {
+				c.Paths = append(c.Paths, paths.Path{Name: name, Interface: name})
+			}
+		}, "9 paths"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := c.base()
+			c.change(&cfg)
+			err := cfg.Validate()
+			switch {
+			case err == nil && c.want == "":
+			case err == nil || c.want == "" || !strings.Contains(err.Error(), c.want):
+				t.Errorf("Validate gives %v, want %q", err, c.want)
+			case strings.Contains(err.Error(), "\n"):
+				t.Errorf("the error has more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestRulesNameTheInterfacesOfBothSides(t *testing.T) {
+	cfg := cpe()
+	cfg.Queue = 5
+	listeners := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000")}
+	got := cfg.Rules(listeners)
+	want := nfq.Rules{Role: "cpe", Plain: []string{"lan"}, Paths: []string{"ppp0", "wwan0"}, Queue: 5, Listeners: listeners}
+	if got.String() != want.String() {
+		t.Errorf("rules\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestInterfaceThatIsNotThereIsNamed(t *testing.T) {
+	cfg := cpe()
+	if err := cfg.interfaces(); err == nil || !strings.Contains(err.Error(), "interface lan: there is no such interface") {
+		t.Errorf("interfaces gives %v", err)
+	}
+}

@@ -1,0 +1,79 @@
+package box
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+var (
+	client6 = netip.MustParseAddrPort("[2001:db8:1::2]:49152")
+	server6 = netip.MustParseAddrPort("[2001:db8:2::2]:443")
+	client4 = netip.MustParseAddrPort("192.0.2.1:49152")
+	server4 = netip.MustParseAddrPort("198.51.100.2:443")
+)
+
+// TCP options of a SYN: kind and data. gopacket adds the length.
+var (
+	mss        = layers.TCPOption{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{5, 0xb4}}
+	capable    = layers.TCPOption{OptionType: 30, OptionLength: 4, OptionData: []byte{0x01, 0x01}} // MP_CAPABLE v1
+	join       = layers.TCPOption{OptionType: 30, OptionLength: 12, OptionData: slices.Concat([]byte{0x10, 9}, make([]byte, 8))}
+	badCapable = layers.TCPOption{OptionType: 30, OptionLength: 7, OptionData: []byte{0x01, 0x01, 0, 0, 0}}
+)
+
+// segment builds a packet, with flags set by set.
+func segment(t *testing.T, src, dst netip.AddrPort, set func(*layers.TCP), options ...layers.TCPOption) []byte {
+	t.Helper()
+	tcp := &layers.TCP{
+		SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()),
+		Seq: 1, Window: 64000, Options: options,
+	}
+	set(tcp)
+	var ip gopacket.SerializableLayer
+	if src.Addr().Is4() {
+		v4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
+		check(t, tcp.SetNetworkLayerForChecksum(v4))
+		ip = v4
+	} else {
+		v6 := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolTCP, SrcIP: src.Addr().AsSlice(), DstIP: dst.Addr().AsSlice()}
+		check(t, tcp.SetNetworkLayerForChecksum(v6))
+		ip = v6
+	}
+	buf := gopacket.NewSerializeBuffer()
+	check(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip, tcp))
+	return buf.Bytes()
+}
+
+func syn(t *testing.T, options ...layers.TCPOption) []byte {
+	t.Helper()
+	return segment(t, client6, server6, func(tcp *layers.TCP) { tcp.SYN = true }, options...)
+}
+
+// extended puts an IPv6 extension header, without its first byte, before the TCP header.
+func extended(packet []byte, kind byte, rest ...byte) []byte {
+	const payloadLength, nextHeader, size = 4, 6, 40
+	b := slices.Clone(packet[:size])
+	b = append(append(append(b, b[nextHeader]), rest...), packet[size:]...)
+	b[nextHeader] = kind
+	b[payloadLength+1] += byte(1 + len(rest))
+	return b
+}
+
+// sourceRouted is a SYN with a type 2 routing header (RFC 6275): one hop is left.
+func sourceRouted(packet []byte) []byte {
+	hop := netip.MustParseAddr("2001:db8:3::3").As16()
+	return extended(packet, 43, slices.Concat([]byte{2, 2, 1, 0, 0, 0, 0}, hop[:])...)
+}
+
+// fragment is a SYN that more fragments follow.
+func fragment(packet []byte) []byte { return extended(packet, 44, 0, 0, 1, 0, 0, 0, 7) }
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

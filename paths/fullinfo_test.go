@@ -1,0 +1,47 @@
+package paths
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// subflowAddrs returns the local address of each subflow of an MPTCP socket
+// (MPTCP_FULL_INFO, uapi linux/mptcp.h).
+func subflowAddrs(fd int) ([]string, error) {
+	const solMPTCP, fullInfo, most = 284, 4, 8
+	type subflowInfo struct { // struct mptcp_subflow_info
+		_     [2]uint32
+		local [128]byte
+		_     [128]byte // remote
+	}
+	var subflows [most]subflowInfo
+	full := struct { // struct mptcp_full_info
+		tcpInfoKernel, tcpInfoUser uint32
+		infoKernel, infoUser       uint32
+		subflows, arrays           uint32
+		subflowInfo, tcpInfo       unsafe.Pointer
+		info                       [128]byte
+	}{infoUser: uint32(unsafe.Sizeof(subflows[0])), arrays: most, subflowInfo: unsafe.Pointer(&subflows)}
+	var pin runtime.Pinner // the kernel writes through a pointer inside full
+	defer pin.Unpin()
+	pin.Pin(&subflows)
+	size := uint32(unsafe.Sizeof(full))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), solMPTCP, fullInfo,
+		uintptr(unsafe.Pointer(&full)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return nil, errno
+	}
+	var local []string
+	for _, s := range subflows[:full.subflows] {
+		a := netip.AddrFrom4([4]byte(s.local[4:8]))
+		if binary.NativeEndian.Uint16(s.local[:]) == unix.AF_INET6 {
+			a = netip.AddrFrom16([16]byte(s.local[8:24])).Unmap()
+		}
+		local = append(local, a.String())
+	}
+	return local, nil
+}
