@@ -272,11 +272,14 @@ func (b *Box) Connected(c *relay.Conn, err error) {
 }
 
 // Paired implements [relay.Events].
-func (b *Box) Paired(c *relay.Conn) {
-	b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Relaying, "")
+func (b *Box) Paired(c *relay.Conn) bool {
+	if _, ok := b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Relaying, ""); !ok {
+		return false // its time was up just now
+	}
 	if !c.MPTCP {
 		b.track(c)
 	}
+	return true
 }
 
 // track lets the path manager open the further subflows of a connection.
@@ -293,6 +296,9 @@ func (b *Box) track(c *relay.Conn) {
 func (b *Box) Closed(c *relay.Conn, err error) {
 	b.bytesUp.Add(c.BytesUp())
 	b.bytesDown.Add(c.BytesDown())
+	if info, ok := c.Info(); ok && b.manager != nil {
+		b.manager.Forget(info.Token)
+	}
 	reason := "fin"
 	if err != nil {
 		reason = "reset"

@@ -64,21 +64,26 @@ func (c *Core) SYN(now time.Duration, side state.Side, id uint32, packet []byte)
 	if err != nil {
 		return c.ignore(err.Error())
 	}
-	key := state.KeyOf(seg.Src, seg.Dst)
-	if s, superseded, live := c.Table.Repeat(key, id); live {
-		if s == state.Dialing {
-			return Decision{Hold, "repeat", key, true, superseded}
-		}
+	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id}
+	f.Action, f.Reason = c.Policy.Choose(side, mptcp)
+	return c.begin(now, f)
+}
+
+// begin records a flow, unless it is there already or there is no room for it.
+func (c *Core) begin(now time.Duration, f state.Flow) Decision {
+	at := beginnings[f.Action]
+	f.State = at.state
+	switch b := c.Table.Begin(now, f); {
+	case b.Full != "":
+		f.Action, f.Reason = state.Pass, b.Full
+		return c.begin(now, f)
+	case b.Repeat && b.State == state.Dialing:
+		return Decision{Hold, "repeat", f.Key, true, b.Superseded}
+	case b.Repeat:
 		// The kernel has, or had, a socket for it: it knows best how to answer.
-		return Decision{Verdict: Deliver, Reason: "repeat", Key: key}
+		return Decision{Verdict: Deliver, Reason: "repeat", Key: f.Key}
 	}
-	action, reason := c.Policy.Choose(side, mptcp)
-	if full := c.Table.Room(); action == state.Relay && full != "" {
-		action, reason = state.Pass, full
-	}
-	begun := beginnings[action]
-	c.Table.Begin(now, state.Flow{Key: key, Side: side, Action: action, State: begun.state, Reason: reason, Held: id})
-	return Decision{Verdict: begun.verdict, Reason: reason, Key: key}
+	return Decision{Verdict: at.verdict, Reason: f.Reason, Key: f.Key}
 }
 
 // beginnings says where a flow starts, by action.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -94,12 +95,11 @@ func (s *settings) merge(file string, flags *pflag.FlagSet) error {
 
 // read fills s from a TOML file. A key that does not exist is an error.
 func (s *settings) read(file string) error {
-	b, err := os.Open(file)
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	defer b.Close()
-	err = toml.NewDecoder(b).DisallowUnknownFields().Decode(s)
+	err = toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(s)
 	var unknown *toml.StrictMissingError
 	var wrong *toml.DecodeError
 	switch {
@@ -108,12 +108,11 @@ func (s *settings) read(file string) error {
 		return fmt.Errorf("%s:%d: unknown key %s", file, line, strings.Join(unknown.Errors[0].Key(), "."))
 	case errors.As(err, &wrong):
 		line, _ := wrong.Position()
-		key := strings.Join(wrong.Key(), ".")
-		// What the decoder says of a value that does not fit speaks of Go's types.
-		if text := wrong.Error(); key == "" || !strings.Contains(text, "struct field") {
-			return fmt.Errorf("%s:%d: %s", file, line, strings.TrimSpace(key+" "+strings.TrimPrefix(text, "toml: ")))
+		what := strings.TrimPrefix(wrong.Error(), "toml: ")
+		if strings.Contains(what, "struct field") { // the decoder speaks of Go's types here
+			what = "another type of value is needed, see docs/configuration.md"
 		}
-		return fmt.Errorf("%s:%d: %s: a value of another type is needed (see docs/configuration.md)", file, line, key)
+		return fmt.Errorf("%s:%d: %s: %s", file, line, lineOf(b, line), what)
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
 	}
@@ -123,4 +122,13 @@ func (s *settings) read(file string) error {
 		}
 	}
 	return nil
+}
+
+// lineOf returns a line of a text, counted from 1.
+func lineOf(text []byte, line int) string {
+	lines := strings.Split(string(text), "\n")
+	if line < 1 || line > len(lines) {
+		return ""
+	}
+	return strings.TrimSpace(lines[line-1])
 }

@@ -86,8 +86,9 @@ func (l *link) offer(a netlink.Addr) {
 	}
 }
 
-// watch reads again whenever an interface or an address changes, until ctx ends.
-func (l *links) watch(ctx context.Context) error {
+// watch reads again, and calls changed, whenever an interface or an address
+// changes, until ctx ends.
+func (l *links) watch(ctx context.Context, changed func()) error {
 	for ctx.Err() == nil {
 		if err := l.follow(ctx); err != nil {
 			return err

@@ -20,9 +20,16 @@ type routes struct {
 }
 
 const (
-	routesFresh = 2 * time.Second
+	routesFresh = 100 * time.Millisecond
 	routesMost  = 4096
 )
+
+// clear forgets what was looked up.
+func (r *routes) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.index)
+}
 
 func (r *routes) init() { r.index = make(map[netip.Addr]int) }
 

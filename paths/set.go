@@ -71,7 +71,7 @@ func (s *Set) Reachable() error {
 }
 
 // Watch keeps the set up to date until ctx ends.
-func (s *Set) Watch(ctx context.Context) error { return s.links.watch(ctx) }
+func (s *Set) Watch(ctx context.Context) error { return s.links.watch(ctx, s.routes.clear) }
 
 // Of returns the path that a subflow uses, or nil. A subflow from an address of
 // a path's interface uses that path. Otherwise the routing table tells: for a

@@ -107,6 +107,9 @@ func (c *Conn) discard() {
 	c.onward.close(true)
 }
 
+// errUnwanted means that the box gave up a connection while its client was accepted.
+var errUnwanted = errors.New("unwanted")
+
 // pair gives c its client's socket and hands both to the loop. It runs on the
 // loop that accepted the client, which need not be that of c: until the phase
 // changes, c's own loop leaves the onward leg alone, whatever happens to it.
@@ -116,7 +119,9 @@ func (c *Conn) pair(fd int) error {
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
 	c.mu.Unlock()
-	c.relay.cfg.Events.Paired(c)
+	if !c.relay.cfg.Events.Paired(c) {
+		return errUnwanted
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// The new leg is writable at once: its first event starts both streams.

@@ -209,12 +209,13 @@ func (b *bench) Connected(c *relay.Conn, err error) {
 	b.outcome(c, c.Tag.(flow), err)
 }
 
-func (b *bench) Paired(c *relay.Conn) {
+func (b *bench) Paired(c *relay.Conn) bool {
 	b.enter(c, connected, paired)
 	if b.cfg.paired != nil {
 		b.cfg.paired()
 	}
 	b.paired <- c
+	return true
 }
 
 func (b *bench) Closed(c *relay.Conn, err error) {

@@ -22,8 +22,9 @@ type Events interface {
 	// Connected reports the end of a dial: nil, or the error of connect(2) as a
 	// [unix.Errno]. After an error the connection is gone.
 	Connected(c *Conn, err error)
-	// Paired reports that both legs are there and bytes may flow.
-	Paired(c *Conn)
+	// Paired reports that both legs are there and bytes may flow. If the box no
+	// longer wants the connection it returns false, and both are reset.
+	Paired(c *Conn) bool
 	// Closed reports that both legs are gone: nil after a FIN in each
 	// direction, else the error that reset them.
 	Closed(c *Conn, err error)

@@ -120,15 +120,14 @@ func TestTableBehavesLikeAPlainList(t *testing.T) {
 			case 0, 1, 2: // as box does: a SYN of a live flow is a repeat
 				held := rnd.Uint32()
 				i := m.find(k, true)
-				if _, _, live := table.Repeat(k, held); live != (i >= 0) {
-					t.Fatalf("seed %d, step %d: repeat: %v", seed, step, live)
+				s := []State{Dialing, Dialing, Passed, Rejected}[rnd.IntN(4)]
+				if b := table.Begin(now, Flow{Key: k, State: s, Held: held}); b.Repeat != (i >= 0) {
+					t.Fatalf("seed %d, step %d: %+v", seed, step, b)
 				}
 				if i >= 0 {
 					m.flows[i].Held = held
 					break
 				}
-				s := []State{Dialing, Dialing, Passed, Rejected}[rnd.IntN(4)]
-				table.Begin(now, Flow{Key: k, State: s, Held: held})
 				m.begin(now, k, s, held)
 			case 9:
 				if got, want := len(table.Expire(now, 1000)), m.expire(now); got != want {
@@ -164,7 +163,7 @@ func TestAllYieldsEveryFlowThatStaysWhileOthersComeAndGo(t *testing.T) {
 				k := nth(stay + 1000*w + n%1000)
 				table.Begin(0, Flow{Key: k, State: Dialing})
 				table.Attach(k, n)
-				table.Repeat(k, uint32(n))
+				table.Begin(0, Flow{Key: k, State: Dialing, Held: uint32(n)})
 				table.Move(0, k, Failed, "files-full")
 				table.Expire(time.Duration(n), 1)
 				table.Totals()

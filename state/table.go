@@ -81,26 +81,46 @@ func (t *Table) live(k Key) *Flow {
 	return nil
 }
 
-// Repeat tells what a SYN means for the live flow with its key. It returns the
-// flow's state and, while the flow is Dialing, the ID of the SYN held so far,
-// in whose place the flow now holds this one: the newest says what the client
-// wants now (it may have lost ECN, RFC 3168, or have another sequence number).
-func (t *Table) Repeat(k Key, held uint32) (s State, superseded uint32, live bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.live(k)
-	if f == nil {
-		return 0, 0, false
-	}
-	superseded = f.Held
-	f.Held = held
-	return f.State, superseded, true
+// Begun is what a SYN meant to the table.
+type Begun struct {
+	// Repeat tells that the flow is live already, in State. While it is Dialing,
+	// Superseded is the SYN that it held so far, in whose place it now holds this
+	// one: the newest says what the client wants now (it may have lost ECN, RFC
+	// 3168, section 6.1.1, or have another sequence number).
+	Repeat     bool
+	State      State
+	Superseded uint32
+	// Full says, in a word, why there is no room. Nothing was recorded then.
+	Full string
 }
 
-// Room reports, in one word, why the table takes no further live flow, or "".
-func (t *Table) Room() (full string) {
+// Begin records f, which must have its Key, Side, Action, State, Reason and
+// Held, in the place of an ended flow with the same key, unless there is a live
+// one or f is live and the table is full.
+func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	old := t.flows[f.Key]
+	if old != nil && old.State.Live() {
+		b := Begun{Repeat: true, State: old.State, Superseded: old.Held}
+		old.Held = f.Held
+		return b
+	}
+	if full := t.full(); f.State.Live() && full != "" {
+		return Begun{Full: full}
+	}
+	if old != nil {
+		t.queues[old.queue].remove(old)
+	}
+	begun := f // only what is recorded goes to the heap
+	begun.Began, begun.Changed = now, now
+	t.flows[f.Key] = &begun
+	t.enter(&begun)
+	return Begun{}
+}
+
+// full says why the table takes no further live flow, or "".
+func (t *Table) full() string {
 	halfOpen := t.queues[Dialing].len + t.queues[Released].len
 	switch {
 	case halfOpen >= t.cfg.MaxHalfOpen:
@@ -109,19 +129,6 @@ func (t *Table) Room() (full string) {
 		return "flows-full"
 	}
 	return ""
-}
-
-// Begin records f, which must have its Key, Side, Action, State and Reason, in
-// the place of an ended flow with the same key.
-func (t *Table) Begin(now time.Duration, f Flow) {
-	f.Began, f.Changed = now, now
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if old := t.flows[f.Key]; old != nil {
-		t.queues[old.queue].remove(old)
-	}
-	t.flows[f.Key] = &f
-	t.enter(&f)
 }
 
 // Move takes the live flow with key k to state to, and returns a copy of it as

@@ -104,25 +104,41 @@ func TestOnlyLiveFlowsAreFound(t *testing.T) {
 
 func TestRepeatedSYNTakesThePlaceOfTheHeldOne(t *testing.T) {
 	table, k := NewTable(Config{}), nth(1)
-	if _, _, live := table.Repeat(k, 7); live {
-		t.Error("a SYN of no flow is a repeat")
+	syn := func(id uint32) Begun { return table.Begin(0, Flow{Key: k, State: Dialing, Held: id}) }
+	if b := syn(7); b != (Begun{}) {
+		t.Errorf("the first SYN is %+v", b)
 	}
-	table.Begin(0, Flow{Key: k, State: Dialing, Held: 7})
 	for _, want := range []uint32{7, 8} {
-		s, superseded, live := table.Repeat(k, want+1)
-		if s != Dialing || superseded != want || !live {
-			t.Errorf("repeat of SYN %d supersedes %d in state %v, %v", want, superseded, s, live)
+		if b := syn(want + 1); b != (Begun{Repeat: true, State: Dialing, Superseded: want}) {
+			t.Errorf("the repeat of SYN %d is %+v", want, b)
 		}
 	}
 	if f, ok := table.Move(0, k, Released, ""); !ok || f.Held != 9 {
 		t.Errorf("SYN %d is released, want the newest, 9", f.Held)
 	}
-	if s, _, live := table.Repeat(k, 10); s != Released || !live {
-		t.Errorf("a repeat after the release finds %v, %v", s, live)
+	if b := syn(10); b.State != Released || !b.Repeat {
+		t.Errorf("a repeat after the release is %+v", b)
 	}
 	table.Move(0, k, Closed, "")
-	if _, _, live := table.Repeat(k, 11); live {
-		t.Error("a SYN after the end is a repeat")
+	if b := syn(11); b != (Begun{}) {
+		t.Errorf("a SYN after the end is %+v", b)
+	}
+}
+
+func TestFullTableRecordsNoLiveFlow(t *testing.T) {
+	table := NewTable(Config{MaxFlows: 1})
+	bring(t, table, nth(1), Relaying)
+	if b := table.Begin(0, Flow{Key: nth(2), State: Dialing}); b.Full != "flows-full" {
+		t.Errorf("a flow too many is %+v", b)
+	}
+	if _, live := table.Lookup(nth(2)); live {
+		t.Error("a flow too many is recorded")
+	}
+	if b := table.Begin(0, Flow{Key: nth(2), State: Passed}); b != (Begun{}) {
+		t.Errorf("a passed flow is %+v", b)
+	}
+	if b := table.Begin(0, Flow{Key: nth(1), State: Dialing}); !b.Repeat {
+		t.Errorf("a repeat in a full table is %+v", b)
 	}
 }
 
@@ -131,7 +147,7 @@ func TestRoomIsBoundedByHalfOpenAndByLiveFlows(t *testing.T) {
 	step := func(want string, do func()) {
 		t.Helper()
 		do()
-		if got := table.Room(); got != want {
+		if got := table.full(); got != want {
 			t.Errorf("room is %q, want %q", got, want)
 		}
 	}
@@ -319,7 +335,7 @@ func TestNamesAreAsTheCommandLinePrintsThem(t *testing.T) {
 func TestCostPerSYNAllocatesTheFlowOnly(t *testing.T) {
 	table, k := NewTable(Config{}), nth(1)
 	bring(t, table, k, Dialing)
-	if n := testing.AllocsPerRun(100, func() { table.Repeat(k, 1); table.Room(); table.Lookup(k) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { table.Begin(0, Flow{Key: k, Held: 1}); table.Lookup(k) }); n != 0 {
 		t.Errorf("a repeated SYN costs %v allocations", n)
 	}
 	next := 0
@@ -363,7 +379,7 @@ func BenchmarkRepeat(b *testing.B) {
 			table := filled(b, n)
 			i := 0
 			for b.Loop() {
-				table.Repeat(nth(i*7919%n), 1)
+				table.Begin(0, Flow{Key: nth(i * 7919 % n), Held: 1})
 				i++
 			}
 		})
