@@ -72,19 +72,27 @@ func (c *Config) validateJoins() error {
 	if c.Role == HAG && len(c.Join) == 0 {
 		return errors.New("no join address: name one per address family with --join ADDR:PORT")
 	}
-	joins := c.Join
+	if err := validJoins("", c.Join); err != nil {
+		return err
+	}
 	for _, p := range c.Paths {
 		if len(p.Join) > 0 && c.Role == HAG {
 			return fmt.Errorf("path %s: join= is for a CPE; a HAG names its own join addresses with --join", p.Name)
 		}
-		joins = append(joins, p.Join...)
+		if err := validJoins("path "+p.Name+": ", p.Join); err != nil {
+			return err
+		}
 	}
-	if c.Role == HAG && len(c.Join) > 1 && (len(c.Join) > 2 || c.Join[0].Addr().Is4() == c.Join[1].Addr().Is4()) {
-		return errors.New("join addresses: name one per address family")
-	}
-	for _, j := range joins {
+	return nil
+}
+
+func validJoins(where string, joins []netip.AddrPort) error {
+	for i, j := range joins {
 		if !j.IsValid() || j.Port() == 0 || j.Addr().IsUnspecified() {
-			return fmt.Errorf("join address %s: an address of the HAG and a port are needed", j)
+			return fmt.Errorf("%sjoin address %s: an address of the HAG and a port are needed", where, j)
+		}
+		if slices.ContainsFunc(joins[:i], func(o netip.AddrPort) bool { return o.Addr().Is4() == j.Addr().Is4() }) {
+			return fmt.Errorf("%sjoin address %s: there is one of this address family already", where, j)
 		}
 	}
 	return nil

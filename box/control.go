@@ -24,7 +24,7 @@ func (b *Box) listen(undo *undo) (serve func(context.Context) error, err error) 
 		return nil, err
 	}
 	undo.add(closer(lock))
-	control, err := listenControl(b.cfg.Control)
+	control, err := listenControl(b.cfg.Control, undo)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func closer(l net.Listener) func() error {
 
 // listenControl opens the unix socket at path. A socket that nobody answers on
 // is the leftover of a crashed box.
-func listenControl(path string) (net.Listener, error) {
+func listenControl(path string, undo *undo) (net.Listener, error) {
 	hint := "choose another with --control"
 	if len(path) >= len(unix.RawSockaddrUnix{}.Path) {
 		return nil, fmt.Errorf("control socket %s: the path is longer than a socket's may be; %s", path, hint)
@@ -74,7 +74,10 @@ func listenControl(path string) (net.Listener, error) {
 	at, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		switch err := os.Mkdir(filepath.Dir(path), 0o755); {
+		case err == nil: // what others put there meanwhile keeps it
+			undo.add(func() error { _ = os.Remove(filepath.Dir(path)); return nil })
+		case !errors.Is(err, os.ErrExist):
 			return nil, fmt.Errorf("control socket: %w; %s", err, hint)
 		}
 	case err != nil:

@@ -1,0 +1,27 @@
+# What CI runs is .ci/run; `make check` is the same without installing anything.
+
+FUZZTIME ?= 20s
+
+.PHONY: check lint test bench fuzz
+
+check: lint test
+
+lint:
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted (gofmt -w): $$files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+# The networks of the end-to-end tests share the machine: one package after another.
+test:
+	go test -p 1 ./...
+
+bench:
+	go test -p 1 -run '^$$' -bench . -benchmem ./...
+
+# Every fuzz target of every package, one after another.
+fuzz:
+	@set -e; for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done

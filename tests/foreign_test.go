@@ -1,0 +1,300 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// network is a foreign script: see its head for the network that it makes.
+const network = "testdata/network.sh"
+
+// web is an HTTP server. GET / tells the client's address, GET /N gives N bytes
+// of object, PUT tells the hash of what it got.
+func web() int {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr) // the server made it
+		fmt.Fprint(w, host)
+	})
+	mux.HandleFunc("GET /object", func(w http.ResponseWriter, _ *http.Request) { w.Write(object()) })
+	mux.HandleFunc("PUT /", func(w http.ResponseWriter, r *http.Request) {
+		h := sha256.New()
+		if _, err := io.Copy(h, r.Body); err != nil {
+			return
+		}
+		fmt.Fprintf(w, "%x", h.Sum(nil))
+	})
+	fmt.Fprintln(os.Stderr, http.ListenAndServe(":80", mux))
+	return 1
+}
+
+// object is 20 MB that cannot be guessed.
+func object() []byte {
+	b := make([]byte, 20_000_000)
+	rand.NewChaCha8([32]byte{42}).Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+// foreign is a network that the script made, by the names of its namespaces.
+type foreign struct {
+	prefix string
+	self   string // the test binary
+	dir    string
+}
+
+// foreignNetwork runs the script, if this machine lets it.
+func foreignNetwork(t *testing.T, tools ...string) foreign {
+	t.Helper()
+	miss := t.Skipf
+	if os.Getenv("CI") == "true" {
+		miss = t.Fatalf
+	}
+	for _, tool := range append(tools, "ip", "bash") {
+		if _, err := exec.LookPath(tool); err != nil {
+			miss("needs %s: %v", tool, err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := foreign{prefix: fmt.Sprintf("sbt%d", os.Getpid()), self: self, dir: scratch(t)}
+	if out, err := exec.Command("ip", "netns", "add", f.prefix+"-probe").CombinedOutput(); err != nil {
+		miss("needs named network namespaces: %v: %s", err, out)
+	}
+	if err := exec.Command("ip", "netns", "del", f.prefix+"-probe").Run(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.script(t, "down") })
+	f.script(t, "up")
+	return f
+}
+
+func (f foreign) script(t *testing.T, verb string) {
+	t.Helper()
+	if out, err := exec.Command("bash", network, verb, f.prefix).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v: %s", network, verb, err, out)
+	}
+}
+
+// command is a program on a host of the network, with the variables of env.
+func (f foreign) command(ctx context.Context, host string, env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", f.prefix + "-" + host, name}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// run runs a program to its end and returns what it printed.
+func (f foreign) run(t *testing.T, host, name string, args ...string) string {
+	t.Helper()
+	out, err := f.command(within(t, 30*time.Second), host, nil, name, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%s on %s: %v: %s", name, host, err, out)
+	}
+	return string(out)
+}
+
+// process is a program that runs on until the test ends it.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan error
+}
+
+// background starts a program and waits until it prints word.
+func (f foreign) background(t *testing.T, word, host string, env []string, name string, args ...string) *process {
+	t.Helper()
+	log := filepath.Join(f.dir, host+"-"+filepath.Base(name)+".log")
+	out, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() // the program has its own
+	p := &process{cmd: f.command(context.Background(), host, env, name, args...), ended: make(chan error, 1)}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.ended <- p.cmd.Wait() }()
+	t.Cleanup(func() { p.end(syscall.SIGKILL) })
+	if word == "" {
+		return p
+	}
+	eventually(t, word+" of "+name, func() bool {
+		b, err := os.ReadFile(log)
+		return err == nil && bytes.Contains(b, []byte(word))
+	})
+	return p
+}
+
+// end sends a signal, waits, and returns how the program ended.
+func (p *process) end(s syscall.Signal) error {
+	select {
+	case err := <-p.ended:
+		p.ended <- err
+		return err
+	default:
+	}
+	p.cmd.Process.Signal(s) //nolint:errcheck // it may have ended
+	err := <-p.ended
+	p.ended <- err
+	return err
+}
+
+// boxes starts CPE and HAG as a script would: with flags.
+func (f foreign) boxes(t *testing.T) (cpe, hag *process) {
+	t.Helper()
+	play := []string{playVar + "=synbond"}
+	hag = f.background(t, "ready", "hag", play, f.self, "hag", "--plain", "core0", "--path", "acc1", "--path", "acc2",
+		"--join", "[fd32:2::2]:9000", "--join", "10.32.2.2:9000", "--control", f.dir+"/hag.sock")
+	cpe = f.background(t, "ready", "cpe", play, f.self, "cpe", "--plain", "lan0", "--path", "ppp0,name=dsl",
+		"--path", "wwan0,name=lte,join=[fd32:2::2]:9000,join=10.32.2.2:9000", "--control", f.dir+"/cpe.sock")
+	return cpe, hag
+}
+
+// servers are the addresses of the script's server, as URLs have them, with the
+// client's that they must see.
+var servers = []struct{ url, client string }{
+	{"http://[fd02::10]/", "fd01::10"},
+	{"http://10.2.0.10/", "10.1.0.10"},
+}
+
+// curls fetches, sends, and asks for the address seen.
+func (f foreign) curls(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(f.dir, "object")
+	if err := os.WriteFile(file, object(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256(object()))
+	for _, s := range servers {
+		if seen := f.run(t, "client", "curl", "-sS", s.url); seen != s.client {
+			t.Errorf("%s saw %q, want %q", s.url, seen, s.client)
+		}
+		if got := f.run(t, "client", "curl", "-sS", s.url+"object"); got != string(object()) {
+			t.Errorf("%sobject: %d bytes came, not those that were sent", s.url, len(got))
+		}
+		if got := f.run(t, "client", "curl", "-sS", "-T", file, s.url); got != want {
+			t.Errorf("%s got an object with hash %s, sent was %s", s.url, got, want)
+		}
+	}
+}
+
+// state is what a box might leave behind, as other people's tools show it.
+func (f foreign) state(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, host := range []string{"cpe", "hag"} {
+		for _, question := range []string{
+			"nft list tables", "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all",
+			"ip mptcp endpoint", "ip mptcp limits", "sysctl net.mptcp", "ip -br link show lo",
+		} {
+			words := strings.Fields(question)
+			for line := range strings.Lines(f.run(t, host, words[0], words[1:]...)) {
+				fmt.Fprintf(&all, "%s: %s: %s", host, question, line)
+			}
+		}
+	}
+	// Link-local and multicast routes come when they will. Loopback, once it has
+	// been up, keeps its addresses.
+	return regexp.MustCompile(`.*(fe80:|ff00::/8| dev lo ).*\n`).ReplaceAllString(all.String(), "")
+}
+
+// sameState compares what state returned.
+func sameState(t *testing.T, before, after string) {
+	t.Helper()
+	same(t, strings.Split(before, "\n"), strings.Split(after, "\n"))
+}
+
+func TestForeignNetworkIsServedAndLeftAsItWas(t *testing.T) {
+	f := foreignNetwork(t, "curl", "nft")
+	f.background(t, "", "server", []string{playVar + "=web"}, f.self)
+	eventually(t, "the web server", func() bool {
+		return f.command(t.Context(), "client", nil, "curl", "-sS", "-o", "/dev/null", servers[0].url).Run() == nil
+	})
+	before := f.state(t)
+	cpe, hag := f.boxes(t)
+	f.curls(t)
+	flows := f.command(t.Context(), "cpe", []string{playVar + "=synbond"}, f.self, "flows", "--all", "--control", f.dir+"/cpe.sock")
+	out, err := flows.CombinedOutput()
+	if err != nil || strings.Count(string(out), " dsl ") < 6 || strings.Count(string(out), " lte ") < 4 {
+		t.Errorf("synbond flows: %v: %s", err, out)
+	}
+
+	// A modem that loses its line takes its interface away, and brings it back.
+	f.script(t, "modem-down")
+	if seen := f.run(t, "client", "curl", "-sS", servers[0].url); seen != servers[0].client {
+		t.Errorf("without the modem: the server saw %q", seen)
+	}
+	f.script(t, "modem-up")
+	f.curls(t)
+
+	for _, b := range []*process{cpe, hag} {
+		if err := b.end(syscall.SIGTERM); err != nil {
+			t.Errorf("a box that was told to end: %v", err)
+		}
+	}
+	sameState(t, before, f.state(t))
+	files, err := filepath.Glob(f.dir + "/*.sock*")
+	if err != nil || len(files) > 0 {
+		t.Errorf("files left behind: %v, %v", files, err)
+	}
+	// Twice in a row both are killed; the third pair starts over the leftovers.
+	for range 2 {
+		cpe, hag = f.boxes(t)
+		cpe.end(syscall.SIGKILL) //nolint:errcheck // it says so
+		hag.end(syscall.SIGKILL) //nolint:errcheck // it says so
+		f.curls(t)
+	}
+	cpe, hag = f.boxes(t)
+	f.curls(t)
+	cpe.end(syscall.SIGINT) //nolint:errcheck // seen above
+	hag.end(syscall.SIGINT) //nolint:errcheck // seen above
+	sameState(t, before, f.state(t))
+}
+
+func TestForeignToolsSeeWhatIsPromised(t *testing.T) {
+	f := foreignNetwork(t, "curl", "iperf3", "tcpdump")
+	f.boxes(t)
+	f.background(t, "listening", "server", nil, "iperf3", "-s", "--forceflush")
+	capture := func(host, ifname string) func() string {
+		file := filepath.Join(f.dir, host+"-"+ifname+".pcap")
+		p := f.background(t, "listening on", host, nil, "tcpdump", "-U", "--immediate-mode", "-i", ifname, "-w", file,
+			"tcp[13]&2!=0 or (ip6[6]==6 and ip6[53]&2!=0)")
+		return func() string {
+			p.end(syscall.SIGINT) //nolint:errcheck // what matters is the file
+			return f.run(t, host, "tcpdump", "-n", "-r", file)
+		}
+	}
+	client, first, second, server := capture("client", "eth0"), capture("cpe", "ppp0"), capture("cpe", "wwan0"), capture("server", "eth0")
+	for _, args := range [][]string{{}, {"-R"}, {"-P", "4"}, {"--bidir"}, {"-u", "-b", "5M"}} {
+		for _, to := range []string{"fd02::10", "10.2.0.10"} {
+			f.run(t, "client", "iperf3", append([]string{"-c", to, "-n", "2M"}, args...)...)
+		}
+	}
+	for name, dump := range map[string]string{"client – CPE": client(), "HAG – server": server()} {
+		if !strings.Contains(dump, "Flags [S]") || strings.Contains(dump, "mptcp") {
+			t.Errorf("%s: want plain SYNs only:\n%s", name, dump)
+		}
+	}
+	if dump := first(); strings.Count(dump, "Flags [S],") != strings.Count(dump, "mptcp 4 capable v1]") {
+		t.Errorf("first path: want MP_CAPABLE in each SYN:\n%s", dump)
+	}
+	if dump := second(); !strings.Contains(dump, "mptcp 12 join") || strings.Contains(dump, "capable") {
+		t.Errorf("second path: want MP_JOIN and no MP_CAPABLE:\n%s", dump)
+	}
+}

@@ -1,0 +1,299 @@
+package tests
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+)
+
+// Flags of a handshake segment, and where they and the ports lie in a TCP header.
+const (
+	syn, synACK  = 0x02, 0x12
+	tcpFlags     = 13
+	sourcePort   = 0
+	destPort     = 2
+	handshakeAll = syn | 0x10
+)
+
+// loss loses the first segment that it describes.
+type loss struct {
+	name  string
+	host  *lab.Host
+	hook  *nftables.ChainHook
+	port  uint32 // offset of the server's port
+	flags byte
+}
+
+// install puts the loss in force for one server port.
+func (l loss) install(server uint16) error {
+	return l.host.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := c.AddTable(&nftables.Table{Name: "loss", Family: nftables.TableFamilyINet})
+		// Behind the box's own hooks.
+		chain := c.AddChain(&nftables.Chain{
+			Name: "port" + strconv.Itoa(int(server)), Table: table,
+			Type: nftables.ChainTypeFilter, Hooknum: l.hook, Priority: nftables.ChainPriorityRef(-250),
+		})
+		equal := func(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
+		load := func(at, n uint32) expr.Any {
+			return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: n}
+		}
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_TCP}),
+			load(l.port, 2), equal(binaryutil.BigEndian.PutUint16(server)),
+			load(tcpFlags, 1),
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{handshakeAll}, Xor: []byte{0}},
+			equal([]byte{l.flags}),
+			&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		}})
+		return c.Flush()
+	})
+}
+
+func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	in, out := nftables.ChainHookInput, nftables.ChainHookOutput
+	var all sync.WaitGroup
+	for _, l := range []loss{
+		{"the client's SYN", p.Client, out, destPort, syn},
+		{"the CPE's SYN", p.CPE, out, destPort, syn},
+		{"the HAG's SYN", p.HAG, out, destPort, syn},
+		{"the server's SYN+ACK", p.Server, out, sourcePort, synACK},
+		{"the HAG's SYN+ACK", p.HAG, out, sourcePort, synACK},
+		{"the CPE's SYN+ACK", p.Client, in, sourcePort, synACK},
+		{"the client's ACK", p.Client, out, destPort, 0x10},
+		{"the CPE's ACK", p.CPE, out, destPort, 0x10},
+	} {
+		for _, f := range families {
+			listener := listenAt(t, p.Server, f.server)
+			serve(listener, echo)
+			if err := l.install(addrOf(listener).Port()); err != nil {
+				t.Fatal(err)
+			}
+			all.Go(func() {
+				if err := say(t.Context(), p.Client, addrOf(listener)); err != nil {
+					t.Errorf("%s, %s: %v", l.name, f.name, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+}
+
+// say has a word echoed within 10 seconds.
+func say(ctx context.Context, h *lab.Host, to netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := h.Dial(ctx, "tcp", "", to.String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("word")); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 4))
+	return err
+}
+
+// dialFrom connects from one certain port, as soon as the kernel lets it.
+func dialFrom(h *lab.Host, from, to netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{
+		Timeout:   5 * time.Second,
+		LocalAddr: net.TCPAddrFromAddrPort(from),
+		Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			if cerr := raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			}); cerr != nil {
+				return cerr
+			}
+			return err
+		},
+	}
+	d.SetMultipathTCP(false)
+	var c net.Conn
+	err := h.Do(func() (err error) {
+		c, err = d.Dial("tcp", to.String())
+		return err
+	})
+	return c, err
+}
+
+func TestClientPortIsUsedAgainAtOnce(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	for _, f := range families {
+		l := listenAt(t, p.Server, f.server)
+		serve(l, func(c net.Conn) {
+			c.Write([]byte("welcome")) //nolint:errcheck // the client reads it
+		})
+		for name, end := range map[string]func(net.Conn) error{
+			"the server closes first": func(c net.Conn) error {
+				defer c.Close()
+				_, err := io.ReadAll(c)
+				return err
+			},
+			"the client resets": func(c net.Conn) error {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, 7)); err != nil {
+					return err
+				}
+				return c.(*net.TCPConn).SetLinger(0)
+			},
+		} {
+			failed := 0
+			for range 30 {
+				c, err := dialFrom(p.Client, netip.AddrPortFrom(f.client, 40123), addrOf(l))
+				if err == nil {
+					err = end(c)
+				}
+				if err != nil {
+					failed++
+					t.Logf("%s, %s: %v", f.name, name, err)
+				}
+			}
+			if failed > 0 {
+				t.Errorf("%s, %s: %d of 30 connections failed", f.name, name, failed)
+			}
+		}
+	}
+}
+
+func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	for range 50 {
+		reset(t, dial(t, p.Client, addrOf(l)))
+		c := dial(t, p.Client, addrOf(l))
+		if _, err := c.Write(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		reset(t, c)
+	}
+	for _, b := range []*lab.Box{p.cpe, p.hag} {
+		eventually(t, "no live flow in "+b.Role, func() bool {
+			for _, n := range dump(t, b).Totals.Live {
+				if n > 0 {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+func TestFloodOfSYNsIsSurvived(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	// A victim whose answers the client's host throws away.
+	victim := netip.MustParseAddr("2001:db8:1::bad")
+	silence(t, p.Network, victim)
+	const each = 1000
+	for _, to := range []netip.AddrPort{
+		addrOf(l),                                  // half-open, for a minute
+		netip.AddrPortFrom(lab.Server6, 9),         // refused
+		netip.AddrPortFrom(lab.Server6.Next(), 80), // held
+	} {
+		flood(t, p.Client, victim, to, each)
+	}
+	for range 5 {
+		if err := say(t.Context(), p.Client, addrOf(l)); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "all SYNs in the CPE's totals", func() bool {
+		return dump(t, p.cpe).Totals.Entered["dialing"] >= 3*each
+	})
+	for _, b := range []*lab.Box{p.cpe, p.hag} {
+		d := dump(t, b).Totals
+		if d.Queue.Dropped+d.Queue.UserDropped+d.Queue.Stray > 0 {
+			t.Errorf("%s: trouble with the queue: %+v", b.Role, d.Queue)
+		}
+		if d.Entered["refused"] < each {
+			t.Errorf("%s refused %d of %d", b.Role, d.Entered["refused"], each)
+		}
+	}
+}
+
+// silence makes packets to addr end at the client's host, which has no such address.
+func silence(t *testing.T, n *lab.Network, addr netip.Addr) {
+	t.Helper()
+	var mac net.HardwareAddr
+	err := n.Client.Netlink(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName(lab.ClientInterface)
+		if err == nil {
+			mac = l.Attrs().HardwareAddr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.CPE.Netlink(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName(lab.CPELanInterface)
+		if err != nil {
+			return err
+		}
+		return nl.NeighSet(&netlink.Neigh{
+			LinkIndex: l.Attrs().Index, IP: addr.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flood sends SYNs in another's name, each from a port of its own.
+func flood(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, n int) {
+	t.Helper()
+	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: from.AsSlice(), DstIP: to.Addr().AsSlice()}
+	err := h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for i := range n {
+			tcp := &layers.TCP{SrcPort: layers.TCPPort(20_000 + i), DstPort: layers.TCPPort(to.Port()), Seq: uint32(i), SYN: true, Window: 64000}
+			if err := tcp.SetNetworkLayerForChecksum(ip); err != nil {
+				return err
+			}
+			b := gopacket.NewSerializeBuffer()
+			options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
+			if err := gopacket.SerializeLayers(b, options, ip, tcp); err != nil {
+				return err
+			}
+			if err := unix.Sendto(fd, b.Bytes(), 0, &unix.SockaddrInet6{Addr: to.Addr().As16()}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,121 @@
+package tests
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/synbond/synbond/"
+
+// Modules that several rooms may import.
+const (
+	netlinkLib    = "github.com/mdlayher/netlink"
+	routingLib    = "github.com/vishvananda/netlink"
+	genetlinkLib  = "github.com/mdlayher/genetlink"
+	nftablesLib   = "github.com/google/nftables"
+	nfqueueLib    = "github.com/florianl/go-nfqueue/v2"
+	sysLib        = "golang.org/x/sys"
+	syncLib       = "golang.org/x/sync"
+	prometheusLib = "github.com/prometheus/client_golang"
+)
+
+// rooms says what each package may import beside the standard library: packages
+// of this module by their folder, and others by their module. Nil allows all.
+var rooms = map[string][]string{
+	"rewrite": {},
+	"state":   {"rewrite"},
+	"nfq":     {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"relay":   {sysLib, syncLib},
+	"paths":   {netlinkLib, routingLib, genetlinkLib, sysLib, syncLib},
+	"box":     {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
+	"pcaps":   {"rewrite", "state", "box", "github.com/google/gopacket"},
+	"lab":     {"nfq", "rewrite", netlinkLib, routingLib, nftablesLib, sysLib, syncLib, "golang.org/x/net"},
+	"cli":     nil,
+	"tests":   nil,
+	".":       {"cli"},
+}
+
+// imports returns what the files of a folder import that are not tests.
+func imports(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range f.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen[path] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// permitted tells whether a room with that list may import path.
+func permitted(allowed []string, path string) bool {
+	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {
+		return true // of the standard library
+	}
+	own, isOwn := strings.CutPrefix(path, module)
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		if isOwn {
+			return own == a
+		}
+		return path == a || strings.HasPrefix(path, a+"/")
+	})
+}
+
+func TestRoomsImportOnlyWhatTheDesignAllows(t *testing.T) {
+	found := 0
+	err := filepath.WalkDir("..", func(dir string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		room, err := filepath.Rel("..", dir)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(d.Name(), ".") && room != "." {
+			return fs.SkipDir
+		}
+		paths := imports(t, dir)
+		if len(paths) == 0 && room != "tests" {
+			return nil // no Go files, or none that import
+		}
+		found++
+		allowed, known := rooms[room]
+		if !known {
+			t.Errorf("%s is no room of the design", room)
+		}
+		for _, path := range paths {
+			if allowed != nil && !permitted(allowed, path) {
+				t.Errorf("%s imports %s", room, path)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 8 {
+		t.Errorf("only %d rooms found: is this the root of the module?", found)
+	}
+}

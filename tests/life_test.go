@@ -1,0 +1,218 @@
+package tests
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/lab"
+)
+
+// relays tells whether a connection over both boxes is relayed with MPTCP.
+func (p *pair) relays(t *testing.T, l net.Listener) {
+	t.Helper()
+	c := dial(t, p.Client, addrOf(l))
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []*lab.Box{p.cpe, p.hag} {
+		f, ok := flowTo(t, b, addrOf(l))
+		if !ok || f.State != "relaying" || !f.MPTCP {
+			t.Errorf("%s has %+v", b.Role, f)
+		}
+	}
+	c.Close()
+}
+
+func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
+	n := build(t, twoLines)
+	for _, h := range []*lab.Host{n.CPE, n.HAG} {
+		err := h.Netlink(func(nl *netlink.Handle) error {
+			lo, err := nl.LinkByName("lo")
+			if err != nil {
+				return err
+			}
+			return nl.LinkSetDown(lo)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := snapshot(t, n.CPE, n.HAG)
+	p := start(t, n)
+	l := listenAt(t, n.Server, lab.Server6)
+	serve(l, echo)
+	p.relays(t, l)
+	absent := netip.AddrPortFrom(lab.Server6.Next(), 80)
+	c, err := n.Client.Dial(within(t, 100*time.Millisecond), "tcp", "", absent.String())
+	if err == nil {
+		c.Close()
+		t.Error("connected to an absent host")
+	}
+	running := dial(t, n.Client, addrOf(l)) // one relayed, one held: neither delays the end
+	p.down(t)
+	same(t, before, snapshot(t, n.CPE, n.HAG))
+	if left, err := os.ReadDir(p.dir); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v, %v", left, err)
+	}
+	if _, err := running.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the relayed connection ended with %v, want a reset", err)
+	}
+}
+
+func TestKilledBoxesCostBondingNotConnectivity(t *testing.T) {
+	n := build(t, twoLines)
+	before := snapshot(t, n.CPE, n.HAG)
+	var listeners []net.Listener
+	for _, f := range families {
+		l := listenAt(t, n.Server, f.server)
+		serve(l, echo)
+		listeners = append(listeners, l)
+	}
+	p := start(t, n)
+	for range 2 { // the second time over the leftovers of the first
+		for _, l := range listeners {
+			p.relays(t, l)
+		}
+		p.kill(t)
+		for _, l := range listeners {
+			if took, errno := attempt(t, n.Client, addrOf(l)); errno != 0 || took > time.Second {
+				t.Errorf("%s with dead boxes: %v after %v", l.Addr(), errno, took)
+			}
+		}
+		p.up(t)
+	}
+	for _, l := range listeners {
+		p.relays(t, l)
+	}
+	p.down(t)
+	same(t, before, snapshot(t, n.CPE, n.HAG))
+	if left, err := filepath.Glob(p.dir + "/*"); err != nil || len(left) > 0 {
+		t.Errorf("files left behind: %v, %v", left, err)
+	}
+}
+
+func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	for _, end := range []struct {
+		name string
+		stop func() error
+	}{
+		{"CPE alone", func() error { return p.hag.Stop() }},
+		{"no box", func() error { return p.cpe.Stop() }},
+	} {
+		if err := end.stop(); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			server := traffic(t, p.Server, p.Client, f.server)
+			r, err := lab.Transfer(within(t, 10*time.Second), server, lab.Up, 1<<20)
+			if err != nil || r.PeerSeen.Addr() != f.client {
+				t.Errorf("%s, %s: %v, the server saw %v", end.name, f.name, err, r.PeerSeen)
+			}
+		}
+	}
+	p.cpe, p.hag = nil, nil
+	// Who starts first does not matter either: StartPair starts the HAG, a restart of it comes last.
+	p.up(t)
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	p.relays(t, l)
+}
+
+func TestLineThatComesBackIsUsedAgain(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	lte := p.Line("lte")
+	// joined tells whether the next connection gets a subflow by lte.
+	joined := func() bool {
+		c := dial(t, p.Client, addrOf(l))
+		defer c.Close()
+		time.Sleep(300 * time.Millisecond) // for what the path manager does
+		f, _ := flowTo(t, p.cpe, addrOf(l))
+		return slices.ContainsFunc(f.Subflows, func(s box.Subflow) bool { return s.Local.Addr() == lte.CPE6 })
+	}
+	if !joined() {
+		t.Error("no subflow by lte at first")
+	}
+	for i, line := range p.Lines {
+		t.Run(line.Name, func(t *testing.T) {
+			p.lineDown(t, line)
+			if line == lte {
+				server := traffic(t, p.Server, p.Client, lab.Server6)
+				if r, err := lab.Transfer(within(t, 10*time.Second), server, lab.Down, 1<<20); err != nil {
+					t.Errorf("on the path that remains: %d bytes, %v", r.Bytes, err)
+				}
+			}
+			// A box may remember for some seconds how packets went. Have it look
+			// again while the line is down, as its dump does.
+			time.Sleep(2200 * time.Millisecond)
+			dump(t, p.cpe)
+			p.lineUp(t, i)
+			time.Sleep(200 * time.Millisecond) // for the box to hear of it
+			if !joined() {
+				t.Error("no subflow by lte again")
+			}
+		})
+	}
+}
+
+// lineDown takes the CPE's interface down as its administrator would.
+func (p *pair) lineDown(t *testing.T, line *lab.Line) {
+	t.Helper()
+	err := p.CPE.Netlink(func(nl *netlink.Handle) error { return linkUp(nl, line.Name, false) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// lineUp brings the CPE's interface of line i up again, with its IPv6 address
+// and routes, which went with it. What they are is the lab's choice.
+func (p *pair) lineUp(t *testing.T, i int) {
+	t.Helper()
+	line := p.Lines[i]
+	err := p.CPE.Netlink(func(nl *netlink.Handle) error { return linkUp(nl, line.Name, true) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.PrefixFrom(line.CPE6, 64)
+	if err := p.CPE.AddAddress(line.Name, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+		t.Fatal(err)
+	}
+	router, everywhere := addr.Masked().Addr().Next(), netip.MustParsePrefix("::/0")
+	for _, r := range []lab.Route{
+		{To: addr.Masked(), Dev: line.Name},
+		{To: everywhere, Via: router, Dev: line.Name, Metric: 100 * (i + 1)},
+		{To: everywhere, Via: router, Dev: line.Name, Table: 100 + i},
+	} {
+		if err := p.CPE.AddRoute(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func linkUp(nl *netlink.Handle, name string, up bool) error {
+	l, err := nl.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	if up {
+		return nl.LinkSetUp(l)
+	}
+	return nl.LinkSetDown(l)
+}

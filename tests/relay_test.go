@@ -1,0 +1,258 @@
+package tests
+
+import (
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/rewrite"
+)
+
+func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	for _, f := range families {
+		for _, way := range []struct {
+			name           string
+			server, client *lab.Host
+			at, from       netip.Addr
+		}{
+			{"from the CPE's side", p.Server, p.Client, f.server, f.client},
+			{"from the HAG's side", p.Client, p.Server, f.client, f.server},
+		} {
+			t.Run(f.name+" "+way.name, func(t *testing.T) {
+				server := traffic(t, way.server, way.client, way.at)
+				for _, d := range []lab.Direction{lab.Down, lab.Up} {
+					for _, size := range []int64{0, 1, 100_001, 16 << 20} {
+						r, err := lab.Transfer(within(t, 20*time.Second), server, d, size)
+						if err != nil || r.Bytes != size {
+							t.Errorf("%s %d: %d bytes arrived, %v", d, size, r.Bytes, err)
+						}
+						if r.PeerSeen.Addr() != way.from {
+							t.Errorf("the server saw %s, want %s", r.PeerSeen, way.from)
+						}
+					}
+				}
+			})
+		}
+	}
+	for _, b := range []*lab.Box{p.cpe, p.hag} {
+		if n := dump(t, b).Totals.Entered["relaying"]; n != 32 {
+			t.Errorf("%s relayed %d connections of 32", b.Role, n)
+		}
+	}
+}
+
+// taps watch the three kinds of links of a pair.
+type taps struct{ client, first, second, server *lab.Tap }
+
+func tap(t *testing.T, n *lab.Network) (all taps) {
+	t.Helper()
+	for _, at := range []struct {
+		tap    **lab.Tap
+		host   *lab.Host
+		ifname string
+	}{
+		{&all.client, n.Client, lab.ClientInterface},
+		{&all.first, n.CPE, n.Lines[0].Name},
+		{&all.second, n.CPE, n.Lines[1].Name},
+		{&all.server, n.Server, lab.ServerInterface},
+	} {
+		var err error
+		if *at.tap, err = lab.OpenTap(at.host, at.ifname); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*at.tap).Close() })
+	}
+	return all
+}
+
+// kinds counts the handshake segments of a tap by what MPTCP they bear.
+func kinds(t *testing.T, tap *lab.Tap) map[string]int {
+	t.Helper()
+	count := make(map[string]int)
+	for _, h := range tap.Handshakes() {
+		var seg rewrite.Segment
+		if err := seg.Parse(h.Packet); err != nil {
+			t.Fatal(err)
+		}
+		m, err := seg.MPTCP()
+		kind := "plain"
+		switch {
+		case err != nil:
+			kind = err.Error()
+		case m.Capable:
+			kind = "capable"
+		case m.Join:
+			kind = "join"
+		}
+		if seg.IsSYNACK() {
+			kind += " answer"
+		}
+		count[kind]++
+	}
+	return count
+}
+
+func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	seen := tap(t, p.Network)
+	total := 0
+	for _, f := range families {
+		for _, way := range []struct {
+			server, client *lab.Host
+			at             netip.Addr
+		}{{p.Server, p.Client, f.server}, {p.Client, p.Server, f.client}} {
+			l := listenAt(t, way.server, way.at)
+			serve(l, echo)
+			dial(t, way.client, addrOf(l))
+			total++
+		}
+	}
+	eventually(t, "a join for each connection from the CPE's side", func() bool {
+		return kinds(t, seen.second)["join answer"] >= total/2
+	})
+	eventually(t, "all handshakes at the ends", func() bool {
+		return kinds(t, seen.client)["plain answer"] == total && kinds(t, seen.server)["plain answer"] == total
+	})
+	for name, tt := range map[string]struct {
+		tap  *lab.Tap
+		want []string
+	}{
+		"client – CPE": {seen.client, []string{"plain", "plain answer"}},
+		"CPE = HAG":    {seen.first, []string{"capable", "capable answer"}},
+		"HAG – server": {seen.server, []string{"plain", "plain answer"}},
+	} {
+		got := kinds(t, tt.tap)
+		for _, k := range tt.want {
+			if got[k] != total {
+				t.Errorf("%s: %d of %d handshakes are %s", name, got[k], total, k)
+			}
+			delete(got, k)
+		}
+		if len(got) > 0 {
+			t.Errorf("%s: also seen: %v", name, got)
+		}
+	}
+	got := kinds(t, seen.second)
+	delete(got, "join")
+	delete(got, "join answer")
+	if len(got) > 0 {
+		t.Errorf("CPE = HAG, second path: also seen: %v", got)
+	}
+}
+
+// far is a network of 50 ms round trip, where one more can be told from noise.
+func far(t *testing.T) *lab.Network {
+	t.Helper()
+	const oneWay = 25 * time.Millisecond
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
+	// A host that does not exist is known to be absent after 0.6 s.
+	for _, key := range []string{"net.ipv6.neigh.wan.retrans_time_ms", "net.ipv4.neigh.wan.retrans_time_ms"} {
+		if err := n.HAG.Sysctl(key, "200"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+func TestOutcomesTakeNoFurtherRoundTrip(t *testing.T) {
+	n := far(t)
+	type outcome struct {
+		name  string
+		to    netip.AddrPort
+		errno syscall.Errno
+	}
+	var all []outcome
+	for _, f := range families {
+		l := listenAt(t, n.Server, f.server)
+		serve(l, echo)
+		all = append(all,
+			outcome{f.name + " open port", addrOf(l), 0},
+			outcome{f.name + " closed port", netip.AddrPortFrom(f.server, 9), syscall.ECONNREFUSED})
+	}
+	direct := make([]time.Duration, len(all))
+	for i, o := range all {
+		var errno syscall.Errno
+		if direct[i], errno = quickest(t, n.Client, o.to); errno != o.errno {
+			t.Fatalf("%s without boxes: error %d", o.name, errno)
+		}
+	}
+	start(t, n)
+	for i, o := range all {
+		took, errno := quickest(t, n.Client, o.to)
+		t.Logf("%s: %v, without boxes %v: %.3f", o.name, took, direct[i], took.Seconds()/direct[i].Seconds())
+		if errno != o.errno {
+			t.Errorf("%s: error %q, want %q", o.name, errno.Error(), o.errno.Error())
+		}
+		if took > direct[i]*3/2 {
+			t.Errorf("%s: took %v, without boxes %v", o.name, took, direct[i])
+		}
+	}
+}
+
+func TestAbsentHostsAreUnreachableAsWithoutBoxes(t *testing.T) {
+	n := far(t)
+	absent := []netip.AddrPort{
+		netip.AddrPortFrom(lab.Server6.Next(), 80),
+		netip.AddrPortFrom(lab.Server4.Next(), 80),
+	}
+	try := func() (got [2]syscall.Errno) {
+		for i, to := range absent {
+			_, got[i] = attempt(t, n.Client, to)
+		}
+		return got
+	}
+	without := try()
+	start(t, n)
+	if with := try(); with != without || with[0] == 0 || with[1] == 0 {
+		t.Errorf("errors %v, without boxes %v", with, without)
+	}
+}
+
+func TestOneConnectionUsesEveryPath(t *testing.T) {
+	const delay = 5 * time.Millisecond
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{
+		{Name: "dsl", Rate: 20_000_000, Delay: delay},
+		{Name: "lte", Rate: 40_000_000, Delay: delay},
+	}})
+	start(t, n)
+	const size = 6_000_000
+	for _, way := range []struct {
+		name           string
+		server, client *lab.Host
+		at             netip.Addr
+	}{
+		{"IPv6", n.Server, n.Client, lab.Server6},
+		{"IPv4", n.Server, n.Client, lab.Server4},
+		{"IPv6 from the HAG's side", n.Client, n.Server, lab.Client6},
+	} {
+		server := traffic(t, way.server, way.client, way.at)
+		for _, d := range []lab.Direction{lab.Down, lab.Up} {
+			t.Run(way.name+" "+d.String(), func(t *testing.T) {
+				before := carried(n)
+				r, err := lab.Transfer(within(t, 30*time.Second), server, d, size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%.1f Mbit/s", r.Goodput/1e6)
+				for i, now := range carried(n) {
+					if got := now - before[i]; got < size/10 {
+						t.Errorf("line %s carried %d bytes of %d", n.Lines[i].Name, got, size)
+					}
+				}
+			})
+		}
+	}
+}
+
+// carried is what each line has delivered so far, both ways.
+func carried(n *lab.Network) []uint64 {
+	out := make([]uint64, len(n.Lines))
+	for i, l := range n.Lines {
+		up, down := l.Bytes()
+		out[i] = up + down
+	}
+	return out
+}
