@@ -44,7 +44,7 @@ func TestConfigurationSaysWhatIsWrongWithIt(t *testing.T) {
 		{"two paths of one name", cpe, func(c *Config) { c.Paths[1].Name = "dsl" }, `two paths are named "dsl"`},
 		{"a HAG without a join address", hag, func(c *Config) { c.Join = nil }, "no join address: name one per address family with --join ADDR:PORT"},
 		{"a HAG whose path has one", hag, func(c *Config) { c.Paths[0].Join = join("192.0.2.1:1") }, "path dsl: join= is for a CPE"},
-		{"two join addresses of a family", hag, func(c *Config) { c.Join[1] = c.Join[0] }, "join addresses: name one per address family"},
+		{"two join addresses of a family", hag, func(c *Config) { c.Join[1] = c.Join[0] }, "one of this address family already"},
 		{"a join address without a port", hag, func(c *Config) { c.Join = join("192.0.2.1:0") }, "join address 192.0.2.1:0"},
 		{"a join address that is none", hag, func(c *Config) { c.Join = join("[::]:7100") }, "join address [::]:7100"},
 		{"no join address at all", cpe, func(c *Config) { c.Paths[0].Join = []netip.AddrPort{{}} }, "join address invalid AddrPort"},
