@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/paths"
@@ -139,172 +137,6 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 func (b *Box) rules() nfq.Rules { return b.cfg.Rules(b.relay.Listeners()) }
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
-
-// handle takes a packet from the queue.
-func (b *Box) handle(p nfq.Packet) {
-	side, known := b.sides.of(p.IIF)
-	if !known {
-		b.core.Table.Count("unknown-interface")
-		b.verdict(p.ID, Accept)
-		return
-	}
-	b.syn(p, side, b.now()+patience)
-}
-
-// A SYN that comes while the last connection of its 5-tuple is still being
-// closed is tried again every so often, and dropped when its patience is over.
-const (
-	again    = 5 * time.Millisecond
-	patience = time.Second
-)
-
-// syn takes a SYN that entered on side.
-func (b *Box) syn(p nfq.Packet, side state.Side, until time.Duration) {
-	d := b.core.SYN(b.now(), side, p.ID, p.Payload)
-	switch {
-	case d.Supersedes:
-		b.verdict(d.Superseded, Drop)
-	case d.Verdict == Hold:
-		b.dial(d.Key, side, until)
-	case d.Verdict == Deliver && b.clientGone(d.Key) && b.now() < until:
-		time.AfterFunc(again, func() { b.syn(p, side, until) })
-	default:
-		b.verdict(p.ID, d.Verdict)
-	}
-}
-
-// clientGone tells whether the client's leg of a live flow has closed already:
-// then its SYN is no repeat but asks for a new flow.
-func (b *Box) clientGone(key state.Key) bool {
-	f, live := b.core.Table.Lookup(key)
-	if !live {
-		return true
-	}
-	conn, ok := f.Legs.(*relay.Conn)
-	return ok && f.State == state.Relaying && conn.ClientGone()
-}
-
-// abandon closes what carries a flow that has ended early.
-func (b *Box) abandon(f state.Flow) {
-	if conn, ok := f.Legs.(*relay.Conn); ok {
-		b.relay.Abort(conn)
-	}
-}
-
-// dial connects onward for a flow whose SYN is held.
-func (b *Box) dial(key state.Key, side state.Side, until time.Duration) {
-	conn, err := b.relay.Dial(relay.Dial{
-		Client: key.Client(), Server: key.Server(),
-		MPTCP:     side.Opposite() == state.Multipath,
-		OwnSource: b.cfg.OwnSource4 && side == state.Plain && key.Client().Addr().Is4(),
-		Tag:       key,
-	})
-	switch {
-	case err == nil:
-		b.core.Table.Attach(key, conn)
-	case errors.Is(err, unix.EADDRNOTAVAIL) && b.now() < until:
-		time.AfterFunc(again, func() { b.dial(key, side, until) })
-	default:
-		b.settle(key, err)
-	}
-}
-
-// settle gives the held SYN of a flow its verdict, now that its dial has ended.
-func (b *Box) settle(key state.Key, err error) (held bool) {
-	d, f, held := b.core.Connected(b.now(), key, err)
-	if held {
-		b.cfg.Log.Debug("dialed", "client", key.Client(), "server", key.Server(), "verdict", d.Verdict, "err", err)
-		b.verdict(f.Held, d.Verdict)
-	}
-	return held
-}
-
-// neighbourFailed ends the dials that go by a neighbour which does not answer.
-// The kernel sends the ICMP error about a packet to the address that it bears:
-// to the client, not to the box's socket.
-func (b *Box) neighbourFailed(n netip.Addr) {
-	for f := range b.core.Table.All() {
-		if f.State != state.Dialing || paths.NextHop(f.Key.Server().Addr()) != n {
-			continue
-		}
-		if b.settle(f.Key, unix.EHOSTUNREACH) {
-			b.abandon(f)
-		}
-	}
-}
-
-// verdict gives a queued packet its verdict.
-func (b *Box) verdict(id uint32, v Verdict) {
-	var err error
-	switch mark, marked := marks[v]; {
-	case marked:
-		err = b.queue.Release(id, mark)
-	case v == Accept:
-		err = b.queue.Accept(id)
-	case v == Drop:
-		err = b.queue.Drop(id)
-	}
-	if err != nil {
-		b.stray.Add(1)
-		b.cfg.Log.Debug("verdict", "id", id, "verdict", v, "err", err)
-	}
-}
-
-// marks by which the rules act on a verdict.
-var marks = map[Verdict]nfq.Mark{
-	Deliver:         nfq.Relay,
-	Reset:           nfq.Refused,
-	NoRoute:         nfq.NoRoute,
-	HostUnreachable: nfq.HostUnreachable,
-	Prohibited:      nfq.Prohibited,
-}
-
-// Connected implements [relay.Events].
-func (b *Box) Connected(c *relay.Conn, err error) {
-	held := b.settle(c.Tag.(state.Key), err)
-	switch {
-	case err != nil:
-	case !held:
-		b.relay.Abort(c) // its SYN has been given up meanwhile
-	case c.MPTCP:
-		b.track(c)
-	}
-}
-
-// Paired implements [relay.Events].
-func (b *Box) Paired(c *relay.Conn) bool {
-	if _, ok := b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Relaying, ""); !ok {
-		return false // its time was up just now
-	}
-	if !c.MPTCP {
-		b.track(c)
-	}
-	return true
-}
-
-// track lets the path manager open the further subflows of a connection.
-func (b *Box) track(c *relay.Conn) {
-	if b.manager == nil {
-		return
-	}
-	if token := c.Token(); token != 0 {
-		b.manager.Track(token)
-	}
-}
-
-// Closed implements [relay.Events].
-func (b *Box) Closed(c *relay.Conn, err error) {
-	b.bytesUp.Add(c.BytesUp())
-	b.bytesDown.Add(c.BytesDown())
-	if info, ok := c.Info(); ok && b.manager != nil {
-		b.manager.Forget(info.Token)
-	}
-	reason := "fin"
-	if err != nil {
-		reason = "reset"
-	}
-	b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Closed, reason)
-}
 
 // expire ends what has waited too long, until ctx ends.
 func (b *Box) expire(ctx context.Context) error {

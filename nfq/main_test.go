@@ -5,13 +5,19 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/lab/labtest"
 	"github.com/synbond/synbond/nfq"
+)
+
+// The words that tests of several packages share.
+var (
+	check      = labtest.Check
+	eventually = labtest.Eventually
+	leftOver   = labtest.LeavesNothing
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -20,25 +26,6 @@ func TestMain(m *testing.M) { lab.Main(m) }
 var rules = nfq.Rules{
 	Role: "test", Plain: []string{lab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
 	Listeners: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000"), netip.MustParseAddrPort("127.0.0.1:7001")},
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until ok, which must come true without further doing.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error(what)
 }
 
 func newHost(t *testing.T) *lab.Host {
@@ -130,21 +117,4 @@ func expect(t *testing.T, outcome <-chan error, want error) {
 	if err := <-outcome; !errors.Is(err, want) {
 		t.Errorf("connect gives %v, want %v", err, want)
 	}
-}
-
-// leftOver fails a test that ends with more file descriptors or goroutines than it began with.
-func leftOver(t *testing.T) {
-	t.Helper()
-	fds, goroutines := openFiles(t), runtime.NumGoroutine()
-	t.Cleanup(func() {
-		eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
-		eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines })
-	})
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
 }

@@ -4,56 +4,32 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/lab/labtest"
+)
+
+// The words that tests of several packages share.
+var (
+	check      = labtest.Check
+	eventually = labtest.Eventually
+	leftOver   = labtest.LeavesNothing
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until ok, which must come true without further doing.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error(what)
-}
 
 // build makes a network of two lines that ends with the test, which must leave
 // no file descriptor and no goroutine.
 func build(t *testing.T) *lab.Network {
 	t.Helper()
 	lab.Require(t)
-	fds, goroutines := openFiles(t), runtime.NumGoroutine()
-	t.Cleanup(func() {
-		eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
-		eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines })
-	})
+	leftOver(t)
 	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	return n
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
 }
 
 // pm opens a path manager on a host.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,9 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/lab/labtest"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 	"github.com/synbond/synbond/rewrite"
+)
+
+// The words that tests of several packages share.
+var (
+	check      = labtest.Check
+	eventually = labtest.Eventually
+	leftOver   = labtest.LeavesNothing
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -277,42 +283,6 @@ func limit(conns ...*net.TCPConn) {
 	for _, c := range conns {
 		c.SetDeadline(time.Now().Add(30 * time.Second))
 	}
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until ok, which must come true without further doing.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error(what)
-}
-
-// leftOver fails a test that ends with more file descriptors or goroutines than it began with.
-func leftOver(t *testing.T) {
-	t.Helper()
-	fds, goroutines := openFiles(t), runtime.NumGoroutine()
-	t.Cleanup(func() {
-		eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
-		eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines })
-	})
-}
-
-func openFiles(t *testing.T) int {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	check(t, err)
-	return len(entries)
 }
 
 // last returns the connection that is paired, connectedOne the one that waits for its client.

@@ -29,17 +29,18 @@ const (
 // rooms says what each package may import beside the standard library: packages
 // of this module by their folder, and others by their module. Nil allows all.
 var rooms = map[string][]string{
-	"rewrite": {},
-	"state":   {"rewrite"},
-	"nfq":     {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
-	"relay":   {sysLib, syncLib},
-	"paths":   {netlinkLib, routingLib, genetlinkLib, sysLib, syncLib},
-	"box":     {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
-	"pcaps":   {"rewrite", "state", "box", "github.com/google/gopacket"},
-	"lab":     {"nfq", "rewrite", netlinkLib, routingLib, nftablesLib, sysLib, syncLib, "golang.org/x/net"},
-	"cli":     nil,
-	"tests":   nil,
-	".":       {"cli"},
+	"rewrite":     {},
+	"state":       {"rewrite"},
+	"nfq":         {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"relay":       {sysLib, syncLib},
+	"paths":       {netlinkLib, routingLib, genetlinkLib, sysLib, syncLib},
+	"box":         {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
+	"pcaps":       {"rewrite", "state", "box", "github.com/google/gopacket"},
+	"lab":         {"nfq", "rewrite", netlinkLib, routingLib, nftablesLib, sysLib, syncLib, "golang.org/x/net"},
+	"lab/labtest": {},
+	"cli":         nil,
+	"tests":       nil,
+	".":           {"cli"},
 }
 
 // imports returns what the files of a folder import that are not tests.

@@ -1,0 +1,48 @@
+// Package labtest holds what the tests of several packages need to say of the
+// hosts and networks of package lab.
+package labtest
+
+import (
+	"os"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// Check ends a test at an error.
+func Check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Eventually waits until ok, which must come true without further doing.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(what)
+}
+
+// LeavesNothing fails a test that ends with more file descriptors or goroutines
+// than it has now. It must be called before what is to be closed is opened.
+func LeavesNothing(t testing.TB) {
+	t.Helper()
+	fds, goroutines := openFiles(t), runtime.NumGoroutine()
+	t.Cleanup(func() {
+		Eventually(t, "file descriptors are left open", func() bool { runtime.GC(); return openFiles(t) <= fds })
+		Eventually(t, "goroutines are left", func() bool { return runtime.NumGoroutine() <= goroutines })
+	})
+}
+
+func openFiles(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	Check(t, err)
+	return len(entries)
+}
