@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -35,27 +36,37 @@ func runLab(ctx context.Context, c *invocation) error {
 	p := newProgress(c.stderr)
 	o := lab.Options{Program: lab.Self(), Say: p.say}
 	if *keep {
-		o.Keep = func(n *lab.Network, cpe, hag *lab.Box) { p.done(); explain(ctx, c.stderr, n, cpe, hag) }
+		o.Keep = func(r *lab.Report, n *lab.Network, cpe, hag *lab.Box) {
+			p.done()
+			_ = c.printReport(r, *asJSON) // printed again it would tell no more
+			explain(ctx, c.stderr, n, cpe, hag)
+		}
 	}
 	report, err := scenario.Run(ctx, o)
 	p.done()
 	switch {
+	case err == nil && *keep: // printed already
 	case ctx.Err() != nil:
-		return fmt.Errorf("interrupted; the network is gone")
+		return errors.New("interrupted; the network is gone")
 	case err != nil:
 		return err
-	}
-	if *asJSON {
-		enc := json.NewEncoder(c.stdout)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(report)
-	} else {
-		report.Print(c.stdout, interactive(c.stdout))
+	default:
+		err = c.printReport(report, *asJSON)
 	}
 	if err == nil && !report.OK {
 		err = errReported
 	}
 	return err
+}
+
+func (c *invocation) printReport(r *lab.Report, asJSON bool) error {
+	if !asJSON {
+		r.Print(c.stdout, interactive(c.stdout))
+		return nil
+	}
+	enc := json.NewEncoder(c.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
 }
 
 // explain tells how to enter the hosts, and waits for an interrupt.

@@ -18,8 +18,7 @@ type run struct {
 	r   *Report
 }
 
-// all compares the network without and with boxes, and then has the boxes stop
-// and crash.
+// all compares the network without and with boxes, and has the boxes stop and crash.
 func (x *run) all(ctx context.Context) error {
 	var err error
 	if x.r.Without, err = x.n.measure(ctx, x.Transfer, x.saying("without boxes: ")); err != nil {
@@ -40,9 +39,6 @@ func (x *run) all(ctx context.Context) error {
 	if err := x.withBoxes(ctx, cpe); err != nil {
 		return errors.Join(fmt.Errorf("with boxes: %w", err), cpe.Stop(), hag.Stop())
 	}
-	if x.Keep != nil {
-		x.Keep(x.n, cpe, hag)
-	}
 	x.Say("stopping the boxes")
 	stopped := errors.Join(cpe.Stop(), hag.Stop())
 	x.r.check("both boxes stop cleanly", stopped == nil, fmt.Sprint(stopped))
@@ -52,7 +48,14 @@ func (x *run) all(ctx context.Context) error {
 	}
 	after = slices.DeleteFunc(after, func(l string) bool { return strings.HasSuffix(l, "table "+firewall.Name) })
 	x.r.check("and leave nothing behind", slices.Equal(before, after), difference(before, after))
-	return x.crash(ctx)
+	if err := x.crash(ctx); err != nil || x.Keep == nil {
+		return err
+	}
+	if cpe, hag, err = x.n.StartPair(x.Program, x.dir, x.cpeFlags...); err != nil {
+		return err
+	}
+	x.Keep(x.r, x.n, cpe, hag)
+	return errors.Join(cpe.Stop(), hag.Stop())
 }
 
 func (x *run) saying(prefix string) func(string) { return func(step string) { x.Say(prefix + step) } }

@@ -13,9 +13,7 @@ type Scenario struct {
 	Name, Help string
 	lines      []LineConfig
 	cpeFlags   []string
-	// seen4 is the client's address that an IPv4 server must see: the client's
-	// own, or that of the CPE.
-	ownSource4 bool
+	ownSource4 bool // an IPv4 server sees the CPE's address
 }
 
 const (
@@ -57,8 +55,9 @@ type Options struct {
 	Transfer time.Duration // of each bulk transfer, default 4 s
 	// Say is told of each step before it is taken.
 	Say func(step string)
-	// Keep is called before the network is taken down, with both boxes running.
-	Keep func(*Network, *Box, *Box)
+	// Keep is called when all is done, before the network is taken down, with both
+	// boxes running again.
+	Keep func(*Report, *Network, *Box, *Box)
 }
 
 // transferTime fits four transfers and the rest into well below 40 s.
