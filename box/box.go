@@ -20,7 +20,7 @@ import (
 // Box is one running synbond.
 type Box struct {
 	cfg   Config
-	core  Core
+	core  *Core
 	start time.Time
 
 	queue    *nfq.Queue
@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	b.core = Core{Table: state.NewTable(b.cfg.Table), Policy: Policy{cfg.Action}}
+	b.core = NewCore(b.cfg.Table, cfg.Policy)
 	var undo undo
 	defer func() { err = undo.all(err) }()
 	serve, err := b.listen(&undo)
@@ -65,6 +65,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	g.Go(func() error { return b.relay.Run(ctx) })
 	g.Go(func() error { return b.set.Watch(ctx) })
 	g.Go(func() error { return b.expire(ctx) })
+	g.Go(func() error { return b.adopt(ctx) })
 	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
 	g.Go(func() error { return serve(ctx) })
 	if b.manager != nil {
@@ -137,6 +138,19 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 func (b *Box) rules() nfq.Rules { return b.cfg.Rules(b.relay.Listeners()) }
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
+
+// adopt puts new policies in force, until ctx ends.
+func (b *Box) adopt(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-b.cfg.Policies:
+			b.core.SetPolicy(p)
+			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
+		}
+	}
+}
 
 // expire ends what has waited too long, until ctx ends.
 func (b *Box) expire(ctx context.Context) error {

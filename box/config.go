@@ -28,8 +28,9 @@ type Config struct {
 	Plain      []string // interfaces that face hosts without MPTCP
 	Paths      []paths.Path
 	Join       []netip.AddrPort // HAG: where the kernel takes joins
-	Action     state.Action
-	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
+	Policy     *Policy
+	Policies   <-chan *Policy // policies that replace it while the box runs; may be nil
+	OwnSource4 bool           // dial IPv4 to the multipath side from the box's own address
 	Queue      uint16
 	Control    string // path of the control socket
 	Metrics    string // address of the metrics listener, "" for none

@@ -2,6 +2,7 @@ package box
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,8 +45,18 @@ type Decision struct {
 // Core decides about SYNs and keeps the flow table. It is safe for concurrent use.
 type Core struct {
 	Table  *state.Table
-	Policy Policy
+	policy atomic.Pointer[Policy]
 }
+
+// NewCore returns a core with an empty table.
+func NewCore(cfg state.Config, p *Policy) *Core {
+	c := &Core{Table: state.NewTable(cfg)}
+	c.SetPolicy(p)
+	return c
+}
+
+// SetPolicy replaces the policy, for SYNs to come.
+func (c *Core) SetPolicy(p *Policy) { c.policy.Store(p) }
 
 // SYN decides about a packet that entered on side and that the queue knows by
 // id. After [Hold] the caller dials, and reports to [Core.Connected].
@@ -65,7 +76,7 @@ func (c *Core) SYN(now time.Duration, side state.Side, id uint32, packet []byte)
 		return c.ignore(err.Error())
 	}
 	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id}
-	f.Action, f.Reason = c.Policy.Choose(side, mptcp)
+	f.Action, f.Reason = c.policy.Load().Choose(side, &seg, mptcp)
 	return c.begin(now, f)
 }
 

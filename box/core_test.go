@@ -18,7 +18,7 @@ var (
 )
 
 func newCore(action state.Action) *Core {
-	return &Core{Table: state.NewTable(state.Config{}), Policy: Policy{action}}
+	return NewCore(state.Config{}, &Policy{Default: action})
 }
 
 func TestDecisionAboutASYN(t *testing.T) {
@@ -147,7 +147,7 @@ func TestFullTablePassesAndCountsIt(t *testing.T) {
 		{"half-open-full", state.Config{MaxHalfOpen: 1}, nil},
 		{"flows-full", state.Config{MaxFlows: 1}, []state.State{state.Released, state.Relaying}},
 	} {
-		core := &Core{Table: state.NewTable(c.cfg)}
+		core := NewCore(c.cfg, &Policy{})
 		core.SYN(0, state.Plain, 7, syn(t))
 		for _, s := range c.to {
 			core.Table.Move(0, key6, s, "")

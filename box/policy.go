@@ -1,25 +1,69 @@
 package box
 
 import (
+	"net/netip"
+	"slices"
+
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
 
-// Policy chooses the action for a SYN.
+// Policy chooses the action for a SYN: the first rule that matches, else what
+// every box does, else the default. A policy is never changed, only replaced.
 type Policy struct {
+	Rules   []Rule
 	Default state.Action
 }
 
+// Rule names an action for the SYNs that match all that it says. What it leaves
+// empty matches everything.
+type Rule struct {
+	Name     string         // the reason that flows show
+	From, To []netip.Prefix // of the client, of the server
+	Ports    []PortRange    // of the server
+	Side     *state.Side    // by which the SYN enters
+	Capable  *bool          // whether it bears MP_CAPABLE
+	Action   state.Action
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
 // Choose returns the action for a SYN that entered on side and, unless it is
 // the default, why.
-func (p Policy) Choose(side state.Side, syn rewrite.MPTCP) (state.Action, string) {
-	switch {
-	case syn.Join:
+func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) (state.Action, string) {
+	if syn.Join {
 		return state.Pass, "mp-join" // belongs to a connection between its ends
-	case side == state.Plain && syn.Capable:
-		return state.Pass, "end-to-end" // the host speaks MPTCP itself
-	case side == state.Multipath && !syn.Capable:
-		return state.Pass, "plain-tcp" // the other box did not offer to bond it
 	}
-	return p.Default, ""
+	// The box speaks MPTCP on the multipath side only. To relay anything else is
+	// no choice: a rule that does not say so means what can be relayed.
+	unfit := ""
+	switch {
+	case side == state.Plain && syn.Capable:
+		unfit = "end-to-end" // the host speaks MPTCP itself
+	case side == state.Multipath && !syn.Capable:
+		unfit = "plain-tcp" // the other box did not offer to bond it
+	}
+	action, reason := p.Default, ""
+	i := slices.IndexFunc(p.Rules, func(r Rule) bool { return r.matches(side, seg, syn) })
+	if i >= 0 {
+		action, reason = p.Rules[i].Action, p.Rules[i].Name
+	}
+	if unfit != "" && (i < 0 || action == state.Relay) {
+		return state.Pass, unfit
+	}
+	return action, reason
+}
+
+func (r *Rule) matches(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) bool {
+	return (r.Side == nil || *r.Side == side) &&
+		(r.Capable == nil || *r.Capable == syn.Capable) &&
+		within(r.From, seg.Src.Addr()) && within(r.To, seg.Dst.Addr()) &&
+		(len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(p PortRange) bool {
+			return p.First <= seg.Dst.Port() && seg.Dst.Port() <= p.Last
+		}))
+}
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -22,6 +23,7 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 		if err := c.parse(); err != nil {
 			return err
 		}
+		said := s // by flags, which go before the file also when it is read again
 		cfg, err := s.config(role, *config, c.flags)
 		if err != nil {
 			return err
@@ -31,6 +33,12 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 			return err
 		}
 		cfg.Log = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))
+		cfg.Policies = said.reload(ctx, *config, cfg.Log, func(next *settings) error {
+			if *config == "" {
+				return errors.New("there is no configuration file to read")
+			}
+			return next.merge(*config, c.flags)
+		})
 		return box.Run(ctx, cfg, c.stderr)
 	}
 }
@@ -105,7 +113,7 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 		},
 	}
 	var err error
-	if cfg.Action, err = actionOf(s.Action); err != nil {
+	if cfg.Policy, err = s.policy(); err != nil {
 		return box.Config{}, err
 	}
 	if cfg.Join, err = addrPorts(s.Join); err != nil {

@@ -26,6 +26,7 @@ type settings struct {
 	Queue      uint16         `toml:"queue"`
 	Metrics    string         `toml:"metrics"`
 	LogLevel   string         `toml:"log_level"`
+	Rule       []ruleSettings `toml:"rule"`
 	Limits     struct {
 		Flows    int `toml:"flows"`
 		HalfOpen int `toml:"half_open"`
@@ -43,6 +44,17 @@ type pathSettings struct {
 	Name      string   `toml:"name"`
 	Join      []string `toml:"join"`
 	Backup    bool     `toml:"backup"`
+}
+
+// ruleSettings is a rule of the policy. What is left out matches everything.
+type ruleSettings struct {
+	Name      string   `toml:"name"`
+	From      []string `toml:"from"`
+	To        []string `toml:"to"`
+	Ports     []string `toml:"ports"`
+	Side      string   `toml:"side"`
+	MPCapable *bool    `toml:"mp_capable"`
+	Action    string   `toml:"action"`
 }
 
 // duration is a time in the file, such as "20s".

@@ -84,6 +84,9 @@ func (b *Box) listen(stderr io.Reader, ready chan<- struct{}) {
 // Stop asks the box to end and waits for it. An exit code other than 0 is an error.
 func (b *Box) Stop() error { return b.signal(syscall.SIGTERM) }
 
+// Reload asks the box to read its policy anew.
+func (b *Box) Reload() error { return b.cmd.Process.Signal(syscall.SIGHUP) }
+
 // Kill ends the box as a crash would: it removes nothing.
 func (b *Box) Kill() error {
 	err := b.signal(syscall.SIGKILL)

@@ -214,6 +214,17 @@ func flowTo(t *testing.T, b *lab.Box, server netip.AddrPort) (box.Flow, bool) {
 	return d.Flows[i], true
 }
 
+// flowFrom finds the flow of a client's connection as box b sees it.
+func flowFrom(t *testing.T, b *lab.Box, c net.Conn) (box.Flow, bool) {
+	t.Helper()
+	flows := dump(t, b).Flows
+	i := slices.IndexFunc(flows, func(f box.Flow) bool { return f.Client.String() == c.LocalAddr().String() })
+	if i < 0 {
+		return box.Flow{}, false
+	}
+	return flows[i], true
+}
+
 // snapshot lists what a box might leave behind on the hosts.
 func snapshot(t *testing.T, hosts ...*lab.Host) []string {
 	t.Helper()

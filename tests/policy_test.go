@@ -1,0 +1,75 @@
+package tests
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/synbond/synbond/lab"
+)
+
+// TestPolicyIsReplacedWhileABoxRuns lets a CPE read its rules again: good ones
+// hold for new flows and leave running ones alone, bad ones change nothing.
+func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
+	n := build(t, twoLines)
+	file := filepath.Join(scratch(t), "cpe.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("")
+	p := start(t, n, "--config", file)
+	l := listenAt(t, n.Server, lab.Server6)
+	serve(l, echo)
+	// connect makes a connection and returns why its flow is as it is.
+	connect := func() (state, reason string, say func(string)) {
+		t.Helper()
+		c := dial(t, n.Client, addrOf(l))
+		say = func(word string) {
+			t.Helper()
+			if _, err := io.WriteString(c, word); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, make([]byte, len(word))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		say("hello")
+		f, ok := flowFrom(t, p.cpe, c)
+		if !ok {
+			t.Fatal("the flow is not shown")
+		}
+		return f.State, f.Reason, say
+	}
+	state, _, first := connect()
+	if state != "relaying" {
+		t.Errorf("without rules a flow is %s", state)
+	}
+	write("[[rule]]\nname = \"servers\"\nto = [\"" + lab.Server6.String() + "\"]\naction = \"pass\"\n")
+	if err := p.cpe.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new rule holds", func() bool {
+		state, reason, _ := connect()
+		return state == "passed" && reason == "servers"
+	})
+	first("still there")
+	write("[[rule]]\nto = [\"nowhere\"]\naction = \"reject\"\n")
+	if err := p.cpe.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if state, reason, _ := connect(); state != "passed" || reason != "servers" {
+			t.Errorf("after bad rules a flow is %s because of %q", state, reason)
+		}
+	}
+	cpe := p.cpe
+	p.down(t)
+	if log := strings.Join(cpe.Log(), "\n"); !strings.Contains(log, "the policy stays as it is") || !strings.Contains(log, "nowhere") {
+		t.Errorf("nobody said why: %q", log)
+	}
+}
