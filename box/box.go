@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	b.core = NewCore(b.cfg.Table, cfg.Policy)
+	b.core = NewCore(b.cfg.Table, cfg.Learnt, cfg.Policy)
 	var undo undo
 	defer func() { err = undo.all(err) }()
 	serve, err := b.listen(&undo)
@@ -135,7 +135,9 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 	return b.rules().Install()
 }
 
-func (b *Box) rules() nfq.Rules { return b.cfg.Rules(b.relay.Listeners()) }
+func (b *Box) rules() nfq.Rules {
+	return b.cfg.Rules(b.relay.Listeners(), b.core.policy.Load().Learns())
+}
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
 
@@ -147,6 +149,10 @@ func (b *Box) adopt(ctx context.Context) error {
 			return nil
 		case p := <-b.cfg.Policies:
 			b.core.SetPolicy(p)
+			// The rules say which packets come; the policy must be there first.
+			if err := b.rules().Install(); err != nil {
+				return err
+			}
 			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
 		}
 	}

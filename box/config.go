@@ -30,7 +30,8 @@ type Config struct {
 	Join       []netip.AddrPort // HAG: where the kernel takes joins
 	Policy     *Policy
 	Policies   <-chan *Policy // policies that replace it while the box runs; may be nil
-	OwnSource4 bool           // dial IPv4 to the multipath side from the box's own address
+	Learnt     state.LearntConfig
+	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Queue      uint16
 	Control    string // path of the control socket
 	Metrics    string // address of the metrics listener, "" for none
@@ -99,9 +100,10 @@ func validJoins(where string, joins []netip.AddrPort) error {
 	return nil
 }
 
-// Rules returns the nftables rules of a box that listens there.
-func (c *Config) Rules(listeners []netip.AddrPort) nfq.Rules {
-	r := nfq.Rules{Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners}
+// Rules returns the nftables rules of a box that listens there. One that learns
+// also sees the answers to SYNs that passed.
+func (c *Config) Rules(listeners []netip.AddrPort, learns bool) nfq.Rules {
+	r := nfq.Rules{Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns}
 	for _, p := range c.Paths {
 		r.Paths = append(r.Paths, p.Interface)
 	}

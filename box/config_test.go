@@ -74,7 +74,7 @@ func TestRulesNameTheInterfacesOfBothSides(t *testing.T) {
 	cfg := cpe()
 	cfg.Queue = 5
 	listeners := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000")}
-	got := cfg.Rules(listeners)
+	got := cfg.Rules(listeners, false)
 	want := nfq.Rules{Role: "cpe", Plain: []string{"lan"}, Paths: []string{"ppp0", "wwan0"}, Queue: 5, Listeners: listeners}
 	if got.String() != want.String() {
 		t.Errorf("rules\n%s\nwant\n%s", got, want)

@@ -16,6 +16,7 @@ type Verdict uint8
 
 const (
 	Accept  Verdict = iota // goes its ordinary way, untouched
+	Rewrite                // goes its ordinary way, as another packet
 	Hold                   // waits for the outcome of a dial
 	Deliver                // goes to the box's listener, which answers SYN+ACK
 	Drop                   // vanishes, as if nobody had answered
@@ -26,7 +27,7 @@ const (
 )
 
 var verdictNames = [...]string{
-	"accept", "hold", "deliver", "drop", "reset", "no-route", "host-unreachable", "prohibited",
+	"accept", "rewrite", "hold", "deliver", "drop", "reset", "no-route", "host-unreachable", "prohibited",
 }
 
 func (v Verdict) String() string { return verdictNames[v] }
@@ -36,7 +37,8 @@ type Decision struct {
 	Verdict Verdict
 	Reason  string
 	Key     state.Key
-	// Superseded tells that the SYN with ID Superseded was held for this flow
+	Packet  []byte // what goes on after Rewrite
+	// Supersedes tells that the SYN with ID Superseded was held for this flow
 	// until now, and is to be dropped: this one takes its place.
 	Supersedes bool
 	Superseded uint32
@@ -45,12 +47,13 @@ type Decision struct {
 // Core decides about SYNs and keeps the flow table. It is safe for concurrent use.
 type Core struct {
 	Table  *state.Table
+	Learnt *state.Learnt
 	policy atomic.Pointer[Policy]
 }
 
 // NewCore returns a core with an empty table.
-func NewCore(cfg state.Config, p *Policy) *Core {
-	c := &Core{Table: state.NewTable(cfg)}
+func NewCore(cfg state.Config, learnt state.LearntConfig, p *Policy) *Core {
+	c := &Core{Table: state.NewTable(cfg), Learnt: state.NewLearnt(learnt)}
 	c.SetPolicy(p)
 	return c
 }
@@ -58,43 +61,69 @@ func NewCore(cfg state.Config, p *Policy) *Core {
 // SetPolicy replaces the policy, for SYNs to come.
 func (c *Core) SetPolicy(p *Policy) { c.policy.Store(p) }
 
-// SYN decides about a packet that entered on side and that the queue knows by
-// id. After [Hold] the caller dials, and reports to [Core.Connected].
-func (c *Core) SYN(now time.Duration, side state.Side, id uint32, packet []byte) Decision {
+// Packet decides about a packet that entered on side and that the queue knows
+// by id. After [Hold] the caller dials, and reports to [Core.Connected].
+func (c *Core) Packet(now time.Duration, side state.Side, id uint32, packet []byte) Decision {
 	var seg rewrite.Segment
 	if err := seg.Parse(packet); err != nil {
 		return c.ignore(err.Error())
-	}
-	if !seg.IsSYN() {
-		return c.ignore("not-a-syn")
 	}
 	if seg.SourceRouted {
 		return c.ignore("source-routed") // TPROXY would see an address on the way
 	}
 	mptcp, err := seg.MPTCP()
-	if err != nil {
+	switch {
+	case err != nil:
 		return c.ignore(err.Error())
+	case seg.IsSYNACK():
+		return c.answer(now, &seg, mptcp)
+	case !seg.IsSYN():
+		return c.ignore("not-a-syn")
 	}
 	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id}
-	f.Action, f.Reason = c.policy.Load().Choose(side, &seg, mptcp)
-	return c.begin(now, f)
+	policy := c.policy.Load()
+	f.Action, f.Reason = policy.Choose(side, &seg, mptcp)
+	if f.Action == state.Learn {
+		f.Action, f.Reason = c.recall(now, &seg, mptcp, f.Reason)
+	}
+	d := c.begin(now, f, &seg, mptcp.Capable)
+	if d.Verdict == Accept && mptcp.Capable {
+		d = policy.mark(d, side, &seg)
+	}
+	return d
 }
 
-// begin records a flow, unless it is there already or there is no room for it.
-func (c *Core) begin(now time.Duration, f state.Flow) Decision {
+// begin records the flow of a SYN, unless it is there already or there is no
+// room for it: then MP_CAPABLE is taken out, or the SYN passes if it has none.
+// A box that is full stops bonding, it breaks nothing.
+func (c *Core) begin(now time.Duration, f state.Flow, seg *rewrite.Segment, capable bool) Decision {
+	if f.Action == state.Strip && !capable {
+		f.Action = state.Pass
+	}
 	at := beginnings[f.Action]
 	f.State = at.state
 	switch b := c.Table.Begin(now, f); {
 	case b.Full != "":
-		f.Action, f.Reason = state.Pass, b.Full
-		return c.begin(now, f)
+		f.Action, f.Reason = state.Strip, b.Full
+		return c.begin(now, f, seg, capable)
 	case b.Repeat && b.State == state.Dialing:
-		return Decision{Hold, "repeat", f.Key, true, b.Superseded}
+		return Decision{Verdict: Hold, Reason: "repeat", Key: f.Key, Supersedes: true, Superseded: b.Superseded}
+	case b.Repeat && b.State == state.Learning:
+		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
+		c.Table.Move(now, f.Key, state.Passed, "not-learnt")
+		return Decision{Verdict: Accept, Reason: "not-learnt", Key: f.Key}
 	case b.Repeat:
 		// The kernel has, or had, a socket for it: it knows best how to answer.
 		return Decision{Verdict: Deliver, Reason: "repeat", Key: f.Key}
 	}
-	return Decision{Verdict: at.verdict, Reason: f.Reason, Key: f.Key}
+	d := Decision{Verdict: at.verdict, Reason: f.Reason, Key: f.Key}
+	switch f.Action {
+	case state.Strip:
+		return c.strip(d, seg)
+	case state.Learn:
+		return c.offer(now, d, seg, capable)
+	}
+	return d
 }
 
 // beginnings says where a flow starts, by action.
@@ -104,6 +133,8 @@ var beginnings = [...]struct {
 }{
 	state.Relay:  {state.Dialing, Hold},
 	state.Pass:   {state.Passed, Accept},
+	state.Strip:  {state.Passed, Rewrite},
+	state.Learn:  {state.Learning, Rewrite},
 	state.Reject: {state.Rejected, Prohibited},
 }
 

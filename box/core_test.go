@@ -3,6 +3,7 @@ package box
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ var (
 )
 
 func newCore(action state.Action) *Core {
-	return NewCore(state.Config{}, &Policy{Default: action})
+	return NewCore(state.Config{}, state.LearntConfig{}, &Policy{Default: action})
 }
 
 func TestDecisionAboutASYN(t *testing.T) {
@@ -48,7 +49,11 @@ func TestDecisionAboutASYN(t *testing.T) {
 		{"policy rejects the other box's SYN", state.Multipath, syn(t, capable), state.Reject, Prohibited, "", state.Rejected, true},
 		{"policy does not reject a join", state.Multipath, syn(t, join), state.Reject, Accept, "mp-join", state.Passed, true},
 
-		{"SYN+ACK", state.Plain, flagged(func(h *layers.TCP) { h.SYN, h.ACK = true, true }), state.Relay, Accept, "not-a-syn", 0, false},
+		{"policy strips MP_CAPABLE of the other box", state.Multipath, syn(t, mss, capable), state.Strip, Rewrite, "", state.Passed, true},
+		{"policy strips what has no MP_CAPABLE", state.Plain, plain, state.Strip, Accept, "", state.Passed, true},
+		{"policy learns from a host's SYN", state.Plain, plain, state.Learn, Rewrite, "", state.Learning, true},
+		{"policy learns from the other box's SYN, which asks by itself", state.Multipath, syn(t, mss, capable), state.Learn, Accept, "", state.Learning, true},
+
 		{"SYN+RST", state.Plain, flagged(func(h *layers.TCP) { h.SYN, h.RST = true, true }), state.Relay, Accept, "not-a-syn", 0, false},
 		{"ACK", state.Plain, flagged(func(h *layers.TCP) { h.ACK = true }), state.Relay, Accept, "not-a-syn", 0, false},
 		{"cut packet", state.Plain, plain[:50], state.Relay, Accept, "truncated", 0, false},
@@ -61,7 +66,7 @@ func TestDecisionAboutASYN(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			core := newCore(c.action)
-			d := core.SYN(time.Second, c.side, 7, c.packet)
+			d := core.Packet(time.Second, c.side, 7, c.packet)
 			if d.Verdict != c.verdict || d.Reason != c.reason || d.Supersedes {
 				t.Errorf("decision %+v, want %v because of %q", d, c.verdict, c.reason)
 			}
@@ -79,7 +84,10 @@ func TestDecisionAboutASYN(t *testing.T) {
 				return
 			}
 			want := state.Flow{Key: key6, Side: c.side, State: c.state, Reason: c.reason, Held: 7, Began: time.Second, Changed: time.Second}
-			want.Action = map[Verdict]state.Action{Hold: state.Relay, Accept: state.Pass, Prohibited: state.Reject}[c.verdict]
+			want.Action = c.action
+			if c.state != state.Learning && c.verdict != Rewrite {
+				want.Action = map[Verdict]state.Action{Hold: state.Relay, Accept: state.Pass, Prohibited: state.Reject}[c.verdict]
+			}
 			if len(flows) != 1 || d.Key != key6 || !sameFlow(flows[0], want) {
 				t.Errorf("flows %+v, want %+v", flows, want)
 			}
@@ -95,7 +103,7 @@ func sameFlow(a, b state.Flow) bool {
 
 func TestIPv4FlowsAreHeldUnderTheirOwnKey(t *testing.T) {
 	core := newCore(state.Relay)
-	d := core.SYN(0, state.Plain, 7, segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }))
+	d := core.Packet(0, state.Plain, 7, segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }))
 	if d.Verdict != Hold || d.Key != key4 {
 		t.Errorf("decision %+v", d)
 	}
@@ -103,9 +111,9 @@ func TestIPv4FlowsAreHeldUnderTheirOwnKey(t *testing.T) {
 
 func TestRepeatOfAHeldSYNTakesItsPlace(t *testing.T) {
 	core := newCore(state.Relay)
-	core.SYN(0, state.Plain, 7, syn(t, mss))
+	core.Packet(0, state.Plain, 7, syn(t, mss))
 	for id := uint32(8); id < 11; id++ {
-		d := core.SYN(0, state.Plain, id, syn(t)) // the options need not be the same
+		d := core.Packet(0, state.Plain, id, syn(t)) // the options need not be the same
 		if d.Verdict != Hold || !d.Supersedes || d.Superseded != id-1 || d.Key != key6 {
 			t.Errorf("repeat %d: %+v", id, d)
 		}
@@ -121,19 +129,19 @@ func TestRepeatOfAHeldSYNTakesItsPlace(t *testing.T) {
 
 func TestRepeatAfterTheReleaseIsDelivered(t *testing.T) {
 	core := newCore(state.Relay)
-	core.SYN(0, state.Plain, 7, syn(t))
+	core.Packet(0, state.Plain, 7, syn(t))
 	core.Connected(0, key6, nil)
 	for _, s := range []state.State{state.Released, state.Relaying} {
 		if s == state.Relaying {
 			core.Table.Move(0, key6, s, "")
 		}
-		d := core.SYN(0, state.Plain, 8, syn(t))
+		d := core.Packet(0, state.Plain, 8, syn(t))
 		if d.Verdict != Deliver || d.Supersedes || d.Reason != "repeat" {
 			t.Errorf("%v: decision %+v", s, d)
 		}
 	}
 	core.Table.Move(0, key6, state.Closed, "fin")
-	if d := core.SYN(0, state.Plain, 9, syn(t)); d.Verdict != Hold || d.Supersedes {
+	if d := core.Packet(0, state.Plain, 9, syn(t)); d.Verdict != Hold || d.Supersedes {
 		t.Errorf("after the end: decision %+v, want a new flow", d)
 	}
 }
@@ -147,13 +155,13 @@ func TestFullTablePassesAndCountsIt(t *testing.T) {
 		{"half-open-full", state.Config{MaxHalfOpen: 1}, nil},
 		{"flows-full", state.Config{MaxFlows: 1}, []state.State{state.Released, state.Relaying}},
 	} {
-		core := NewCore(c.cfg, &Policy{})
-		core.SYN(0, state.Plain, 7, syn(t))
+		core := NewCore(c.cfg, state.LearntConfig{}, &Policy{})
+		core.Packet(0, state.Plain, 7, syn(t))
 		for _, s := range c.to {
 			core.Table.Move(0, key6, s, "")
 		}
 		other := segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true })
-		if d := core.SYN(0, state.Plain, 8, other); d.Verdict != Accept || d.Reason != c.reason {
+		if d := core.Packet(0, state.Plain, 8, other); d.Verdict != Accept || d.Reason != c.reason {
 			t.Errorf("%s: decision %+v", c.reason, d)
 		}
 		if n := core.Table.Totals().Reasons[c.reason]; n != 1 {
@@ -161,10 +169,10 @@ func TestFullTablePassesAndCountsIt(t *testing.T) {
 		}
 		// What needs no room keeps its own reason, and a repeat its flow.
 		joining := segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }, join)
-		if d := core.SYN(0, state.Plain, 9, joining); d.Reason != "mp-join" {
+		if d := core.Packet(0, state.Plain, 9, joining); d.Reason != "mp-join" {
 			t.Errorf("%s: a join is passed because of %q", c.reason, d.Reason)
 		}
-		if d := core.SYN(0, state.Plain, 10, syn(t)); d.Reason != "repeat" {
+		if d := core.Packet(0, state.Plain, 10, syn(t)); d.Reason != "repeat" {
 			t.Errorf("%s: a repeat is %+v", c.reason, d)
 		}
 	}
@@ -199,9 +207,9 @@ func TestOutcomeOfADialIsWhatTheClientIsToSee(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.err), func(t *testing.T) {
 			core := newCore(state.Relay)
-			core.SYN(0, state.Plain, 7, syn(t))
+			core.Packet(0, state.Plain, 7, syn(t))
 			d, f, ok := core.Connected(time.Second, key6, c.err)
-			if !ok || d != (Decision{Verdict: c.verdict, Reason: c.reason, Key: key6}) {
+			if !ok || !reflect.DeepEqual(d, Decision{Verdict: c.verdict, Reason: c.reason, Key: key6}) {
 				t.Errorf("decision %+v, %v, want %v because of %q", d, ok, c.verdict, c.reason)
 			}
 			if f.State != c.state || f.Reason != c.reason || f.Held != 7 || f.Changed != time.Second {
@@ -222,7 +230,7 @@ func TestOutcomeThatComesTooLateFindsNoSYN(t *testing.T) {
 	if _, _, ok := core.Connected(0, key6, nil); ok {
 		t.Error("an unknown flow has a SYN held")
 	}
-	core.SYN(0, state.Plain, 7, syn(t))
+	core.Packet(0, state.Plain, 7, syn(t))
 	if moved := core.Table.Expire(time.Hour, 1); len(moved) != 1 || moved[0].Held != 7 {
 		t.Fatalf("expired %+v", moved)
 	}
@@ -241,7 +249,7 @@ func TestEveryVerdictHasANameAndAWay(t *testing.T) {
 		}
 		seen[v.String()] = true
 		_, marked := marks[v]
-		if plain := v == Accept || v == Drop || v == Hold; plain == marked {
+		if unmarked := v == Accept || v == Rewrite || v == Drop || v == Hold; unmarked == marked {
 			t.Errorf("%v has a mark: %v", v, marked)
 		}
 	}
@@ -250,8 +258,8 @@ func TestEveryVerdictHasANameAndAWay(t *testing.T) {
 func TestDecisionCostsOneAllocation(t *testing.T) {
 	core := newCore(state.Relay)
 	packet := syn(t, mss)
-	core.SYN(0, state.Plain, 1, packet)
-	if n := testing.AllocsPerRun(100, func() { core.SYN(0, state.Plain, 2, packet) }); n != 0 {
+	core.Packet(0, state.Plain, 1, packet)
+	if n := testing.AllocsPerRun(100, func() { core.Packet(0, state.Plain, 2, packet) }); n != 0 {
 		t.Errorf("a repeated SYN costs %v allocations", n)
 	}
 }

@@ -14,6 +14,15 @@ type Dump struct {
 	Role   Role   `json:"role"`
 	Flows  []Flow `json:"flows"`
 	Totals Totals `json:"totals"`
+	// Learnt is what action learn has found out, in dumps of all flows.
+	Learnt []Learnt `json:"learnt,omitempty"`
+}
+
+// Learnt says whether a destination answers with MPTCP.
+type Learnt struct {
+	Prefix    netip.Prefix `json:"prefix"`
+	MPTCP     bool         `json:"mptcp"`
+	ExpiresMS int64        `json:"expires_ms"` // from now
 }
 
 // Flow is one flow of a dump.
@@ -50,6 +59,7 @@ type Totals struct {
 	Live      map[string]int    `json:"live"`    // live flows by state
 	Entered   map[string]uint64 `json:"entered"` // flows that ever came into each state
 	Reasons   map[string]uint64 `json:"reasons"` // why flows were passed or ended, and packets let through
+	Learnt    int               `json:"learnt"`  // destinations of which it is known whether they speak MPTCP
 	BytesUp   uint64            `json:"bytes_up"`
 	BytesDown uint64            `json:"bytes_down"`
 	Subflows  paths.Counters    `json:"subflows"` // opened by a CPE
@@ -72,13 +82,18 @@ func (b *Box) dump(all bool) Dump {
 			d.Totals.BytesDown += out.BytesDown
 		}
 	}
+	if all {
+		for e := range b.core.Learnt.All(now) {
+			d.Learnt = append(d.Learnt, Learnt{e.Prefix, e.Capable, (e.Expires - now).Milliseconds()})
+		}
+	}
 	return d
 }
 
 func (b *Box) totals() Totals {
 	t := b.core.Table.Totals()
 	out := Totals{
-		UptimeMS: b.now().Milliseconds(), Live: t.Live, Entered: t.Entered, Reasons: t.Reasons,
+		UptimeMS: b.now().Milliseconds(), Live: t.Live, Entered: t.Entered, Reasons: t.Reasons, Learnt: b.core.Learnt.Len(),
 		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(),
 	}
 	if b.manager != nil {

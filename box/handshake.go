@@ -21,7 +21,7 @@ func (b *Box) handle(p nfq.Packet) {
 		b.verdict(p.ID, Accept)
 		return
 	}
-	b.syn(p, side, b.now()+patience)
+	b.packet(p, side, b.now()+patience)
 }
 
 // A SYN that comes while the last connection of its 5-tuple is still being
@@ -31,16 +31,18 @@ const (
 	patience = time.Second
 )
 
-// syn takes a SYN that entered on side.
-func (b *Box) syn(p nfq.Packet, side state.Side, until time.Duration) {
-	d := b.core.SYN(b.now(), side, p.ID, p.Payload)
+// packet takes a packet that entered on side.
+func (b *Box) packet(p nfq.Packet, side state.Side, until time.Duration) {
+	d := b.core.Packet(b.now(), side, p.ID, p.Payload)
 	switch {
 	case d.Supersedes:
 		b.verdict(d.Superseded, Drop)
 	case d.Verdict == Hold:
 		b.dial(d.Key, side, until)
 	case d.Verdict == Deliver && b.clientGone(d.Key) && b.now() < until:
-		time.AfterFunc(again, func() { b.syn(p, side, until) })
+		time.AfterFunc(again, func() { b.packet(p, side, until) })
+	case d.Verdict == Rewrite:
+		b.check(b.queue.Replace(p.ID, d.Packet), p.ID, d.Verdict)
 	default:
 		b.verdict(p.ID, d.Verdict)
 	}
@@ -117,6 +119,11 @@ func (b *Box) verdict(id uint32, v Verdict) {
 	case v == Drop:
 		err = b.queue.Drop(id)
 	}
+	b.check(err, id, v)
+}
+
+// check counts a verdict that could not be given.
+func (b *Box) check(err error, id uint32, v Verdict) {
 	if err != nil {
 		b.stray.Add(1)
 		b.cfg.Log.Debug("verdict", "id", id, "verdict", v, "err", err)

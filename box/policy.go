@@ -13,6 +13,9 @@ import (
 type Policy struct {
 	Rules   []Rule
 	Default state.Action
+	// EndToEnd is the DSCP by which boxes tell each other of SYNs with which hosts
+	// offer MPTCP themselves; 0 for none.
+	EndToEnd uint8
 }
 
 // Rule names an action for the SYNs that match all that it says. What it leaves
@@ -41,6 +44,8 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 	switch {
 	case side == state.Plain && syn.Capable:
 		unfit = "end-to-end" // the host speaks MPTCP itself
+	case syn.Capable && p.marked(seg):
+		unfit = "end-to-end" // and the other box says so
 	case side == state.Multipath && !syn.Capable:
 		unfit = "plain-tcp" // the other box did not offer to bond it
 	}
@@ -49,10 +54,20 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 	if i >= 0 {
 		action, reason = p.Rules[i].Action, p.Rules[i].Name
 	}
-	if unfit != "" && (i < 0 || action == state.Relay) {
+	if unfit != "" && (i < 0 || action == state.Relay || action == state.Learn) {
 		return state.Pass, unfit
 	}
 	return action, reason
+}
+
+// marked tells whether the other box has marked the SYN as a host's own.
+func (p *Policy) marked(seg *rewrite.Segment) bool {
+	return p.EndToEnd != 0 && seg.DSCP() == p.EndToEnd
+}
+
+// Learns tells whether any SYN may be chosen to learn from.
+func (p *Policy) Learns() bool {
+	return p.Default == state.Learn || slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Action == state.Learn })
 }
 
 func (r *Rule) matches(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) bool {

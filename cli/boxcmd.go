@@ -107,6 +107,9 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 	cfg := box.Config{
 		Role: role, Plain: s.Plain, OwnSource4: s.OwnSource4, Queue: s.Queue,
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
+		Learnt: state.LearntConfig{
+			Bits4: s.Learn.Prefix4, Bits6: s.Learn.Prefix6, TTL: s.Learn.TTL.Duration, Max: s.Learn.Max,
+		},
 		Table: state.Config{
 			MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
 			Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -17,21 +18,29 @@ import (
 // settings is what can be said about a box, in the configuration file and by
 // flags. docs/configuration.md and examples/ explain every key.
 type settings struct {
-	Plain      []string       `toml:"plain"`
-	Path       []pathSettings `toml:"path"`
-	Join       []string       `toml:"join"`
-	OwnSource4 bool           `toml:"own_source4"`
-	Action     string         `toml:"action"`
-	Control    string         `toml:"control"`
-	Queue      uint16         `toml:"queue"`
-	Metrics    string         `toml:"metrics"`
-	LogLevel   string         `toml:"log_level"`
-	Rule       []ruleSettings `toml:"rule"`
-	Limits     struct {
+	Plain        []string       `toml:"plain"`
+	Path         []pathSettings `toml:"path"`
+	Join         []string       `toml:"join"`
+	OwnSource4   bool           `toml:"own_source4"`
+	Action       string         `toml:"action"`
+	Control      string         `toml:"control"`
+	Queue        uint16         `toml:"queue"`
+	Metrics      string         `toml:"metrics"`
+	LogLevel     string         `toml:"log_level"`
+	Rule         []ruleSettings `toml:"rule"`
+	EndToEnd     string         `toml:"end_to_end"`
+	EndToEndDSCP uint8          `toml:"end_to_end_dscp"`
+	Limits       struct {
 		Flows    int `toml:"flows"`
 		HalfOpen int `toml:"half_open"`
 		Ended    int `toml:"ended"`
 	} `toml:"limits"`
+	Learn struct {
+		Prefix4 int      `toml:"prefix4"`
+		Prefix6 int      `toml:"prefix6"`
+		TTL     duration `toml:"ttl"`
+		Max     int      `toml:"max"`
+	} `toml:"learn"`
 	Timeouts struct {
 		Dial      duration `toml:"dial"`
 		HalfOpen  duration `toml:"half_open"`
@@ -72,8 +81,12 @@ func (d *duration) UnmarshalText(b []byte) error {
 // defaultQueue is the NFQUEUE that a box uses unless told otherwise.
 const defaultQueue = 91
 
+// defaultDSCP marks SYNs with which hosts offer MPTCP themselves. It is of the
+// pool for experimental and local use (RFC 2474, section 6).
+const defaultDSCP = 43
+
 func defaults(role box.Role) settings {
-	return settings{Action: "relay", Control: defaultControl(role), Queue: defaultQueue, LogLevel: "info"}
+	return settings{Action: "relay", EndToEnd: "marked", EndToEndDSCP: defaultDSCP, Control: defaultControl(role), Queue: defaultQueue, LogLevel: "info"}
 }
 
 func defaultControl(role box.Role) string { return "/run/synbond/" + string(role) + ".sock" }
@@ -128,9 +141,17 @@ func (s *settings) read(file string) error {
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	for key, n := range map[string]int{"limits.flows": s.Limits.Flows, "limits.half_open": s.Limits.HalfOpen, "limits.ended": s.Limits.Ended} {
-		if n < 0 {
-			return fmt.Errorf("%s: %s: %d is less than nothing", file, key, n)
+	for _, limit := range []struct {
+		key     string
+		n, most int
+	}{
+		{"limits.flows", s.Limits.Flows, math.MaxInt}, {"limits.half_open", s.Limits.HalfOpen, math.MaxInt},
+		{"limits.ended", s.Limits.Ended, math.MaxInt}, {"learn.max", s.Learn.Max, math.MaxInt},
+		{"end_to_end_dscp", int(s.EndToEndDSCP), 63},
+		{"learn.prefix4", s.Learn.Prefix4, 32}, {"learn.prefix6", s.Learn.Prefix6, 128},
+	} {
+		if limit.n < 0 || limit.n > limit.most {
+			return fmt.Errorf("%s: %s: %d is out of range", file, limit.key, limit.n)
 		}
 	}
 	return nil

@@ -120,6 +120,7 @@ func printFlows(w io.Writer, d box.Dump) {
 		t.Live["relaying"], t.Live["dialing"]+t.Live["released"],
 		t.Entered["relaying"], t.Entered["passed"], t.Entered["refused"], t.Entered["unreachable"], t.Entered["timed-out"],
 		bytesText(t.BytesUp), bytesText(t.BytesDown))
+	printLearnt(w, d.Learnt)
 	if len(d.Flows) == 0 {
 		return
 	}
@@ -136,6 +137,18 @@ func printFlows(w io.Writer, d box.Dump) {
 		}
 	}
 	tw.Flush()
+}
+
+func printLearnt(w io.Writer, all []box.Learnt) {
+	slices.SortFunc(all, func(a, b box.Learnt) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	for _, l := range all {
+		speaks := "does not speak MPTCP"
+		if l.MPTCP {
+			speaks = "speaks MPTCP"
+		}
+		fmt.Fprintf(w, "learnt: %s %s, for another %s\n", l.Prefix, speaks,
+			(time.Duration(l.ExpiresMS) * time.Millisecond).Round(time.Second))
+	}
 }
 
 func stateText(f box.Flow) string {

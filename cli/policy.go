@@ -18,7 +18,7 @@ import (
 
 // policy turns the rules and the default action into a policy.
 func (s *settings) policy() (*box.Policy, error) {
-	p := &box.Policy{}
+	p := &box.Policy{EndToEnd: s.EndToEndDSCP}
 	var err error
 	if p.Default, err = actionOf(s.Action); err != nil {
 		return nil, err
@@ -33,8 +33,19 @@ func (s *settings) policy() (*box.Policy, error) {
 		}
 		p.Rules = append(p.Rules, rule)
 	}
+	switch s.EndToEnd {
+	case "marked":
+	case "prefer":
+		p.Rules = append(p.Rules, preferEndToEnd)
+	default:
+		return nil, fmt.Errorf("end_to_end %q is none of marked, prefer", s.EndToEnd)
+	}
 	return p, nil
 }
+
+// preferEndToEnd lets a HAG find out by the SYNs that come with MP_CAPABLE which
+// servers speak MPTCP, and leave these alone.
+var preferEndToEnd = box.Rule{Name: "prefer-end-to-end", Side: new(state.Multipath), Capable: new(true), Action: state.Learn}
 
 func (r *ruleSettings) rule() (box.Rule, error) {
 	out := box.Rule{Name: r.Name, Capable: r.MPCapable}

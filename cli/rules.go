@@ -27,6 +27,6 @@ func runRules(_ context.Context, c *invocation) error {
 	fmt.Fprint(c.stdout, cfg.Rules([]netip.AddrPort{
 		netip.AddrPortFrom(netip.IPv6Loopback(), 1),
 		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1),
-	}))
+	}, cfg.Policy.Learns()))
 	return nil
 }

@@ -8,6 +8,7 @@
 //	prerouting -300  divert   SYNs between the two sides      → NFQUEUE (bypass)
 //	prerouting -290  deliver  released SYNs                   → tproxy to the box's listener
 //	                          packets of the box's sockets    → local delivery, untracked
+//	prerouting -285  answers  SYN+ACKs of what passed, to learn → NFQUEUE (bypass)
 //	prerouting -140  reject   marks of failed connections     → TCP reset or ICMP error
 //	output     -300  emit     what the box sends for a client → untracked
 //

@@ -17,6 +17,8 @@ type Rules struct {
 	// Listeners are where released SYNs go, at most one per address family.
 	// An address family without a listener is left alone.
 	Listeners []netip.AddrPort
+	// Answers also diverts the SYN+ACKs of connections that the box does not relay.
+	Answers bool
 
 	// xtQueue diverts with the xt NFQUEUE target through nft_compat, for
 	// kernels without the native queue expression (CONFIG_NFT_QUEUE).
@@ -59,6 +61,7 @@ func (r Rules) sets() []set {
 func (r Rules) chains() []chain {
 	divert := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
 	deliver := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
+	answers := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
 	reject := chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, nil}
 	emit := chain{"emit", nftables.ChainHookOutput, "output", -300, nil}
 
@@ -91,7 +94,15 @@ func (r Rules) chains() []chain {
 		{markIs(HostUnreachable), rejectICMP("host-unreachable")},
 		{markIs(Prohibited), rejectICMP("admin-prohibited")},
 	}
-	return []chain{divert, deliver, reject, emit}
+	if !r.Answers {
+		return []chain{divert, deliver, reject, emit}
+	}
+	// Those of the box's own connections have got their mark in deliver.
+	for _, way := range [][2]string{{"plain", "paths"}, {"paths", "plain"}} {
+		answers.rules = append(answers.rules,
+			rule{markIsNot(Relay), isSYNACK(), iifname(way[0]), fibOIF(way[1]), queue(r.Queue, r.xtQueue)})
+	}
+	return []chain{divert, deliver, answers, reject, emit}
 }
 
 // String returns the rules in the syntax of nft(8), fit for `nft -f`.

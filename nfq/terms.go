@@ -18,6 +18,7 @@ const reg1, reg2 = unix.NFT_REG_1, unix.NFT_REG_2
 const (
 	tcpFlagsOffset  = 13
 	tcpSYN          = 0x02
+	tcpACK          = 0x10
 	tcpFINSYNRSTACK = 0x17
 )
 
@@ -42,12 +43,17 @@ func isTCP() term {
 }
 
 // isSYN matches a SYN without FIN, RST and ACK, extension headers or not.
-func isSYN() term {
+func isSYN() term { return tcpFlagsAre("syn", tcpSYN) }
+
+// isSYNACK matches a SYN+ACK without FIN and RST.
+func isSYNACK() term { return tcpFlagsAre("(syn | ack)", tcpSYN|tcpACK) }
+
+func tcpFlagsAre(name string, flags byte) term {
 	tcp := isTCP()
-	return term{tcp.text + " tcp flags & (fin | syn | rst | ack) == syn", append(tcp.exprs,
+	return term{tcp.text + " tcp flags & (fin | syn | rst | ack) == " + name, append(tcp.exprs,
 		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseTransportHeader, Offset: tcpFlagsOffset, Len: 1},
 		&expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 1, Mask: []byte{tcpFINSYNRSTACK}, Xor: []byte{0}},
-		equal([]byte{tcpSYN}),
+		equal([]byte{flags}),
 	)}
 }
 
@@ -85,6 +91,13 @@ func markIs(m Mark) term {
 	return term{fmt.Sprintf("meta mark 0x%08x", uint32(m)), []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
 		equal(binaryutil.NativeEndian.PutUint32(uint32(m))),
+	}}
+}
+
+func markIsNot(m Mark) term {
+	return term{fmt.Sprintf("meta mark != 0x%08x", uint32(m)), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: binaryutil.NativeEndian.PutUint32(uint32(m))},
 	}}
 }
 

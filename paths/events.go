@@ -2,6 +2,7 @@ package paths
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -27,20 +28,30 @@ const (
 
 // Attributes of an event, enum mptcp_event_attr.
 const (
-	eventToken = 1
-	eventDst4  = 7
-	eventDst6  = 8
-	eventLocID = 3
-	eventError = 12
+	eventToken      = 1
+	eventDst4       = 7
+	eventDst6       = 8
+	eventDport      = 10 // network byte order
+	eventLocID      = 3
+	eventError      = 12
+	eventFlags      = 13
+	eventServerSide = 18
+
+	// flagDenyJoinID0 tells that the peer has set the C flag (linux/mptcp_pm.h).
+	// Kernels that do not know it leave it out, as those do for which it is not set.
+	flagDenyJoinID0 = 1 << 0
 )
 
 // Event is what the kernel reports of an MPTCP connection or of a subflow.
 type Event struct {
 	Type    EventType
 	Token   uint32
-	Remote  netip.Addr
+	Remote  netip.AddrPort
 	LocalID uint8
 	Error   uint8 // errno of a subflow that closed
+	// Elsewhere tells that the peer takes no joins at Remote: it has said so (the C
+	// flag, RFC 8684, section 3.1), or has opened the connection itself.
+	Elsewhere bool
 }
 
 // Events delivers the path manager's events in order.
@@ -100,17 +111,30 @@ func decodeEvent(m genetlink.Message) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
+	var dst netip.Addr
+	var dport uint16
 	for ad.Next() {
 		switch ad.Type() {
+		case eventFlags:
+			ev.Elsewhere = ev.Elsewhere || ad.Uint16()&flagDenyJoinID0 != 0
+		case eventServerSide:
+			ev.Elsewhere = ev.Elsewhere || ad.Uint8() != 0
+		case eventDport:
+			if b := ad.Bytes(); len(b) == 2 {
+				dport = binary.BigEndian.Uint16(b)
+			}
 		case eventToken:
 			ev.Token = ad.Uint32()
 		case eventDst4, eventDst6:
-			ev.Remote, _ = netip.AddrFromSlice(ad.Bytes())
+			dst, _ = netip.AddrFromSlice(ad.Bytes())
 		case eventLocID:
 			ev.LocalID = ad.Uint8()
 		case eventError:
 			ev.Error = ad.Uint8()
 		}
+	}
+	if dst.IsValid() {
+		ev.Remote = netip.AddrPortFrom(dst, dport)
 	}
 	return ev, ad.Err()
 }

@@ -19,6 +19,14 @@ type link struct {
 	all          []netip.Addr
 }
 
+// addr returns the address of a family from which the link can be used.
+func (l link) addr(is4 bool) netip.Addr {
+	if is4 {
+		return l.addr4
+	}
+	return l.addr6
+}
+
 // links knows the interfaces of this machine by name, and is kept up to date.
 type links struct {
 	byName atomic.Pointer[map[string]link]

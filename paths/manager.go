@@ -29,9 +29,10 @@ type Manager struct {
 
 // conn is what is known of one connection.
 type conn struct {
-	remote      netip.Addr // of its first subflow
-	tracked     bool       // the box relays it
-	established bool       // the kernel lets it have subflows
+	remote      netip.AddrPort // of its first subflow
+	elsewhere   bool           // the peer takes no joins there
+	tracked     bool           // the box relays it
+	established bool           // the kernel lets it have subflows
 	tries       [maxPaths]uint8
 }
 
@@ -42,7 +43,9 @@ const maxPaths = 8
 // join is a connection that is ready for its further subflows.
 type join struct {
 	token  uint32
-	remote netip.Addr
+	remote netip.AddrPort
+	// elsewhere says to use the HAG's join address and not remote.
+	elsewhere bool
 }
 
 // NewManager prepares a manager of the paths in set.
@@ -93,7 +96,9 @@ func (m *Manager) Forget(token uint32) {
 func (m *Manager) handle(ev Event) {
 	switch ev.Type {
 	case Established:
-		m.update(ev.Token, func(c *conn) { c.established, c.remote = true, ev.Remote })
+		m.update(ev.Token, func(c *conn) {
+			c.established, c.remote, c.elsewhere = true, ev.Remote, ev.Elsewhere
+		})
 	case ConnClosed:
 		m.Forget(ev.Token)
 	case SubClosed:
@@ -126,7 +131,9 @@ func (m *Manager) again(token uint32, i int) {
 		return
 	}
 	m.conns[token] = c
-	time.AfterFunc(pause<<c.tries[i], func() { m.attempt(join{token, c.remote}, i) })
+	// Kernels that do not tell the C flag leave it to the first attempt to find out.
+	elsewhere := c.elsewhere || len(m.set.Paths[i].Join) > 0
+	time.AfterFunc(pause<<c.tries[i], func() { m.attempt(join{token, c.remote, elsewhere}, i) })
 }
 
 // update changes what is known of a connection. When that makes it ready, it is
@@ -141,7 +148,7 @@ func (m *Manager) update(token uint32, change func(*conn)) {
 		return
 	}
 	select {
-	case m.ready <- join{token, c.remote}:
+	case m.ready <- join{token, c.remote, c.elsewhere}:
 	default:
 		m.skipped.Add(1)
 	}
@@ -149,7 +156,7 @@ func (m *Manager) update(token uint32, change func(*conn)) {
 
 // join opens a subflow on every path but the one that the first subflow uses.
 func (m *Manager) join(j join) {
-	first := max(m.set.towards(j.remote), 0)
+	first := max(m.set.towards(j.remote.Addr()), 0)
 	for i := range m.set.Paths {
 		if i != first {
 			m.attempt(j, i)
@@ -182,13 +189,18 @@ func (m *Manager) knows(token uint32) bool {
 // errNoAddress means that a path has no address, or no join address, of a family in common.
 var errNoAddress = errors.New("no usable address")
 
-// open opens the subflow of path i. An IPv6 connection may use an IPv4 path
-// (kernel: mptcp_pm_addr_families_match), never the other way round.
+// open opens the subflow of path i: to the server itself if it takes joins
+// there, else to a join address of the path. There an IPv6 connection may use an
+// IPv4 path (kernel: mptcp_pm_addr_families_match), never the other way round.
 func (m *Manager) open(j join, i int, p Path) error {
 	at := m.set.links.get(p.Interface)
-	local, remote := at.addr6, pick(p.Join, false)
-	if j.remote.Is4() || !local.IsValid() || !remote.IsValid() {
-		local, remote = at.addr4, pick(p.Join, true)
+	is4 := j.remote.Addr().Is4()
+	local, remote := at.addr(is4), j.remote
+	if j.elsewhere || !local.IsValid() {
+		remote = pick(p.Join, is4)
+	}
+	if !is4 && (!local.IsValid() || !remote.IsValid()) {
+		local, remote = at.addr(true), pick(p.Join, true)
 	}
 	if !local.IsValid() || !remote.IsValid() {
 		return errNoAddress

@@ -290,9 +290,29 @@ func exchange(t *testing.T, a, b net.Conn) {
 	}
 }
 
+func TestServerThatTakesJoinsIsJoinedAtItsOwnAddress(t *testing.T) {
+	n := build(t)
+	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
+	unused := at(n.Lines[1].HAG6, 7100)
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, unused), nil))
+	client, server := connected(t, n, "mptcp", lab.HAGWan6.String())
+	exchange(t, client, server)
+	_, before := n.Lines[1].Bytes()
+	m.Track(established(t, m))
+	eventually(t, "the subflow is not there", func() bool {
+		_, after := n.Lines[1].Bytes()
+		return m.Counters().Opened == 1 && after > before
+	})
+	exchange(t, client, server)
+	if got := m.Counters(); got.Opened != 1 || got.Failed != 0 {
+		t.Errorf("counters %+v", got)
+	}
+}
+
 func TestManagerWithoutAUsableAddressCountsIt(t *testing.T) {
 	n := build(t)
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
+	check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
 	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), nil)) // nobody names a join address
 	client, server := connected(t, n, "mptcp", lab.HAGWan6.String())
 	exchange(t, client, server)
@@ -306,7 +326,7 @@ func TestManagerBearsEventsOfConnectionsThatAreNotItsOwn(t *testing.T) {
 	for id := range 256 {
 		m.handle(Event{Type: SubClosed, Token: 1, LocalID: uint8(id), Error: uint8(unix.ECONNRESET)})
 	}
-	join := join{4, lab.Server6}
+	join := join{4, netip.AddrPortFrom(lab.Server6, 80), false}
 	m.attempt(join, 1) // a connection that ended before its turn
 	m.again(4, 1)
 	m.handle(Event{Type: ConnClosed, Token: 2})
@@ -367,6 +387,7 @@ func TestJoinAddressWithoutARouteIsNamed(t *testing.T) {
 func TestSubflowThatWasResetIsTriedAgainAFewTimes(t *testing.T) {
 	n := build(t)
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
+	check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
 	// Nobody listens at the join address: each attempt is refused.
 	join := at(n.Lines[1].HAG6, 7100)
 	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, join), []netip.Addr{lab.HAGWan6}))

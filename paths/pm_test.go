@@ -214,13 +214,18 @@ func TestEventsAreDecoded(t *testing.T) {
 		{"IPv6", encode(func(ae *netlink.AttributeEncoder) {
 			ae.Uint32(eventToken, 0xa1a2a3a4)
 			ae.Uint8(eventLocID, 3)
+			ae.Bytes(eventDport, []byte{1, 0xbb})
+			ae.Uint16(eventFlags, flagDenyJoinID0)
 			ae.Bytes(eventDst6, netip.MustParseAddr("2001:db8::1").AsSlice())
 			ae.Uint8(eventError, uint8(unix.ECONNRESET))
 			ae.Uint32(200, 1) // one that is not known yet
-		}), Event{SubClosed, 0xa1a2a3a4, netip.MustParseAddr("2001:db8::1"), 3, uint8(unix.ECONNRESET)}},
+		}), Event{SubClosed, 0xa1a2a3a4, netip.MustParseAddrPort("[2001:db8::1]:443"), 3, uint8(unix.ECONNRESET), true}},
 		{"IPv4", encode(func(ae *netlink.AttributeEncoder) {
 			ae.Bytes(eventDst4, netip.MustParseAddr("192.0.2.1").AsSlice())
-		}), Event{Type: SubClosed, Remote: netip.MustParseAddr("192.0.2.1")}},
+		}), Event{Type: SubClosed, Remote: netip.MustParseAddrPort("192.0.2.1:0")}},
+		{"a connection that the peer opened", encode(func(ae *netlink.AttributeEncoder) {
+			ae.Uint8(eventServerSide, 1)
+		}), Event{Type: SubClosed, Elsewhere: true}},
 	} {
 		got, err := decodeEvent(c.msg)
 		if err != nil || got != c.want {

@@ -18,8 +18,26 @@ func (s *Segment) ChecksumOK() bool {
 		return false
 	}
 	tcp := s.packet[s.tcp:]
-	acc := addAddr(addAddr(protocolTCP+uint64(len(tcp)), s.Src.Addr()), s.Dst.Addr())
+	acc := s.addAddresses(protocolTCP + uint64(len(tcp)))
 	return fold(addBytes(acc, tcp)) == 0xffff
+}
+
+// addAddresses adds Src and Dst. They are those of the IP header, side by side,
+// unless a source route holds Dst.
+func (s *Segment) addAddresses(acc uint64) uint64 {
+	switch {
+	case s.SourceRouted:
+		return addAddr(addAddr(acc, s.Src.Addr()), s.Dst.Addr())
+	case s.packet[0]>>4 == 4:
+		return addBytes(acc, s.packet[ipv4Source:ipv4Destination+4])
+	}
+	return addBytes(acc, s.packet[ipv6Source:ipv6Size])
+}
+
+// headerChecksumOK reports whether the checksum of the IPv4 header is right
+// (RFC 791, section 3.1). IPv6 has none.
+func (s *Segment) headerChecksumOK() bool {
+	return s.packet[0]>>4 != 4 || fold(addBytes(0, s.packet[:s.tcp])) == 0xffff
 }
 
 func addAddr(acc uint64, a netip.Addr) uint64 {
@@ -37,22 +55,44 @@ func addAddr(acc uint64, a netip.Addr) uint64 {
 // is padded with zero on the right, so b must start at an even offset of what
 // is summed.
 func addBytes(acc uint64, b []byte) uint64 {
-	var carry uint64
+	var carry, tail uint64
 	for len(b) >= 8 {
 		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
 		b = b[8:]
 	}
-	var tail [8]byte
-	copy(tail[:], b)
-	acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(tail[:]), carry)
-	return acc + carry // cannot overflow: the last byte of tail is zero, which leaves room
+	if len(b) >= 4 {
+		tail = uint64(binary.BigEndian.Uint32(b))
+		b = b[4:]
+	}
+	if len(b) >= 2 {
+		tail += uint64(binary.BigEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		tail += uint64(b[0]) << 8
+	}
+	acc, carry = bits.Add64(acc, tail, carry)
+	return acc + carry // cannot overflow: a carry leaves acc no larger than tail, which has 33 bits
 }
 
-// fold reduces a one's complement sum to 16 bits.
+// fold reduces a one's complement sum to 16 bits. It is zero only when acc is:
+// the sum of words that are not all zero comes out as 0xffff, not as zero.
 func fold(acc uint64) uint16 {
 	acc = acc>>32 + acc&0xffffffff
 	acc = acc>>32 + acc&0xffffffff
 	acc = acc>>16 + acc&0xffff
 	acc = acc>>16 + acc&0xffff
 	return uint16(acc)
+}
+
+// updateChecksum replaces a checksum whose words summed up to was, and now sum up
+// to now: HC' = ~(~HC + ~m + m') (RFC 1624, section 3, equation 3, with a sum of
+// words for m). A right checksum stays right and a wrong one stays wrong.
+//
+// One's complement has two zeros. Equation 3 never gives the checksum 0xffff, the
+// one that a full sum never gives either, as long as now is not zero: here it
+// always counts the words that hold a length. The older equation HC - ~m - m'
+// (RFC 1141) gives 0xffff where a full sum gives zero (RFC 1624, section 4).
+func updateChecksum(checksum uint16, was, now uint64) uint16 {
+	return ^fold(uint64(^checksum) + uint64(^fold(was)) + uint64(fold(now)))
 }

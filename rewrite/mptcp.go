@@ -1,26 +1,5 @@
 package rewrite
 
-import "encoding/binary"
-
-// optionMPTCP is the TCP option kind of MPTCP (RFC 8684, section 8).
-const optionMPTCP = 30
-
-// subtype is the high nibble of the third byte of an MPTCP option (RFC 8684,
-// section 8, and RFC 6824, section 8).
-type subtype uint8
-
-const (
-	subtypeCapable    subtype = 0x0
-	subtypeJoin       subtype = 0x1
-	subtypeDSS        subtype = 0x2
-	subtypeAddAddr    subtype = 0x3
-	subtypeRemoveAddr subtype = 0x4
-	subtypePrio       subtype = 0x5
-	subtypeFail       subtype = 0x6
-	subtypeFastclose  subtype = 0x7
-	subtypeReset      subtype = 0x8 // RFC 8684 only
-)
-
 // MPTCP is what the MPTCP options of one segment say about the opening of a
 // connection (MP_CAPABLE) or of a subflow (MP_JOIN). Fields that the segment's
 // step of the handshake does not carry are zero:
@@ -94,56 +73,79 @@ func (s *Segment) MPTCP() (MPTCP, error) {
 		if o.kind() != optionMPTCP {
 			continue
 		}
-		if err := m.read(mptcpOption(o), at); err != nil {
+		if err := m.read(o, at); err != nil {
 			return MPTCP{}, err
 		}
 	}
 }
 
 // read takes up one MPTCP option.
-func (m *MPTCP) read(o mptcpOption, at step) error {
-	if len(o) < mptcpMinimumSize || !o.lengthOK(at) {
+func (m *MPTCP) read(o option, at step) error {
+	if len(o) < mptcpMinimumSize {
 		return BadOption
 	}
-	switch o.subtype() {
-	case subtypeCapable, subtypeJoin:
-		if m.Capable || m.Join {
-			return BadOption
-		}
+	sub := o.subtype()
+	if sub > subtypeJoin {
+		return checkOther(o)
 	}
-	switch o.subtype() {
-	case subtypeCapable:
-		m.readCapable(o, at)
-	case subtypeJoin:
-		m.readJoin(o, at)
+	if m.Capable || m.Join {
+		return BadOption
+	}
+	if sub == subtypeJoin {
+		return m.readJoin(o, at)
+	}
+	return m.readCapable(o, at)
+}
+
+// checkOther asks for no more than the shape. The Option is large: it must not be
+// on the stack of a function that every SYN goes through.
+//
+//go:noinline
+func checkOther(o option) error {
+	var other Option
+	return other.parseMPTCP(o)
+}
+
+func (m *MPTCP) readCapable(o option, at step) error {
+	c, err := ParseMPCapable(o)
+	if err != nil || !c.mayStand(at) {
+		return BadOption
+	}
+	m.Capable, m.Version, m.CapableFlags = true, c.Version, c.Flags
+	if m.Version <= 1 {
+		m.SenderKey, m.ReceiverKey = c.SenderKey, c.ReceiverKey
 	}
 	return nil
 }
 
-func (m *MPTCP) readCapable(o mptcpOption, at step) {
-	m.Capable, m.Version, m.CapableFlags = true, o.version(), o[capableFlags]
-	if m.Version > 1 {
-		return
+// mayStand holds version 0 to RFC 6824 and version 1 to RFC 8684. Higher
+// versions, whose layout is not known, may have any form of these two.
+func (m *MPCapable) mayStand(at step) bool {
+	switch at {
+	case stepSYN:
+		return m.Form == CapableBare || m.Form == CapableKey && m.Version != 1
+	case stepSYNACK:
+		return m.Form == CapableKey
+	case stepACK:
+		return m.Form >= CapableKeys
 	}
-	if len(o) >= capableKeySize {
-		m.SenderKey = binary.BigEndian.Uint64(o[capableSenderKey:])
-	}
-	if at == stepACK {
-		m.ReceiverKey = binary.BigEndian.Uint64(o[capableReceiverKey:])
-	}
+	return false
 }
 
-func (m *MPTCP) readJoin(o mptcpOption, at step) {
+func (m *MPTCP) readJoin(o option, at step) error {
 	m.Join = true
-	if at == stepACK {
-		return
+	switch at {
+	case stepSYN:
+		j, err := ParseMPJoinSYN(o)
+		m.Backup, m.AddressID, m.Token, m.Nonce = j.Backup, j.AddressID, j.Token, j.Nonce
+		return err
+	case stepSYNACK:
+		j, err := ParseMPJoinSYNACK(o)
+		m.Backup, m.AddressID, m.HMAC, m.Nonce = j.Backup, j.AddressID, j.HMAC, j.Nonce
+		return err
+	case stepACK:
+		_, err := ParseMPJoinACK(o)
+		return err
 	}
-	m.Backup, m.AddressID = o[mptcpSubtype]&joinBackup != 0, o[joinAddressID]
-	if at == stepSYN {
-		m.Token = binary.BigEndian.Uint32(o[joinToken:])
-		m.Nonce = binary.BigEndian.Uint32(o[joinNonce:])
-		return
-	}
-	m.HMAC = binary.BigEndian.Uint64(o[joinSYNACKHMAC:])
-	m.Nonce = binary.BigEndian.Uint32(o[joinSYNACKNonce:])
+	return BadOption
 }

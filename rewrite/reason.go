@@ -28,6 +28,19 @@ const (
 	// BadChecksum: the checksum does not match the bytes. [Segment.Parse] does
 	// not verify it: see [Segment.ChecksumOK].
 	BadChecksum
+	// NotSYN: [Segment.Add] edits a SYN, [Segment.Strip] a SYN or a SYN+ACK.
+	NotSYN
+	// SourceRouted: the packet has hops of a source route before it.
+	SourceRouted
+	// Authenticated: a signature covers what an edit would change: AH (RFC 4302),
+	// the TCP options MD5 (RFC 2385) and TCP-AO (RFC 5925).
+	Authenticated
+	// AlreadyMPTCP: an MPTCP option is there and leaves no place for another.
+	AlreadyMPTCP
+	// NoOptionSpace: the option does not fit into the 40 bytes of an option list.
+	NoOptionSpace
+	// TooLong: the packet would be longer than the IP header can say.
+	TooLong
 
 	// NumReasons is one more than the largest Reason: the length of an array of
 	// counters that is indexed by Reason.
@@ -44,6 +57,12 @@ var reasonNames = [NumReasons]string{
 	BadTCPHeader:           "bad-tcp-header",
 	BadOption:              "bad-option",
 	BadChecksum:            "bad-checksum",
+	NotSYN:                 "not-syn",
+	SourceRouted:           "source-routed",
+	Authenticated:          "authenticated",
+	AlreadyMPTCP:           "already-mptcp",
+	NoOptionSpace:          "no-option-space",
+	TooLong:                "too-long",
 }
 
 // String returns a short lower-case word that fits as a metric label.

@@ -38,6 +38,7 @@ func TestNothingAllocates(t *testing.T) {
 		"IPv4":               tcp4(SYN, cat(usual, capableV1SYN), nil),
 		"IPv4 source route":  ipv4Bytes(protocolTCP, sourceRoute(131, 4, hop4), tcpBytes(client4, hop4, SYN, usual, nil)),
 		"IPv6 with headers":  tcp6(SYN, joinSYN, nil, hopByHop, routing(4, 1, segmentList(1)), atomic, ah),
+		"IPv4 with DSS":      tcp4(ACK, cat(timestamp, mptcp(subtypeDSS, 0, []byte{1}, be32(0))), nil),
 		"refused, truncated": tcp4(SYN, usual, nil)[:30],
 		"refused, fragment":  tcp6(SYN, usual, nil, first),
 		"refused, option":    tcp4(SYN, cat(capableV1SYN, joinSYN), nil),

@@ -70,32 +70,3 @@ func parseTCP(payload []byte) (header tcpHeader, data []byte, err error) {
 	}
 	return payload[:size:size], payload[size:], nil
 }
-
-// TCP option kinds without a length (RFC 9293, section 3.2).
-const (
-	optionEnd = 0
-	optionNop = 1
-)
-
-// option is a view of one TCP option: kind, length and data. It is never a Nop
-// and never empty, except after the end of the list.
-type option []byte
-
-func (o option) kind() uint8 { return o[0] }
-
-// nextOption returns the first option of a list and what follows it. At the end
-// of the list, which is an End option or the end of the header, the option is
-// nil. What stands behind an End option is padding and not looked at. It reads
-// as Linux tcp_parse_options does, but reports what that skips silently.
-func nextOption(list []byte) (o option, rest []byte, err error) {
-	for len(list) > 0 && list[0] == optionNop {
-		list = list[1:]
-	}
-	if len(list) == 0 || list[0] == optionEnd {
-		return nil, nil, nil
-	}
-	if len(list) < 2 || list[1] < 2 || int(list[1]) > len(list) {
-		return nil, nil, BadOption
-	}
-	return list[:list[1]], list[list[1]:], nil
-}

@@ -7,6 +7,7 @@
 //	Dialing ──→ Released ──→ Relaying ──→ Closed
 //	   │            └──→ Abandoned (the client never completed the handshake)
 //	   └──→ Refused, Unreachable, TimedOut, Failed
+//	Learning ──→ Passed (the SYN+ACK was seen), TimedOut
 //	Passed, Rejected: decided at the SYN, nothing to follow
 //
 // While a flow is Dialing its SYN is held: the kernel keeps it without a

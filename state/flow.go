@@ -21,11 +21,13 @@ type Action uint8
 const (
 	Relay  Action = iota // terminate it and carry its bytes
 	Pass                 // let it go its ordinary way
+	Strip                // take MP_CAPABLE out of its SYN, and let it go
+	Learn                // offer MPTCP for it to see whether the server speaks it
 	Reject               // answer that it is prohibited
 )
 
 // Actions are the names of all actions, by value.
-var Actions = [...]string{"relay", "pass", "reject"}
+var Actions = [...]string{"relay", "pass", "strip", "learn", "reject"}
 
 func (a Action) String() string { return Actions[a] }
 
@@ -35,6 +37,7 @@ type State uint8
 const (
 	Dialing State = iota
 	Released
+	Learning
 	Relaying
 	Passed
 	Rejected
@@ -48,7 +51,7 @@ const (
 )
 
 var stateNames = [states]string{
-	"dialing", "released", "relaying", "passed", "rejected", "closed",
+	"dialing", "released", "learning", "relaying", "passed", "rejected", "closed",
 	"abandoned", "refused", "unreachable", "timed-out", "failed",
 }
 
@@ -61,11 +64,12 @@ func (s State) Live() bool { return s <= Relaying }
 var follows = [states][]State{
 	Released:    {Dialing},
 	Relaying:    {Released},
+	Passed:      {Learning},
 	Closed:      {Relaying, Released, Dialing},
 	Abandoned:   {Released},
 	Refused:     {Dialing},
 	Unreachable: {Dialing},
-	TimedOut:    {Dialing},
+	TimedOut:    {Dialing, Learning},
 	Failed:      {Dialing, Released},
 }
 

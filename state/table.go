@@ -11,10 +11,11 @@ import (
 // Config bounds a table. A zero field means its default.
 type Config struct {
 	MaxFlows    int           // live flows, default 100,000
-	MaxHalfOpen int           // flows Dialing or Released, default 8,192
+	MaxHalfOpen int           // flows Dialing, Released or Learning, default 8,192
 	MaxEnded    int           // ended flows remembered, default 4,096
 	Dial        time.Duration // how long a SYN is held, default 20 s
-	// HalfOpen is how long a released flow waits for the client's ACK. The
+	// HalfOpen is how long a released flow waits for the client's ACK, and a
+	// learning one for the server's SYN+ACK. The
 	// default, 64 s, outlasts the kernel's SYN+ACK retransmissions.
 	HalfOpen time.Duration
 	Memory   time.Duration // how long an ended flow is remembered, default 1 min
@@ -55,6 +56,7 @@ func NewTable(cfg Config) *Table {
 	t := &Table{cfg: cfg, flows: make(map[Key]*Flow), reasons: make(map[string]uint64)}
 	t.timeout[Dialing] = cfg.Dial
 	t.timeout[Released] = cfg.HalfOpen
+	t.timeout[Learning] = cfg.HalfOpen
 	t.timeout[Closed] = cfg.Memory
 	for i := range t.queues {
 		t.queues[i].init()
@@ -119,9 +121,14 @@ func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	return Begun{}
 }
 
+// halfOpen counts the flows whose handshake is not complete.
+func (t *Table) halfOpen() int {
+	return t.queues[Dialing].len + t.queues[Released].len + t.queues[Learning].len
+}
+
 // full says why the table takes no further live flow, or "".
 func (t *Table) full() string {
-	halfOpen := t.queues[Dialing].len + t.queues[Released].len
+	halfOpen := t.halfOpen()
 	switch {
 	case halfOpen >= t.cfg.MaxHalfOpen:
 		return "half-open-full"
@@ -185,14 +192,16 @@ func (t *Table) Attach(k Key, legs any) {
 	}
 }
 
-// Expire moves at most limit flows on whose time is up: Dialing to TimedOut,
-// Released to Abandoned. Copies of these are returned, for
+// expired is where a flow goes whose time in a state is up.
+var expired = map[State]State{Dialing: TimedOut, Learning: TimedOut, Released: Abandoned}
+
+// Expire moves at most limit flows on whose time is up. Copies of these are returned, for
 // the caller to close their Legs. Ended flows that were remembered long enough are forgotten.
 func (t *Table) Expire(now time.Duration, limit int) []Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var moved []Flow
-	for _, s := range [...]State{Dialing, Released, Closed} {
+	for _, s := range [...]State{Dialing, Released, Learning, Closed} {
 		q := &t.queues[s]
 		for q.len > 0 && limit > 0 && now-q.oldest().Changed >= t.timeout[s] {
 			limit--
@@ -201,7 +210,7 @@ func (t *Table) Expire(now time.Duration, limit int) []Flow {
 				t.forget(f)
 				continue
 			}
-			t.move(now, f, map[State]State{Dialing: TimedOut, Released: Abandoned}[s], "no-answer")
+			t.move(now, f, expired[s], "no-answer")
 			moved = append(moved, *f)
 		}
 	}
@@ -260,7 +269,7 @@ func (t *Table) Totals() Totals {
 	defer t.mu.Unlock()
 	out := Totals{
 		Live: make(map[string]int), Entered: make(map[string]uint64), Reasons: maps.Clone(t.reasons),
-		HalfOpen: t.queues[Dialing].len + t.queues[Released].len,
+		HalfOpen: t.halfOpen(),
 	}
 	for s := range states {
 		out.Entered[s.String()] = t.entered[s]

@@ -18,7 +18,7 @@ func nth(n int) Key {
 
 // way is how a flow comes to each state: the states on its way there.
 var way = map[State][]State{
-	Dialing: {Dialing}, Passed: {Passed}, Rejected: {Rejected},
+	Dialing: {Dialing}, Learning: {Learning}, Passed: {Passed}, Rejected: {Rejected},
 	Released: {Dialing, Released}, Relaying: {Dialing, Released, Relaying},
 	Closed: {Dialing, Closed}, Abandoned: {Dialing, Released, Abandoned},
 	Refused: {Dialing, Refused}, Unreachable: {Dialing, Unreachable},
@@ -50,6 +50,7 @@ var legal = map[[2]State]bool{
 	{Dialing, TimedOut}: true, {Dialing, Failed}: true, {Dialing, Closed}: true,
 	{Released, Relaying}: true, {Released, Abandoned}: true, {Released, Failed}: true, {Released, Closed}: true,
 	{Relaying, Closed}: true,
+	{Learning, Passed}: true, {Learning, TimedOut}: true,
 }
 
 func TestFlowsMoveAlongTheStateMachineOnly(t *testing.T) {
@@ -85,7 +86,7 @@ func TestOnlyLiveFlowsAreFound(t *testing.T) {
 	for s := range states {
 		table, k := NewTable(Config{}), nth(1)
 		bring(t, table, k, s)
-		live := s == Dialing || s == Released || s == Relaying
+		live := s == Dialing || s == Released || s == Learning || s == Relaying
 		if s.Live() != live {
 			t.Errorf("%v.Live() is %v", s, !live)
 		}
@@ -270,7 +271,7 @@ func TestTotalsCountStatesAndReasons(t *testing.T) {
 	table.Count("truncated")
 	table.Count("truncated")
 	got := table.Totals()
-	if want := map[string]int{"dialing": 0, "released": 1, "relaying": 1}; !maps.Equal(got.Live, want) {
+	if want := map[string]int{"dialing": 0, "released": 1, "learning": 0, "relaying": 1}; !maps.Equal(got.Live, want) {
 		t.Errorf("live %v, want %v", got.Live, want)
 	}
 	if want := map[string]uint64{"mp-join": 1, "refused": 1, "truncated": 2}; !maps.Equal(got.Reasons, want) {

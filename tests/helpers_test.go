@@ -312,6 +312,27 @@ func serve(l net.Listener, fn func(net.Conn)) {
 // echo sends back what comes, to its end.
 func echo(c net.Conn) { io.Copy(c, c) }
 
+// chat sends a word to an echo server, and waits for it to come back.
+func chat(t *testing.T, c net.Conn, word string) {
+	t.Helper()
+	if _, err := io.WriteString(c, word); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(word))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// configFile is a configuration file with that text.
+func configFile(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(scratch(t), "box.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // addrOf is where a listener listens.
 func addrOf(l net.Listener) netip.AddrPort {
 	return l.Addr().(*net.TCPAddr).AddrPort()

@@ -1,9 +1,8 @@
 package tests
 
 import (
-	"io"
+	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,36 +13,26 @@ import (
 // hold for new flows and leave running ones alone, bad ones change nothing.
 func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 	n := build(t, twoLines)
-	file := filepath.Join(scratch(t), "cpe.toml")
+	file := configFile(t, "")
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("")
 	p := start(t, n, "--config", file)
 	l := listenAt(t, n.Server, lab.Server6)
 	serve(l, echo)
 	// connect makes a connection and returns why its flow is as it is.
-	connect := func() (state, reason string, say func(string)) {
+	connect := func() (state, reason string, c net.Conn) {
 		t.Helper()
-		c := dial(t, n.Client, addrOf(l))
-		say = func(word string) {
-			t.Helper()
-			if _, err := io.WriteString(c, word); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(c, make([]byte, len(word))); err != nil {
-				t.Fatal(err)
-			}
-		}
-		say("hello")
+		c = dial(t, n.Client, addrOf(l))
+		chat(t, c, "hello")
 		f, ok := flowFrom(t, p.cpe, c)
 		if !ok {
 			t.Fatal("the flow is not shown")
 		}
-		return f.State, f.Reason, say
+		return f.State, f.Reason, c
 	}
 	state, _, first := connect()
 	if state != "relaying" {
@@ -57,7 +46,7 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 		state, reason, _ := connect()
 		return state == "passed" && reason == "servers"
 	})
-	first("still there")
+	chat(t, first, "still there")
 	write("[[rule]]\nto = [\"nowhere\"]\naction = \"reject\"\n")
 	if err := p.cpe.Reload(); err != nil {
 		t.Fatal(err)

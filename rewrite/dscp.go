@@ -1,0 +1,30 @@
+package rewrite
+
+import "encoding/binary"
+
+// DSCP returns the differentiated services code point of the IP header, RFC 2474.
+func (s *Segment) DSCP() uint8 {
+	if s.packet[0]>>4 == 4 {
+		return s.packet[ipv4TOS] >> 2
+	}
+	return uint8(binary.BigEndian.Uint16(s.packet)>>6) & 0x3f
+}
+
+// SetDSCP appends the packet to dst with another code point. ECN stays as it is.
+// No checksum but that of an IPv4 header covers the field; it is updated (RFC
+// 1624), and a wrong one stays wrong.
+func (s *Segment) SetDSCP(dst []byte, dscp uint8) []byte {
+	start := len(dst)
+	dst = append(dst, s.packet...)
+	packet := dst[start:]
+	was := binary.BigEndian.Uint16(packet)
+	if packet[0]>>4 == 6 {
+		binary.BigEndian.PutUint16(packet, was&^(0x3f<<6)|uint16(dscp&0x3f)<<6)
+		return dst
+	}
+	packet[ipv4TOS] = packet[ipv4TOS]&3 | dscp<<2
+	updateField(packet[ipv4Checksum:], uint64(was), uint64(binary.BigEndian.Uint16(packet)))
+	return dst
+}
+
+const ipv4TOS = 1

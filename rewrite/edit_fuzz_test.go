@@ -1,0 +1,52 @@
+package rewrite
+
+import (
+	"bytes"
+	"testing"
+)
+
+// editSeeds are SYNs and SYN+ACKs of many layouts, beside the seeds of the parser.
+func editSeeds() [][]byte {
+	s := seeds()
+	for _, list := range [][]byte{linux, linuxCookie, windows, macOS, openBSD, stripped, cat(linux, nops(8)), cat(nops(4), linux, filler(16))} {
+		for _, c := range carriers {
+			s = append(s, c.build(SYN, list, []byte("data")), c.build(SYN|ACK, list, nil))
+			if len(list) <= 28 {
+				s = append(s, c.build(SYN, cat(list, capableV0SYN), nil), c.build(SYN|ACK, cat(list, capableV1SYNACK), nil))
+			}
+		}
+	}
+	return s
+}
+
+// eitherChecksum runs a check on a packet as it is, and with checksums that are
+// right, for without them an edit does not come far. Packets that Parse refuses
+// leave nothing to edit.
+func eitherChecksum(packet []byte, check func([]byte)) {
+	packet = bytes.Clone(packet)
+	if new(Segment).Parse(packet) != nil {
+		return
+	}
+	check(packet[:len(packet):len(packet)])
+	check(mended(packet))
+}
+
+func FuzzAdd(f *testing.F) {
+	for _, packet := range editSeeds() {
+		f.Add(packet, capable)
+		f.Add(packet, capableV0SYN)
+		f.Add(packet, []byte{30, 5, 0x01, 0x81, 0xaa})
+	}
+	f.Fuzz(func(t *testing.T, packet, option []byte) {
+		eitherChecksum(packet, func(packet []byte) { checkAdd(t, packet, option) })
+	})
+}
+
+func FuzzStrip(f *testing.F) {
+	for _, packet := range editSeeds() {
+		f.Add(packet)
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		eitherChecksum(packet, func(packet []byte) { checkStrip(t, packet) })
+	})
+}

@@ -1,0 +1,104 @@
+package rewrite
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
+)
+
+// Another decoder sees MP_CAPABLE after Add, none after Strip, and good checksums.
+func TestTsharkReadsEdits(t *testing.T) {
+	if _, err := exec.LookPath("tshark"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	var packets [][]byte
+	var want []string
+	expect := func(packet []byte, mptcp bool) {
+		subtype := ""
+		if mptcp {
+			subtype = "0"
+		}
+		ip := "1" // good
+		if packet[0]>>4 == 6 {
+			ip = "" // has none
+		}
+		packets = append(packets, packet)
+		want = append(want, strings.Join([]string{ip, "1", subtype, "", fmt.Sprint(len(parsed(t, packet).Payload))}, "\t"))
+	}
+	for _, c := range carriers {
+		for _, list := range [][]byte{linux, linuxNoTS, windows, macOS, openBSD, stripped, cat(linux, nops(8)), nil} {
+			for _, data := range payloads {
+				expectEdits(t, c.build(SYN, list, data), expect)
+			}
+		}
+		stripped, err := parsed(t, c.build(SYN|ACK, cat(usual, capableV1SYNACK), nil)).Strip(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(stripped, false)
+	}
+	got := tsharkVerdicts(t, packets)
+	if len(got) != len(want) {
+		t.Fatalf("%d packets, want %d", len(got), len(want))
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("%x: got %q, want %q", packets[i], got[i], want[i])
+		}
+	}
+}
+
+func expectEdits(t *testing.T, packet []byte, expect func([]byte, bool)) {
+	t.Helper()
+	added, err := parsed(t, packet).Add(nil, capable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(added, true)
+	back, err := parsed(t, added).Strip(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(back, false)
+}
+
+// tsharkVerdicts returns what it says about each packet: the status of the checksums (1 is
+// good), the MPTCP subtypes, whether it is malformed, the bytes of TCP payload.
+func tsharkVerdicts(t *testing.T, packets [][]byte) []string {
+	t.Helper()
+	var file bytes.Buffer
+	w := pcapgo.NewWriter(&file)
+	if err := w.WriteFileHeader(65535, layers.LinkTypeRaw); err != nil {
+		t.Fatal(err)
+	}
+	for i, packet := range packets {
+		info := gopacket.CaptureInfo{Timestamp: time.Unix(int64(i), 0), CaptureLength: len(packet), Length: len(packet)}
+		if err := w.WritePacket(info, packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := filepath.Join(t.TempDir(), "edits.pcap")
+	if err := os.WriteFile(name, file.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "tshark", "-n", "-r", name,
+		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-T", "fields",
+		"-e", "ip.checksum.status", "-e", "tcp.checksum.status", "-e", "tcp.options.mptcp.subtype",
+		"-e", "_ws.malformed", "-e", "tcp.len").Output()
+	if err != nil {
+		t.Fatalf("tshark: %v", err)
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+}

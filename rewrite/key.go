@@ -1,0 +1,34 @@
+package rewrite
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// Token is the name of a connection in MP_JOIN, made from the key of the host that
+// the MP_JOIN is sent to: the leftmost 32 bits of its hash, which is SHA-1 in
+// version 0 (RFC 6824, section 3.2) and SHA-256 since (RFC 8684, section 3.2).
+func Token(key uint64, version uint8) uint32 {
+	token, _ := hashKey(key, version)
+	return token
+}
+
+// IDSN is the initial data sequence number of the host with that key: the rightmost
+// 64 bits of the same hash (RFC 6824 and RFC 8684, section 3.1). The first byte of
+// data has the number after it.
+func IDSN(key uint64, version uint8) uint64 {
+	_, idsn := hashKey(key, version)
+	return idsn
+}
+
+func hashKey(key uint64, version uint8) (token uint32, idsn uint64) {
+	var k [8]byte
+	binary.BigEndian.PutUint64(k[:], key)
+	if version == 0 {
+		sum := sha1.Sum(k[:])
+		return binary.BigEndian.Uint32(sum[:]), binary.BigEndian.Uint64(sum[sha1.Size-8:])
+	}
+	sum := sha256.Sum256(k[:])
+	return binary.BigEndian.Uint32(sum[:]), binary.BigEndian.Uint64(sum[sha256.Size-8:])
+}

@@ -1,0 +1,46 @@
+package rewrite
+
+import "encoding/binary"
+
+// SACKBlock is a run of received bytes: Left is the sequence number of the first
+// one, Right that behind the last one.
+type SACKBlock struct{ Left, Right uint32 }
+
+// SACK tells which bytes arrived out of order: kind 5 (RFC 2018, section 3). Of
+// Blocks the first Count, one to four, are on the wire.
+type SACK struct {
+	Blocks [4]SACKBlock
+	Count  int
+}
+
+const (
+	sackHeaderSize = 2
+	sackBlockSize  = 8
+)
+
+// ParseSACK reads one whole option. The error is [BadOption].
+func ParseSACK(o []byte) (SACK, error) {
+	var s SACK
+	s.Count = (len(o) - sackHeaderSize) / sackBlockSize
+	if !isOption(o, optionSACK) || s.Count < 1 || s.Count > len(s.Blocks) || len(o) != s.Len() {
+		return SACK{}, BadOption
+	}
+	for i := range s.Count {
+		block := o[sackHeaderSize+i*sackBlockSize:]
+		s.Blocks[i] = SACKBlock{binary.BigEndian.Uint32(block), binary.BigEndian.Uint32(block[4:])}
+	}
+	return s, nil
+}
+
+// Append appends the option to b.
+func (s SACK) Append(b []byte) []byte {
+	b = append(b, optionSACK, byte(s.Len()))
+	for _, block := range s.Blocks[:s.Count] {
+		b = binary.BigEndian.AppendUint32(b, block.Left)
+		b = binary.BigEndian.AppendUint32(b, block.Right)
+	}
+	return b
+}
+
+// Len is the size of the option in bytes: 10 to 34.
+func (s SACK) Len() int { return sackHeaderSize + s.Count*sackBlockSize }

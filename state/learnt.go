@@ -1,0 +1,136 @@
+package state
+
+import (
+	"iter"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// LearntConfig bounds what is learnt. A zero field means its default.
+type LearntConfig struct {
+	Bits4, Bits6 int           // prefix length of a destination, default 32 and 64
+	TTL          time.Duration // default 1 h
+	Max          int           // destinations, default 10,000
+}
+
+// Learnt remembers which destinations answer with MPTCP, by prefix. When there
+// are too many the one learnt first is forgotten. It is safe for concurrent use.
+type Learnt struct {
+	cfg LearntConfig
+
+	mu      sync.Mutex
+	known   map[[16]byte]learnt
+	order   []learntAt // oldest first, from index first on
+	first   int
+	entered uint64
+}
+
+type learnt struct {
+	capable bool
+	expires time.Duration
+	serial  uint64 // of the entry in order that speaks of it
+}
+
+type learntAt struct {
+	key    [16]byte
+	serial uint64
+}
+
+// NewLearnt returns an empty memory.
+func NewLearnt(cfg LearntConfig) *Learnt {
+	setDefault(&cfg.Bits4, 32)
+	setDefault(&cfg.Bits6, 64)
+	setDefault(&cfg.TTL, time.Hour)
+	setDefault(&cfg.Max, 10_000)
+	return &Learnt{cfg: cfg, known: make(map[[16]byte]learnt)}
+}
+
+// prefix returns the prefix by which an address is remembered.
+func (l *Learnt) prefix(a netip.Addr) netip.Prefix {
+	bits := l.cfg.Bits6
+	if a.Is4() {
+		bits = l.cfg.Bits4
+	}
+	return netip.PrefixFrom(a, bits).Masked()
+}
+
+// Learn remembers whether the destination answers with MPTCP.
+func (l *Learnt) Learn(now time.Duration, a netip.Addr, capable bool) {
+	key := l.prefix(a).Addr().As16()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, known := l.known[key]
+	if !known {
+		if len(l.known) >= l.cfg.Max {
+			l.forgetOldest()
+		}
+		l.entered++
+		e.serial = l.entered
+		l.order = append(l.order, learntAt{key, e.serial})
+	}
+	e.capable, e.expires = capable, now+l.cfg.TTL
+	l.known[key] = e
+}
+
+// forgetOldest makes room for one. Places of entries that expired meanwhile are passed over.
+func (l *Learnt) forgetOldest() {
+	for l.first < len(l.order) {
+		at := l.order[l.first]
+		l.first++
+		if e, ok := l.known[at.key]; ok && e.serial == at.serial {
+			delete(l.known, at.key)
+			break
+		}
+	}
+	if l.first > len(l.order)/2 {
+		l.order = append(l.order[:0], l.order[l.first:]...)
+		l.first = 0
+	}
+}
+
+// Known tells whether the destination answers with MPTCP, if that is known.
+func (l *Learnt) Known(now time.Duration, a netip.Addr) (capable, known bool) {
+	key := l.prefix(a).Addr().As16()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e, known := l.known[key]
+	if known && now >= e.expires {
+		delete(l.known, key)
+		return false, false
+	}
+	return e.capable, known
+}
+
+// Len returns how many destinations are remembered, expired ones included.
+func (l *Learnt) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.known)
+}
+
+// LearntEntry is one destination.
+type LearntEntry struct {
+	Prefix  netip.Prefix
+	Capable bool
+	Expires time.Duration // on the clock of [Learnt.Learn]
+}
+
+// All yields what is known at time now, in no order.
+func (l *Learnt) All(now time.Duration) iter.Seq[LearntEntry] {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	entries := make([]LearntEntry, 0, len(l.known))
+	for key, e := range l.known {
+		if now < e.expires {
+			entries = append(entries, LearntEntry{l.prefix(netip.AddrFrom16(key).Unmap()), e.capable, e.expires})
+		}
+	}
+	return func(yield func(LearntEntry) bool) {
+		for _, e := range entries {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
