@@ -37,7 +37,8 @@ type Decision struct {
 	Verdict Verdict
 	Reason  string
 	Key     state.Key
-	Packet  []byte // what goes on after Rewrite
+	Packet  []byte         // what goes on after Rewrite
+	Traits  rewrite.Traits // of a SYN, for the dial after Hold
 	// Supersedes tells that the SYN with ID Superseded was held for this flow
 	// until now, and is to be dropped: this one takes its place.
 	Supersedes bool
@@ -80,6 +81,10 @@ func (c *Core) Packet(now time.Duration, side state.Side, id uint32, packet []by
 	case !seg.IsSYN():
 		return c.ignore("not-a-syn")
 	}
+	traits := seg.Traits()
+	if traits.HopLimit <= 1 {
+		return c.ignore("hop-limit") // a router must answer that its time is exceeded
+	}
 	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id}
 	policy := c.policy.Load()
 	f.Action, f.Reason = policy.Choose(side, &seg, mptcp)
@@ -87,6 +92,7 @@ func (c *Core) Packet(now time.Duration, side state.Side, id uint32, packet []by
 		f.Action, f.Reason = c.recall(now, &seg, mptcp, f.Reason)
 	}
 	d := c.begin(now, f, &seg, mptcp.Capable)
+	d.Traits = traits
 	if d.Verdict == Accept && mptcp.Capable {
 		d = policy.mark(d, side, &seg)
 	}

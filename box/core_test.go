@@ -56,6 +56,7 @@ func TestDecisionAboutASYN(t *testing.T) {
 
 		{"SYN+RST", state.Plain, flagged(func(h *layers.TCP) { h.SYN, h.RST = true, true }), state.Relay, Accept, "not-a-syn", 0, false},
 		{"ACK", state.Plain, flagged(func(h *layers.TCP) { h.ACK = true }), state.Relay, Accept, "not-a-syn", 0, false},
+		{"hop limit of one", state.Plain, lastHop(plain), state.Relay, Accept, "hop-limit", 0, false},
 		{"cut packet", state.Plain, plain[:50], state.Relay, Accept, "truncated", 0, false},
 		{"no packet at all", state.Plain, nil, state.Relay, Accept, "truncated", 0, false},
 		{"fragment", state.Plain, fragment(plain), state.Relay, Accept, "fragment", 0, false},

@@ -38,7 +38,7 @@ func (b *Box) packet(p nfq.Packet, side state.Side, until time.Duration) {
 	case d.Supersedes:
 		b.verdict(d.Superseded, Drop)
 	case d.Verdict == Hold:
-		b.dial(d.Key, side, until)
+		b.dial(d, side, until)
 	case d.Verdict == Deliver && b.clientGone(d.Key) && b.now() < until:
 		time.AfterFunc(again, func() { b.packet(p, side, until) })
 	case d.Verdict == Rewrite:
@@ -66,21 +66,23 @@ func (b *Box) abandon(f state.Flow) {
 	}
 }
 
-// dial connects onward for a flow whose SYN is held.
-func (b *Box) dial(key state.Key, side state.Side, until time.Duration) {
+// dial connects onward for a flow whose SYN is held, with a SYN like it.
+func (b *Box) dial(d Decision, side state.Side, until time.Duration) {
 	conn, err := b.relay.Dial(relay.Dial{
-		Client: key.Client(), Server: key.Server(),
+		Client: d.Key.Client(), Server: d.Key.Server(),
 		MPTCP:     side.Opposite() == state.Multipath,
-		OwnSource: b.cfg.OwnSource4 && side == state.Plain && key.Client().Addr().Is4(),
-		Tag:       key,
+		OwnSource: b.cfg.OwnSource4 && side == state.Plain && d.Key.Client().Addr().Is4(),
+		Mark:      uint32(nfq.SocketMark(d.Traits.DSCP)),
+		DSCP:      d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
+		Tag: d.Key,
 	})
 	switch {
 	case err == nil:
-		b.core.Table.Attach(key, conn)
+		b.core.Table.Attach(d.Key, conn)
 	case errors.Is(err, unix.EADDRNOTAVAIL) && b.now() < until:
-		time.AfterFunc(again, func() { b.dial(key, side, until) })
+		time.AfterFunc(again, func() { b.dial(d, side, until) })
 	default:
-		b.settle(key, err)
+		b.settle(d.Key, err)
 	}
 }
 

@@ -68,6 +68,13 @@ func sourceRouted(packet []byte) []byte {
 	return extended(packet, 43, slices.Concat([]byte{2, 2, 1, 0, 0, 0, 0}, hop[:])...)
 }
 
+// lastHop is a SYN that the next router may not forward.
+func lastHop(packet []byte) []byte {
+	b := slices.Clone(packet)
+	b[7] = 1 // hop limit
+	return b
+}
+
 // fragment is a SYN that more fragments follow.
 func fragment(packet []byte) []byte { return extended(packet, 44, 0, 0, 1, 0, 0, 0, 7) }
 

@@ -11,6 +11,7 @@
 //	prerouting -285  answers  SYN+ACKs of what passed, to learn → NFQUEUE (bypass)
 //	prerouting -140  reject   marks of failed connections     → TCP reset or ICMP error
 //	output     -300  emit     what the box sends for a client → untracked
+//	output     -150  class    the DSCP of the box's sockets   → IPv6 traffic class
 //
 // Invariants: each received packet gets exactly one verdict, also while
 // shutting down; without a process on the queue every SYN goes its ordinary

@@ -10,7 +10,8 @@ const (
 	// Relay delivers a packet to the box: a released SYN to its listener,
 	// everything else to the socket that the packet belongs to.
 	Relay Mark = 0x5b000001
-	// Socket is set on the box's own sockets.
+	// Socket is set on the box's own sockets. Its third byte is the DSCP of what
+	// they send: see [SocketMark].
 	Socket Mark = 0x5b000002
 	// Refused and the marks below answer a SYN as the named failure would.
 	Refused         Mark = 0x5b000010
@@ -18,3 +19,21 @@ const (
 	HostUnreachable Mark = 0x5b000012
 	Prohibited      Mark = 0x5b000013
 )
+
+// dscpShift and dscpBits are where a socket's mark holds a DSCP.
+const (
+	dscpShift = 8
+	dscpBits  = 0x3f << dscpShift
+)
+
+// SocketMark is the mark of a socket that sends with a DSCP. The kernel sets no
+// traffic class on MPTCP sockets over IPv6; the rules do, by this mark.
+func SocketMark(dscp uint8) Mark { return Socket | Mark(dscp&0x3f)<<dscpShift }
+
+// codePoints are the DSCPs that the rules know (IANA "Differentiated Services
+// Field Codepoints"): CS1 to CS7, AF11 to AF43, EF, VOICE-ADMIT, NQB and LE.
+var codePoints = []uint8{
+	8, 16, 24, 32, 40, 48, 56,
+	10, 12, 14, 18, 20, 22, 26, 28, 30, 34, 36, 38,
+	46, 44, 45, 1,
+}

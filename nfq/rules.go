@@ -87,22 +87,26 @@ func (r Rules) chains() []chain {
 	}
 	// The two legs of a flow share one 5-tuple and differ in sequence
 	// numbers: conntrack would take one of them for invalid.
-	emit.rules = []rule{{markIs(Socket), fibNotLocal("saddr"), notrack()}}
+	emit.rules = []rule{{socketMark(), fibNotLocal("saddr"), notrack()}}
 	reject.rules = []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},
 		{markIs(HostUnreachable), rejectICMP("host-unreachable")},
 		{markIs(Prohibited), rejectICMP("admin-prohibited")},
 	}
+	class := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
+	for _, dscp := range codePoints {
+		class.rules = append(class.rules, rule{markIs(SocketMark(dscp)), setDSCP6(dscp)})
+	}
 	if !r.Answers {
-		return []chain{divert, deliver, reject, emit}
+		return []chain{divert, deliver, reject, emit, class}
 	}
 	// Those of the box's own connections have got their mark in deliver.
 	for _, way := range [][2]string{{"plain", "paths"}, {"paths", "plain"}} {
 		answers.rules = append(answers.rules,
 			rule{markIsNot(Relay), isSYNACK(), iifname(way[0]), fibOIF(way[1]), queue(r.Queue, r.xtQueue)})
 	}
-	return []chain{divert, deliver, answers, reject, emit}
+	return []chain{divert, deliver, answers, reject, emit, class}
 }
 
 // String returns the rules in the syntax of nft(8), fit for `nft -f`.

@@ -94,6 +94,40 @@ func markIs(m Mark) term {
 	}}
 }
 
+// socketMark matches the mark of the box's sockets, whatever their DSCP.
+func socketMark() term { return markMasked(^uint32(dscpBits), uint32(Socket)) }
+
+// withoutDSCP matches what bears no mark with a DSCP.
+func withoutDSCP() term { return markMasked(dscpBits, 0) }
+
+func markMasked(mask, value uint32) term {
+	return term{fmt.Sprintf("meta mark & 0x%08x == 0x%08x", mask, value), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
+		&expr.Bitwise{
+			SourceRegister: reg1, DestRegister: reg1, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4),
+		},
+		equal(binaryutil.NativeEndian.PutUint32(value)),
+	}}
+}
+
+// setDSCP6 sets the DSCP in the first two bytes of the IPv6 header: version,
+// traffic class and four bits of the flow label. Other packets do not match.
+func setDSCP6(dscp uint8) term {
+	const bits = 0x3f << 6
+	return term{fmt.Sprintf("ip6 dscp set 0x%02x", dscp), append(nfproto(netip.IPv6Unspecified()).exprs,
+		&expr.Payload{DestRegister: reg1, Base: expr.PayloadBaseNetworkHeader, Offset: 0, Len: 2},
+		&expr.Bitwise{
+			SourceRegister: reg1, DestRegister: reg1, Len: 2,
+			Mask: binary.BigEndian.AppendUint16(nil, 0xffff&^bits), Xor: binary.BigEndian.AppendUint16(nil, uint16(dscp)<<6),
+		},
+		&expr.Payload{
+			OperationType: expr.PayloadWrite, SourceRegister: reg1,
+			Base: expr.PayloadBaseNetworkHeader, Offset: 0, Len: 2,
+		},
+	)}
+}
+
 func markIsNot(m Mark) term {
 	return term{fmt.Sprintf("meta mark != 0x%08x", uint32(m)), []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},

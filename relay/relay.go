@@ -142,7 +142,15 @@ type Dial struct {
 	// OwnSource dials from an address of this machine instead of the client's.
 	OwnSource bool
 	MPTCP     bool
-	Tag       any // for the caller, see [Conn.Tag]
+	// Mark is the socket's SO_MARK; 0 is the one of the [Config].
+	Mark uint32
+	// DSCP, MSS (bytes) and HopLimit are for the SYN and all that follows, as far as
+	// the kernel allows: MPTCP sockets take no hop limit, and a DSCP for IPv4 only.
+	// Zero is the kernel's choice.
+	DSCP     uint8
+	MSS      uint16
+	HopLimit uint8
+	Tag      any // for the caller, see [Conn.Tag]
 }
 
 // Dial starts a connection to d.Server. Its outcome arrives as [Events.Connected].
@@ -156,6 +164,7 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.setTraits(fd, d)
 	c := &Conn{Dial: d, relay: r}
 	c.onward.init(c, fd, d.MPTCP)
 	if err := r.connect(c); err != nil {

@@ -50,6 +50,25 @@ func (r *Relay) socket(family, protocol int) (int, error) {
 	return fd, nil
 }
 
+// setTraits makes the socket's SYN like the client's, as far as the kernel allows it.
+func (r *Relay) setTraits(fd int, d Dial) {
+	tclass := option{"IPV6_TCLASS", unix.SOL_IPV6, unix.IPV6_TCLASS, int(d.DSCP) << 2, true}
+	hops := option{"IPV6_UNICAST_HOPS", unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS, int(d.HopLimit), true}
+	if d.Server.Addr().Is4() {
+		tclass = option{"IP_TOS", unix.SOL_IP, unix.IP_TOS, int(d.DSCP) << 2, true}
+		hops = option{"IP_TTL", unix.SOL_IP, unix.IP_TTL, int(d.HopLimit), true}
+	}
+	for _, o := range []option{
+		tclass, hops,
+		{"TCP_MAXSEG", unix.SOL_TCP, unix.TCP_MAXSEG, int(d.MSS), true},
+		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(d.Mark), true},
+	} {
+		if o.value != 0 {
+			_ = unix.SetsockoptInt(fd, o.level, o.which, o.value) // it tunes, it does not decide
+		}
+	}
+}
+
 // listen opens the MPTCP listener of an address family on a free loopback port.
 // It serves clients without MPTCP as well: the kernel hands those out as plain
 // TCP sockets (mptcp_stream_accept). On loopback nobody but TPROXY reaches it.

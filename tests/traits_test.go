@@ -1,0 +1,83 @@
+package tests
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/rewrite"
+)
+
+// tuned connects a client's socket after setting its options.
+func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int) {
+	t.Helper()
+	var fd int
+	err := h.Do(func() (err error) {
+		family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+		if to.Addr().Is4() {
+			family, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
+		}
+		if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		for which, value := range options {
+			if err := unix.SetsockoptInt(fd, which[0], which[1], value); err != nil {
+				return fmt.Errorf("option %v: %w", which, err)
+			}
+		}
+		if err := unix.Connect(fd, sa); err != unix.EINPROGRESS {
+			return err
+		}
+		return nil
+	})
+	t.Cleanup(func() { unix.Close(fd) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the client is connected", func() bool {
+		_, err := unix.Getpeername(fd)
+		return err == nil
+	})
+}
+
+// TestOnwardSYNIsLikeTheClients looks at the SYN of a client that sets DSCP, MSS
+// and hop limit, at the client, between the boxes, and at the server.
+func TestOnwardSYNIsLikeTheClients(t *testing.T) {
+	const dscp, mss, hops = 46, 1000, 50 // expedited forwarding
+	options := map[string]map[[2]int]int{
+		"IPv6": {
+			{unix.SOL_IPV6, unix.IPV6_TCLASS}:       dscp << 2,
+			{unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS}: hops,
+			{unix.SOL_TCP, unix.TCP_MAXSEG}:         mss,
+		},
+		"IPv4": {
+			{unix.SOL_IP, unix.IP_TOS}:      dscp << 2,
+			{unix.SOL_IP, unix.IP_TTL}:      hops,
+			{unix.SOL_TCP, unix.TCP_MAXSEG}: mss,
+		},
+	}
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			p := start(t, build(t, twoLines))
+			seen := tap(t, p.Network)
+			l := listenAt(t, p.Server, f.server)
+			serve(l, echo)
+			tuned(t, p.Client, addrOf(l), options[f.name])
+			var at [3]rewrite.Traits // at the client, on the line, at the server
+			for i, where := range []*lab.Tap{seen.client, seen.first, seen.server} {
+				syn, _ := handshakes(t, where)
+				at[i] = syn.Traits()
+				if at[i].DSCP != dscp || at[i].MSS != mss {
+					t.Errorf("on link %d: %+v, want DSCP %d and MSS %d", i, at[i], dscp, mss)
+				}
+			}
+			// An MPTCP socket takes no hop limit; the HAG's TCP socket goes on from it.
+			if at[0].HopLimit != hops || at[2].HopLimit >= at[1].HopLimit {
+				t.Errorf("hop limits %d, %d, %d", at[0].HopLimit, at[1].HopLimit, at[2].HopLimit)
+			}
+		})
+	}
+}
