@@ -81,3 +81,49 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 		})
 	}
 }
+
+// TestDataInASYNIsNotLost has a client send data with its SYN (TCP Fast Open
+// without a cookie, RFC 7413), through boxes that relay and through one that
+// only offers MPTCP for it.
+func TestDataInASYNIsNotLost(t *testing.T) {
+	const word = "early bird"
+	for _, action := range []string{"relay", "learn"} {
+		t.Run(action, func(t *testing.T) {
+			n := build(t, twoLines)
+			if err := n.Client.Sysctl("net.ipv4.tcp_fastopen", "5"); err != nil { // as a client, no cookie needed
+				t.Fatal(err)
+			}
+			if action == "relay" {
+				start(t, n)
+			} else {
+				alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--action", action)
+			}
+			seen := tap(t, n)
+			l := listenAt(t, n.Server, lab.Server6)
+			serve(l, echo)
+			to := addrOf(l)
+			var fd int
+			err := n.Client.Do(func() (err error) {
+				if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+					return err
+				}
+				return unix.Sendto(fd, []byte(word), unix.MSG_FASTOPEN, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+			})
+			t.Cleanup(func() { unix.Close(fd) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []byte
+			eventually(t, "the echo of the data", func() bool {
+				b := make([]byte, 64)
+				if n, err := unix.Read(fd, b); err == nil {
+					got = append(got, b[:n]...)
+				}
+				return string(got) == word
+			})
+			if syn, _ := handshakes(t, seen.client); string(syn.Payload) != word {
+				t.Errorf("the SYN has the data %q", syn.Payload)
+			}
+		})
+	}
+}
