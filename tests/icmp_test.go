@@ -1,0 +1,285 @@
+package tests
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+)
+
+// rejections are what a firewall answers SYNs with, each on a port of its own.
+var rejections = []struct {
+	name   string
+	port   uint16
+	reject expr.Reject
+}{
+	{"no route", 1001, expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_NO_ROUTE}},
+	{"host unreachable", 1002, expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_HOST_UNREACH}},
+	{"prohibited", 1003, expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}},
+	{"port unreachable", 1004, expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}},
+	{"reset", 1005, expr.Reject{Type: unix.NFT_REJECT_TCP_RST}},
+}
+
+// rejectSYNs makes a host answer by the rejections what passes one of its hooks.
+func rejectSYNs(t *testing.T, h *lab.Host, hook *nftables.ChainHook) {
+	t.Helper()
+	equal := func(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
+	err := h.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := c.AddTable(&nftables.Table{Name: "rejections", Family: nftables.TableFamilyINet})
+		chain := c.AddChain(&nftables.Chain{
+			Name: "hook" + strconv.Itoa(int(*hook)), Table: table,
+			Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+		})
+		for _, r := range rejections {
+			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+				&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_TCP}),
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: destPort, Len: 2},
+				equal(binaryutil.BigEndian.PutUint16(r.port)),
+				&r.reject,
+			}})
+		}
+		return c.Flush()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dead are the kinds of routes that lead nowhere.
+var dead = []struct {
+	name string
+	kind int
+}{
+	{"unreachable", unix.RTN_UNREACHABLE},
+	{"prohibit", unix.RTN_PROHIBIT},
+	{"blackhole", unix.RTN_BLACKHOLE},
+}
+
+// Networks behind the server, which is then a router.
+var (
+	beyond6 = netip.MustParsePrefix("2001:db8:3::/64")
+	beyond4 = netip.MustParsePrefix("192.0.2.0/24")
+)
+
+// nth is an address of a network, by its last byte.
+func nth(p netip.Prefix, last byte) netip.Addr {
+	b := p.Addr().AsSlice()
+	b[len(b)-1] = last
+	a, _ := netip.AddrFromSlice(b) // it has the length of an address
+	return a
+}
+
+// target is what a client tries to connect to.
+type target struct {
+	name string
+	to   netip.AddrPort
+}
+
+// set sets kernel parameters of a host to one value.
+func set(t *testing.T, h *lab.Host, value string, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		if err := h.Sysctl(key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unlimited lets the hosts send as many ICMP errors as they like. For IPv4 it
+// must not be by the limit: one of 0 takes the allowance of errors about routes.
+func unlimited(t *testing.T, hosts ...*lab.Host) {
+	t.Helper()
+	for _, h := range hosts {
+		set(t, h, "0", "net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratelimit")
+	}
+}
+
+// routerOf makes a host forward packets.
+func routerOf(t *testing.T, h *lab.Host) {
+	t.Helper()
+	set(t, h, "1", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+}
+
+// route adds routes to a host.
+func route(t *testing.T, h *lab.Host, routes ...lab.Route) {
+	t.Helper()
+	for _, r := range routes {
+		if err := h.AddRoute(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// obstruct fills the network with what may keep a SYN from its server, and
+// returns a target for each obstacle: firewalls on the server and on a router
+// beyond the HAG, which is the server, too, and dead routes on each router.
+func obstruct(t *testing.T, n *lab.Network) (all []target) {
+	t.Helper()
+	unlimited(t, n.CPE, n.HAG, n.Server)
+	routerOf(t, n.Server)
+	// Redirects and errors share one limit.
+	set(t, n.Server, "0", "net.ipv4.conf.all.send_redirects", "net.ipv4.conf."+lab.ServerInterface+".send_redirects")
+	route(t, n.HAG,
+		lab.Route{To: beyond6, Via: lab.Server6, Dev: lab.HAGWanInterface},
+		lab.Route{To: beyond4, Via: lab.Server4, Dev: lab.HAGWanInterface})
+	rejectSYNs(t, n.Server, nftables.ChainHookInput)
+	rejectSYNs(t, n.Server, nftables.ChainHookForward)
+	for _, f := range families {
+		beyond := beyond6
+		if f.server.Is4() {
+			beyond = beyond4
+		}
+		add := func(name string, to netip.Addr, port uint16) {
+			all = append(all, target{f.name + ", " + name, netip.AddrPortFrom(to, port)})
+		}
+		for _, r := range rejections {
+			add(r.name+" by the server's firewall", f.server, r.port)
+			add(r.name+" by a router's firewall", nth(beyond, 1), r.port)
+		}
+		add("closed port", f.server, 9)
+		for i, at := range []struct {
+			name string
+			host *lab.Host
+		}{{"a router beyond the HAG", n.Server}, {"the HAG", n.HAG}, {"the CPE", n.CPE}} {
+			for j, d := range dead {
+				to := nth(beyond, byte(16*(i+1)+j))
+				err := at.host.Netlink(func(nl *netlink.Handle) error {
+					return nl.RouteAdd(&netlink.Route{Dst: hostNet(to), Type: d.kind})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				add(d.name+" route of "+at.name, to, 80)
+			}
+		}
+	}
+	return all
+}
+
+// hostNet is the network of one address.
+func hostNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+// nothing is the outcome of a connect that has had none for a while, in which
+// the client has sent its SYN twice.
+const nothing = "no answer"
+
+// outcomes tries all targets at the same time, and says for each what connect did.
+func outcomes(t *testing.T, h *lab.Host, targets []target) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 1800*time.Millisecond)
+	defer cancel()
+	got := make([]string, len(targets))
+	var all sync.WaitGroup
+	for i, tt := range targets {
+		all.Go(func() {
+			c, err := h.Dial(ctx, "tcp", "", tt.to.String())
+			var errno syscall.Errno
+			switch {
+			case err == nil:
+				got[i] = "connected"
+				c.Close()
+			case errors.As(err, &errno):
+				got[i] = unix.ErrnoName(errno)
+			case errors.Is(err, context.DeadlineExceeded):
+				got[i] = nothing
+			default:
+				got[i] = err.Error()
+			}
+		})
+	}
+	all.Wait()
+	return got
+}
+
+// setups are the ways in which boxes may treat a SYN.
+var setups = []struct {
+	name  string
+	start func(*testing.T, *lab.Network)
+}{
+	{"both boxes relay", func(t *testing.T, n *lab.Network) { start(t, n) }},
+	{"a CPE learns", func(t *testing.T, n *lab.Network) {
+		alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--action", "learn")
+	}},
+	{"a HAG strips", func(t *testing.T, n *lab.Network) {
+		alone(t, n.HAG, "hag", "--plain", lab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip",
+			"--join", netip.AddrPortFrom(n.Lines[1].HAG6, lab.JoinPort).String())
+		alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--path", "lte")
+	}},
+}
+
+// firewalls makes CPE and HAG drop what connection tracking takes for invalid.
+func firewalls(t *testing.T, n *lab.Network) {
+	t.Helper()
+	if err := errors.Join(n.CPE.AddFirewall(), n.HAG.AddFirewall()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsReachTheClientAsWithoutBoxes(t *testing.T) {
+	for _, s := range setups {
+		t.Run(s.name, func(t *testing.T) {
+			n := build(t, twoLines)
+			targets := obstruct(t, n)
+			without := outcomes(t, n.Client, targets)
+			firewalls(t, n)
+			s.start(t, n)
+			with := outcomes(t, n.Client, targets)
+			for i, tt := range targets {
+				t.Logf("%s: %s", tt.name, without[i])
+				if dark := strings.Contains(tt.name, "blackhole"); dark != (without[i] == nothing) {
+					t.Errorf("%s: %s, without boxes", tt.name, without[i])
+				}
+				if with[i] != without[i] {
+					t.Errorf("%s: %s, without boxes %s", tt.name, with[i], without[i])
+				}
+			}
+		})
+	}
+}
+
+// TestRoutingLoopIsReportedOrSilent has the HAG and the router beyond it
+// send a SYN to each other until its hop limit is used up.
+func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
+	n := build(t, twoLines)
+	obstruct(t, n)
+	targets := []target{
+		{"IPv6", netip.AddrPortFrom(nth(beyond6, 200), 80)},
+		{"IPv4", netip.AddrPortFrom(nth(beyond4, 200), 80)},
+	}
+	without := outcomes(t, n.Client, targets)
+	if want := []string{"EHOSTUNREACH", "EHOSTUNREACH"}; !slices.Equal(without, want) {
+		t.Fatalf("%v without boxes, want %v", without, want)
+	}
+	firewalls(t, n)
+	start(t, n)
+	with := outcomes(t, n.Client, targets)
+	// The error of the HAG's own machine goes to the address in the packet, which
+	// is the client's, and does not pass prerouting, where it would find the HAG's
+	// socket: the box hears nothing, and the client is told nothing wrong.
+	for i, tt := range targets {
+		if with[i] != without[i] && with[i] != nothing {
+			t.Errorf("%s: %s, without boxes %s", tt.name, with[i], without[i])
+		}
+	}
+}

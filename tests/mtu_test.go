@@ -1,0 +1,284 @@
+package tests
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/synbond/synbond/lab"
+)
+
+// smallMTU is the smallest that IPv6 allows.
+const smallMTU = 1280
+
+// narrow is a way of two routers with a small MTU between them:
+//
+//	a ── first ─ 1280 ─ second ── b
+type narrow struct{ first, second *lab.Host }
+
+// Networks of a narrow way, by family: before, in and behind its middle.
+var narrowNets = [][3]netip.Prefix{
+	{netip.MustParsePrefix("2001:db8:a::/64"), netip.MustParsePrefix("2001:db8:b::/64"), netip.MustParsePrefix("2001:db8:c::/64")},
+	{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("192.0.2.16/28"), netip.MustParsePrefix("192.0.2.32/28")},
+}
+
+// Host numbers of a narrow way's ends, and of the routers.
+const endNumber, firstNumber, secondNumber = 2, 1, 3
+
+// number is an address of a network.
+func number(p netip.Prefix, host byte) netip.Prefix {
+	return netip.PrefixFrom(nth(p, p.Addr().AsSlice()[p.Addr().BitLen()/8-1]+host), p.Bits())
+}
+
+// narrowWay makes a narrow way from a, behind which the client is, to b, behind
+// which the rest is. At both it is the interface "narrow". The caller gives a
+// and b their routes to what is behind the other.
+func narrowWay(t *testing.T, a, b *lab.Host) narrow {
+	t.Helper()
+	w := narrow{first: another(t, "first"), second: another(t, "second")}
+	routerOf(t, w.first)
+	routerOf(t, w.second)
+	unlimited(t, w.first, w.second)
+	for _, l := range []struct {
+		from     *lab.Host
+		fromName string
+		to       *lab.Host
+		toName   string
+	}{{w.first, "near", a, "narrow"}, {w.first, "far", w.second, "near"}, {w.second, "far", b, "narrow"}} {
+		if err := lab.Connect(l.from, l.fromName, l.to, l.toName); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, f := range families {
+		nets := narrowNets[i]
+		for _, at := range []struct {
+			host   *lab.Host
+			ifname string
+			net    netip.Prefix
+			number byte
+		}{
+			{a, "narrow", nets[0], endNumber},
+			{w.first, "near", nets[0], firstNumber},
+			{w.first, "far", nets[1], firstNumber},
+			{w.second, "near", nets[1], secondNumber},
+			{w.second, "far", nets[2], secondNumber},
+			{b, "narrow", nets[2], endNumber},
+		} {
+			if err := at.host.AddAddress(at.ifname, number(at.net, at.number)); err != nil {
+				t.Fatal(err)
+			}
+			route(t, at.host, lab.Route{To: at.net, Dev: at.ifname})
+		}
+		client, anywhere := around(f.client)
+		viaFirst, viaSecond := number(nets[1], firstNumber).Addr(), number(nets[1], secondNumber).Addr()
+		route(t, w.first,
+			lab.Route{To: client, Via: number(nets[0], endNumber).Addr(), Dev: "near"},
+			lab.Route{To: anywhere, Via: viaSecond, Dev: "far"})
+		route(t, w.second,
+			lab.Route{To: client, Via: viaFirst, Dev: "near"},
+			lab.Route{To: nets[0], Via: viaFirst, Dev: "near"},
+			lab.Route{To: anywhere, Via: number(nets[2], endNumber).Addr(), Dev: "far"})
+	}
+	for h, ifname := range map[*lab.Host]string{w.first: "far", w.second: "near"} {
+		err := h.Netlink(func(nl *netlink.Handle) error {
+			l, err := nl.LinkByName(ifname)
+			if err != nil {
+				return err
+			}
+			return nl.LinkSetMTU(l, smallMTU)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// around is the network of a client, and that of everything in its family.
+func around(client netip.Addr) (near, anywhere netip.Prefix) {
+	bits := 64
+	if client.Is4() {
+		bits = 28
+	}
+	return netip.PrefixFrom(client, bits).Masked(), netip.PrefixFrom(client, 0).Masked()
+}
+
+// another is one more host, which ends with the test.
+func another(t *testing.T, name string) *lab.Host {
+	t.Helper()
+	h, err := lab.NewHost(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// tooBig counts the errors "packet too big" and "fragmentation needed" that a
+// router has sent.
+func tooBig(t *testing.T, h *lab.Host) (sent int) {
+	t.Helper()
+	err := h.Do(func() error {
+		for _, at := range []struct{ file, line string }{
+			{"snmp6", "Icmp6OutPktTooBigs"}, {"snmp", "IcmpMsg: OutType3"},
+		} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + at.file)
+			if err != nil {
+				return err
+			}
+			sent += counter(string(b), at.line)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sent
+}
+
+// counter reads a counter of /proc/net/snmp6 or, as "GROUP: NAME", of
+// /proc/net/snmp, where a line of names precedes one of values. One that is not
+// shown is 0.
+func counter(text, name string) (value int) {
+	group, column, grouped := strings.Cut(name, ": ")
+	var names []string
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		switch {
+		case !grouped && len(words) == 2 && words[0] == name:
+			value, _ = strconv.Atoi(words[1])
+		case grouped && len(words) > 0 && words[0] == group+":" && names == nil:
+			names = words
+		case grouped && len(words) > 0 && words[0] == group+":":
+			if i := slices.Index(names, column); i > 0 && i < len(words) {
+				value, _ = strconv.Atoi(words[i])
+			}
+		}
+	}
+	return value
+}
+
+// TestSmallMTUIsFoundOut has a narrow way in the middle, whose routers say that
+// packets are too big for it. A box must hear what they say of its own packets,
+// though these bear addresses of others. Each network serves one transfer only,
+// since who has learnt the MTU tells it to the peer by the MSS of the next SYN.
+func TestSmallMTUIsFoundOut(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		// lay lays the narrow way, and returns the server's host.
+		lay                  func(*testing.T, *lab.Network) (narrow, *lab.Host)
+		plain, first, second string // interfaces of the HAG
+		direct               bool   // connections go the narrow way also without boxes
+	}{
+		{"between HAG and server", narrowBehindHAG, "narrow", "dsl", "lte", true},
+		// Alone: another line would carry what is lost on this one.
+		{"on the only line", narrowFirst, lab.HAGWanInterface, "narrow", "", true},
+		{"on the second line", narrowSecond, lab.HAGWanInterface, "dsl", "narrow", false},
+	} {
+		for i, f := range families {
+			for _, d := range []lab.Direction{lab.Up, lab.Down} {
+				for _, boxes := range []bool{false, true} {
+					name := "without boxes"
+					if boxes {
+						name = "with boxes"
+					}
+					t.Run(strings.Join([]string{c.name, f.name, d.String(), name}, ", "), func(t *testing.T) {
+						n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
+						w, server := c.lay(t, n)
+						if boxes {
+							firewalls(t, n)
+							startWith(t, n, c.plain, c.first, c.second)
+						}
+						at := f.server
+						if server != n.Server {
+							at = number(narrowNets[i][2], endNumber).Addr()
+						}
+						const size = 2_000_000
+						r, err := lab.Transfer(within(t, 10*time.Second), traffic(t, server, n.Client, at), d, size)
+						if err != nil || r.Bytes != size {
+							t.Errorf("%d bytes arrived, %v", r.Bytes, err)
+						}
+						router := w.first
+						if d == lab.Down {
+							router = w.second
+						}
+						if tooBig(t, router) == 0 && (boxes || c.direct) {
+							t.Error("no packet was too big for the narrow way")
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+// startWith starts both boxes with the interfaces given: the HAG's plain one, and
+// the paths, of which the second may be empty.
+func startWith(t *testing.T, n *lab.Network, plain, first, second string) {
+	t.Helper()
+	hag := []string{"--plain", plain, "--path", first}
+	cpe := []string{"--plain", lab.CPELanInterface, "--path", first}
+	for _, a := range []netip.Addr{n.Lines[1].HAG6, n.Lines[1].HAG4} {
+		at := netip.AddrPortFrom(a, lab.JoinPort).String()
+		hag = append(hag, "--join", at)
+		if second != "" {
+			second += ",join=" + at
+		}
+	}
+	if second != "" {
+		name, _, _ := strings.Cut(second, ",")
+		hag = append(hag, "--path", name)
+		cpe = append(cpe, "--path", second)
+	}
+	alone(t, n.HAG, "hag", hag...)
+	alone(t, n.CPE, "cpe", cpe...)
+}
+
+// narrowBehindHAG lays a narrow way from the HAG to another server.
+func narrowBehindHAG(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+	server := another(t, "another server")
+	w := narrowWay(t, n.HAG, server)
+	for i, f := range families {
+		_, anywhere := around(f.client)
+		route(t, n.HAG, lab.Route{To: narrowNets[i][2], Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow"})
+		route(t, server, lab.Route{To: anywhere, Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"})
+	}
+	return w, server
+}
+
+// narrowFirst lays a narrow way from CPE to HAG, by which connections go.
+func narrowFirst(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+	return narrowLine(t, n, 1, true), n.Server
+}
+
+// narrowSecond lays one that is there for joins.
+func narrowSecond(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+	return narrowLine(t, n, 1000, false), n.Server
+}
+
+// narrowLine lays a narrow way from CPE to HAG. The CPE's default route by it
+// has a metric, and the HAG may send by it what is for the client.
+func narrowLine(t *testing.T, n *lab.Network, metric int, preferred bool) narrow {
+	w := narrowWay(t, n.CPE, n.HAG)
+	for i, f := range families {
+		client, anywhere := around(f.client)
+		route(t, n.CPE, lab.Route{To: anywhere, Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow", Metric: metric})
+		back := lab.Route{To: narrowNets[i][0], Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"}
+		route(t, n.HAG, back)
+		if preferred {
+			back.To = client
+			route(t, n.HAG, back)
+		}
+	}
+	return w
+}
