@@ -39,6 +39,8 @@ type Decision struct {
 	Key     state.Key
 	Packet  []byte         // what goes on after Rewrite
 	Traits  rewrite.Traits // of a SYN, for the dial after Hold
+	// Other tells that a SYN to deliver is not the one of the live flow.
+	Other bool
 	// Supersedes tells that the SYN with ID Superseded was held for this flow
 	// until now, and is to be dropped: this one takes its place.
 	Supersedes bool
@@ -85,7 +87,7 @@ func (c *Core) Packet(now time.Duration, side state.Side, id uint32, packet []by
 	if traits.HopLimit <= 1 {
 		return c.ignore("hop-limit") // a router must answer that its time is exceeded
 	}
-	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id}
+	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id, ISN: seg.Seq}
 	policy := c.policy.Load()
 	f.Action, f.Reason = policy.Choose(side, &seg, mptcp)
 	if f.Action == state.Learn {
@@ -120,7 +122,7 @@ func (c *Core) begin(now time.Duration, f state.Flow, seg *rewrite.Segment, capa
 		return Decision{Verdict: Accept, Reason: "not-learnt", Key: f.Key}
 	case b.Repeat:
 		// The kernel has, or had, a socket for it: it knows best how to answer.
-		return Decision{Verdict: Deliver, Reason: "repeat", Key: f.Key}
+		return Decision{Verdict: Deliver, Reason: "repeat", Key: f.Key, Other: b.Other}
 	}
 	d := Decision{Verdict: at.verdict, Reason: f.Reason, Key: f.Key}
 	switch f.Action {

@@ -39,7 +39,7 @@ func (b *Box) packet(p nfq.Packet, side state.Side, until time.Duration) {
 		b.verdict(d.Superseded, Drop)
 	case d.Verdict == Hold:
 		b.dial(d, side, until)
-	case d.Verdict == Deliver && b.clientGone(d.Key) && b.now() < until:
+	case d.Verdict == Deliver && b.closing(d) && b.now() < until:
 		time.AfterFunc(again, func() { b.packet(p, side, until) })
 	case d.Verdict == Rewrite:
 		b.check(b.queue.Replace(p.ID, d.Packet), p.ID, d.Verdict)
@@ -48,12 +48,16 @@ func (b *Box) packet(p nfq.Packet, side state.Side, until time.Duration) {
 	}
 }
 
-// clientGone tells whether the client's leg of a live flow has closed already:
-// then its SYN is no repeat but asks for a new flow.
-func (b *Box) clientGone(key state.Key) bool {
-	f, live := b.core.Table.Lookup(key)
+// closing tells whether the live flow of a SYN to deliver is about to end: then
+// the SYN is no repeat but asks for a new flow. The client's leg has closed
+// already, or its ACK and its reset wait both for the relay to accept it.
+func (b *Box) closing(d Decision) bool {
+	f, live := b.core.Table.Lookup(d.Key)
 	if !live {
 		return true
+	}
+	if f.State == state.Released {
+		return d.Other
 	}
 	conn, ok := f.Legs.(*relay.Conn)
 	return ok && f.State == state.Relaying && conn.ClientGone()

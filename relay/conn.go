@@ -88,7 +88,7 @@ func (c *Conn) isConnected() bool {
 func (c *Conn) ClientGone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase != paired {
+	if c.phase == closed || c.client.conn == nil {
 		return c.phase == closed
 	}
 	// Of an MPTCP connection this is the first subflow, which bears the 5-tuple.

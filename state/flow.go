@@ -83,6 +83,8 @@ type Flow struct {
 	Reason string // why it is passed, or how it ended
 	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
 	Held uint32
+	// ISN is the initial sequence number of that SYN.
+	ISN uint32
 	// Began is when the first SYN arrived, Changed when State last changed,
 	// Setup how long it took from the SYN to both legs; all on the caller's clock.
 	Began, Changed, Setup time.Duration

@@ -125,7 +125,9 @@ func TestTableBehavesLikeAPlainList(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %+v", seed, step, b)
 				}
 				if i >= 0 {
-					m.flows[i].Held = held
+					if m.flows[i].State == Dialing {
+						m.flows[i].Held = held
+					}
 					break
 				}
 				m.begin(now, k, s, held)

@@ -92,20 +92,24 @@ type Begun struct {
 	Repeat     bool
 	State      State
 	Superseded uint32
+	// Other tells that the SYN is none of the live flow's: its client has begun again.
+	Other bool
 	// Full says, in a word, why there is no room. Nothing was recorded then.
 	Full string
 }
 
-// Begin records f, which must have its Key, Side, Action, State, Reason and
-// Held, in the place of an ended flow with the same key, unless there is a live
+// Begin records f, which must have its Key, Side, Action, State, Reason,
+// Held and ISN, in the place of an ended flow with the same key, unless there is a live
 // one or f is live and the table is full.
 func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.flows[f.Key]
 	if old != nil && old.State.Live() {
-		b := Begun{Repeat: true, State: old.State, Superseded: old.Held}
-		old.Held = f.Held
+		b := Begun{Repeat: true, State: old.State, Superseded: old.Held, Other: old.ISN != f.ISN}
+		if old.State == Dialing {
+			old.Held, old.ISN = f.Held, f.ISN
+		}
 		return b
 	}
 	if full := t.full(); f.State.Live() && full != "" {

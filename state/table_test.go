@@ -126,6 +126,24 @@ func TestRepeatedSYNTakesThePlaceOfTheHeldOne(t *testing.T) {
 	}
 }
 
+func TestSYNOfAClientThatBeganAgainIsTold(t *testing.T) {
+	table, k := NewTable(Config{}), nth(1)
+	syn := func(isn uint32) Begun { return table.Begin(0, Flow{Key: k, State: Dialing, ISN: isn}) }
+	syn(100)
+	if b := syn(200); !b.Other {
+		t.Errorf("another SYN while dialing is %+v", b)
+	}
+	table.Move(0, k, Released, "")
+	if b := syn(200); b.Other {
+		t.Errorf("the repeat of the SYN that was released is %+v", b)
+	}
+	for range 2 {
+		if b := syn(300); !b.Other {
+			t.Errorf("another SYN after the release is %+v", b)
+		}
+	}
+}
+
 func TestFullTableRecordsNoLiveFlow(t *testing.T) {
 	table := NewTable(Config{MaxFlows: 1})
 	bring(t, table, nth(1), Relaying)
