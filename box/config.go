@@ -52,8 +52,8 @@ func (c *Config) Validate() error {
 		return errors.New("no plain interface: name one with --plain")
 	case len(c.Paths) == 0:
 		return errors.New("no path: name one with --path")
-	case len(c.Paths) > maxSubflows:
-		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), maxSubflows)
+	case len(c.Paths) > paths.MaxPaths:
+		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), paths.MaxPaths)
 	case c.Role == HAG && c.OwnSource4:
 		return errors.New("own-source4 is for a CPE: a HAG keeps the client's address")
 	}

@@ -3,13 +3,13 @@
 //
 // A SYN's way:
 //
-//	nfq ─→ Core.SYN ─┬─ pass, reject ─────────────→ verdict
-//	                 └─ relay: hold ─→ relay.Dial
-//	                                      │ Connected(err)
-//	                      Core.Connected ─┴─→ verdict of the held SYN: deliver to
-//	                                          the listener, reset, ICMP error, drop
-//	                                      │ Paired
-//	                                      └─→ bytes, and subflows on a CPE
+//	nfq ─→ Core.Packet ─┬─ pass, strip, learn, reject ─→ verdict
+//	                    └─ relay: hold ─→ relay.Dial
+//	                                         │ Connected(err)
+//	                         Core.Connected ─┴─→ verdict of the held SYN: deliver to
+//	                                             the listener, reset, ICMP error, drop
+//	                                         │ Paired
+//	                                         └─→ bytes, and subflows on a CPE
 //
 // [Core] takes bytes and a time and returns a [Decision]; it knows no socket
 // and no clock, so a capture file drives the very same code. [Box] carries the

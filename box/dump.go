@@ -27,19 +27,21 @@ type Learnt struct {
 
 // Flow is one flow of a dump.
 type Flow struct {
-	Client    netip.AddrPort `json:"client"`
-	Server    netip.AddrPort `json:"server"`
-	Side      string         `json:"side"` // by which it entered
-	Action    string         `json:"action"`
-	State     string         `json:"state"`
-	Reason    string         `json:"reason"`
-	AgeMS     int64          `json:"age_ms"`
-	SetupUS   int64          `json:"setup_us"` // from the SYN to both legs
-	MPTCP     bool           `json:"mptcp"`
-	Token     uint32         `json:"token"`
-	BytesUp   uint64         `json:"bytes_up"`
-	BytesDown uint64         `json:"bytes_down"`
-	Subflows  []Subflow      `json:"subflows"`
+	Client  netip.AddrPort `json:"client"`
+	Server  netip.AddrPort `json:"server"`
+	Side    string         `json:"side"` // by which it entered
+	Action  string         `json:"action"`
+	State   string         `json:"state"`
+	Reason  string         `json:"reason"`
+	AgeMS   int64          `json:"age_ms"`
+	SetupUS int64          `json:"setup_us"` // from the SYN to both legs
+	MPTCP   bool           `json:"mptcp"`
+	Token   uint32         `json:"token"`
+	// DialedFrom is where the onward connection comes from if that is not the client.
+	DialedFrom string    `json:"dialed_from,omitempty"`
+	BytesUp    uint64    `json:"bytes_up"`
+	BytesDown  uint64    `json:"bytes_down"`
+	Subflows   []Subflow `json:"subflows"`
 }
 
 // Subflow is one subflow of the multipath leg, from the box's point of view.
@@ -113,6 +115,9 @@ func (b *Box) describe(f state.Flow, now time.Duration) Flow {
 		return out
 	}
 	out.BytesUp, out.BytesDown = conn.BytesUp(), conn.BytesDown()
+	if from := conn.Local(); from.IsValid() && from != out.Client {
+		out.DialedFrom = from.String()
+	}
 	info, ok := conn.Info()
 	if !ok {
 		return out

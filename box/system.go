@@ -146,9 +146,6 @@ func (b *Box) raiseFileLimit() (short bool, err error) {
 	return true, nil
 }
 
-// maxSubflows is as many as the kernel takes (MPTCP_PM_ADDR_MAX).
-const maxSubflows = 8
-
 // installJoins has the kernel accept joins, as many as a CPE may have paths.
 func (b *Box) installJoins(j *journal) error {
 	pm, err := paths.Open()
@@ -160,11 +157,11 @@ func (b *Box) installJoins(j *journal) error {
 	if err != nil {
 		return err
 	}
-	if limits.Subflows < maxSubflows {
+	if limits.Subflows < paths.MaxPaths {
 		if err := j.remember(func() { j.Limits = &limits }); err != nil {
 			return err
 		}
-		if err := pm.SetLimits(paths.Limits{Subflows: maxSubflows, Announcements: limits.Announcements}); err != nil {
+		if err := pm.SetLimits(paths.Limits{Subflows: paths.MaxPaths, Announcements: limits.Announcements}); err != nil {
 			return err
 		}
 	}

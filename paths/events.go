@@ -18,12 +18,9 @@ import (
 type EventType uint8
 
 const (
-	Created        EventType = 1
-	Established    EventType = 2
-	ConnClosed     EventType = 3
-	Announced      EventType = 6
-	SubEstablished EventType = 10
-	SubClosed      EventType = 11
+	Established EventType = 2
+	ConnClosed  EventType = 3
+	SubClosed   EventType = 11
 )
 
 // Attributes of an event, enum mptcp_event_attr.

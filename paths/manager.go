@@ -33,12 +33,12 @@ type conn struct {
 	elsewhere   bool           // the peer takes no joins there
 	tracked     bool           // the box relays it
 	established bool           // the kernel lets it have subflows
-	tries       [maxPaths]uint8
+	tries       [MaxPaths]uint8
 }
 
-// maxPaths is how many paths a box may have: a connection's subflows are as many
+// MaxPaths is how many paths a box may have: a connection's subflows are as many
 // at most (kernel: MPTCP_PM_ADDR_MAX).
-const maxPaths = 8
+const MaxPaths = 8
 
 // join is a connection that is ready for its further subflows.
 type join struct {
@@ -224,7 +224,7 @@ func localID(i int, a netip.Addr) uint8 {
 
 // pathOf returns the path whose address has that ID, or -1.
 func pathOf(id uint8) int {
-	if id == 0 || id > 2*maxPaths {
+	if id == 0 || id > 2*MaxPaths {
 		return -1
 	}
 	return int(id-1) / 2

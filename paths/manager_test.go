@@ -338,7 +338,7 @@ func TestManagerBearsEventsOfConnectionsThatAreNotItsOwn(t *testing.T) {
 
 func TestAddressIDsOfAPathLeadBackToIt(t *testing.T) {
 	seen := make(map[uint8]bool)
-	for i := range maxPaths {
+	for i := range MaxPaths {
 		for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
 			id := localID(i, netip.MustParseAddr(a))
 			if id == 0 || seen[id] || pathOf(id) != i {
@@ -347,7 +347,7 @@ func TestAddressIDsOfAPathLeadBackToIt(t *testing.T) {
 			seen[id] = true
 		}
 	}
-	for _, id := range []uint8{0, 2*maxPaths + 1, 255} {
+	for _, id := range []uint8{0, 2*MaxPaths + 1, 255} {
 		if pathOf(id) != -1 {
 			t.Errorf("ID %d is path %d", id, pathOf(id))
 		}

@@ -2,10 +2,6 @@ package rewrite
 
 import "encoding/binary"
 
-// capableMinimum is the shortest MP_CAPABLE: that of a version 1 SYN (RFC 8684,
-// section 3.1). Both versions agree on the kind and the subtype.
-const capableMinimum = 4
-
 // Add puts an MP_CAPABLE option into a SYN and appends the new packet to dst. The
 // bytes of the option are the caller's: kind and length included, at most 40. They
 // go over Nop padding or behind the last option, see edit.go; options that are
@@ -23,7 +19,7 @@ const capableMinimum = 4
 // was parsed, which is then edited in place, and the Segment with its views no
 // longer describes it. It must not overlap that packet otherwise.
 func (s *Segment) Add(dst, option []byte) ([]byte, error) {
-	if !isCapable(option) || len(option) < capableMinimum || len(option) != int(option[1]) {
+	if !isCapable(option) || len(option) < capableBareSize || len(option) != int(option[1]) {
 		return dst, BadOption
 	}
 	if len(s.packet) == 0 || !s.IsSYN() {
