@@ -14,7 +14,6 @@ import (
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/paths"
 	"github.com/synbond/synbond/relay"
-	"github.com/synbond/synbond/state"
 )
 
 // Box is one running synbond.
@@ -154,26 +153,6 @@ func (b *Box) adopt(ctx context.Context) error {
 				return err
 			}
 			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
-		}
-	}
-}
-
-// expire ends what has waited too long, until ctx ends.
-func (b *Box) expire(ctx context.Context) error {
-	const every, most = 250 * time.Millisecond, 1000
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		for _, f := range b.core.Table.Expire(b.now(), most) {
-			b.abandon(f)
-			if f.State == state.TimedOut {
-				b.verdict(f.Held, Drop)
-			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package paths
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -24,13 +25,61 @@ const (
 	// same struct inet_diag_sockid of 48 bytes.
 	diagMessageID = 4
 	diagIDSize    = 48
-	diagIDSource  = 4 // within it
+	// Within it: the ports, then the addresses, the interface, the cookie.
+	diagIDSource      = 4
+	diagIDDestination = 20
+	diagIDCookie      = 40
+	diagState         = 1 // within struct inet_diag_msg
+
+	listening = 10 // TCP_LISTEN
 
 	// closing are the states of connections that no process holds any more
 	// (linux/tcp_states.h): FIN-WAIT-1 and 2, TIME-WAIT, LAST-ACK, CLOSING.
 	timeWait = 1 << 6
 	closing  = 1<<4 | 1<<5 | timeWait | 1<<9 | 1<<11
 )
+
+// Diag asks the kernel for its TCP sockets (sock_diag(7)).
+type Diag struct{ conn *netlink.Conn }
+
+// OpenDiag opens a connection to sock_diag.
+func OpenDiag() (*Diag, error) {
+	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open sock_diag: %w", err)
+	}
+	return &Diag{c}, nil
+}
+
+// Close closes the connection.
+func (d *Diag) Close() error { return d.conn.Close() }
+
+// Connected tells whether the kernel has a socket for the packets from remote to
+// local, be it that of a handshake which is not complete (TCP_NEW_SYN_RECV).
+func (d *Diag) Connected(local, remote netip.AddrPort) (bool, error) {
+	family := uint8(unix.AF_INET6)
+	if local.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	request := diagRequest(family, ^uint32(0))
+	id := request[diagRequestID:]
+	binary.BigEndian.PutUint16(id, local.Port())
+	binary.BigEndian.PutUint16(id[2:], remote.Port())
+	copy(id[diagIDSource:], local.Addr().AsSlice())
+	copy(id[diagIDDestination:], remote.Addr().AsSlice())
+	binary.NativeEndian.PutUint64(id[diagIDCookie:], ^uint64(0)) // INET_DIAG_NOCOOKIE
+	answers, err := d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request}, Data: request,
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// Without a connection, the kernel finds a listener on that port.
+	return len(answers) == 1 && len(answers[0].Data) > diagState && answers[0].Data[diagState] != listening, nil
+}
 
 // ProbeDestroy tells whether the kernel can end sockets on request. It asks for
 // a socket that does not exist.

@@ -3,6 +3,7 @@ package state
 import (
 	"iter"
 	"maps"
+	"math/bits"
 	"slices"
 	"sync"
 	"time"
@@ -219,6 +220,22 @@ func (t *Table) Expire(now time.Duration, limit int) []Flow {
 		}
 	}
 	return moved
+}
+
+// Waiting returns copies of the flows that, between last and now, have been in
+// state s for 1, 2, 4, 8… times unit.
+func (t *Table) Waiting(s State, unit, last, now time.Duration) []Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []Flow
+	doublings := func(at time.Duration) int { return bits.Len64(uint64(max(at, 0) / unit)) }
+	q := &t.queues[s]
+	for f := q.oldest(); f != &q.root && now-f.Changed >= unit; f = f.next {
+		if doublings(now-f.Changed) > doublings(last-f.Changed) {
+			out = append(out, *f)
+		}
+	}
+	return out
 }
 
 // chunk is how many flows [Table.All] copies in one turn of the lock: some 20 µs.

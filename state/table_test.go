@@ -404,3 +404,21 @@ func BenchmarkRepeat(b *testing.B) {
 		})
 	}
 }
+
+func TestWaitingFlowsAreFoundEachTimeTheirAgeDoubles(t *testing.T) {
+	table := NewTable(Config{})
+	bring(t, table, nth(0), Released)
+	bring(t, table, nth(1), Relaying)
+	var at []time.Duration
+	for now := time.Duration(0); now <= 90; now += 3 {
+		for _, f := range table.Waiting(Released, 10, now-3, now) {
+			if f.Key != nth(0) {
+				t.Errorf("%v is not in that state", f.Key)
+			}
+			at = append(at, now)
+		}
+	}
+	if want := []time.Duration{12, 21, 42, 81}; !slices.Equal(at, want) {
+		t.Errorf("found at %v, want %v", at, want)
+	}
+}

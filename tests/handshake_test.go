@@ -193,6 +193,11 @@ func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
 		}
 		reset(t, c)
 	}
+	noLiveFlow(t, p)
+}
+
+func noLiveFlow(t *testing.T, p *pair) {
+	t.Helper()
 	for _, b := range []*lab.Box{p.cpe, p.hag} {
 		eventually(t, "no live flow in "+b.Role, func() bool {
 			for _, n := range dump(t, b).Totals.Live {
@@ -202,7 +207,23 @@ func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
 			}
 			return true
 		})
+		if t.Failed() {
+			t.Logf("%s: %+v", b.Role, dump(t, b).Flows)
+		}
 	}
+}
+
+func TestPortScansLeaveNothingInTheBoxes(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	const ports = 50
+	// The client's kernel knows of no such connections: it answers SYN+ACK with RST.
+	flood(t, p.Client, lab.Client6, addrOf(l), ports)
+	eventually(t, "all flows of the scan abandoned", func() bool {
+		return dump(t, p.cpe).Totals.Entered["abandoned"] == ports
+	})
+	noLiveFlow(t, p)
 }
 
 func TestFloodOfSYNsIsSurvived(t *testing.T) {
