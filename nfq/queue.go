@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"github.com/mdlayher/netlink"
@@ -34,15 +37,18 @@ type QueueConfig struct {
 type Packet struct {
 	ID  uint32 // of this queue, in order of arrival, for the verdict
 	IIF uint32 // interface index by which it arrived, 0 if none
-	// Payload starts at the IP header. It is valid after the handler returned.
+	// Payload starts at the IP header. It is valid until the handler returns.
 	Payload []byte
 }
 
 // Queue is a bound NFQUEUE. All verdict methods may be called from any goroutine.
 type Queue struct {
-	cfg    QueueConfig
-	nf     *nfqueue.Nfqueue
-	errors atomic.Uint64
+	cfg     QueueConfig
+	nf      *nfqueue.Nfqueue
+	raw     syscall.RawConn // of the same socket
+	done    sync.WaitGroup
+	letters sync.Pool // *letter
+	errors  atomic.Uint64
 }
 
 // Open connects to the queue's netlink socket. It binds nothing yet: see [Queue.Start].
@@ -50,56 +56,31 @@ func Open(cfg QueueConfig) (*Queue, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	nc := nfqueue.Config{
-		NfQueue:      cfg.Number,
-		MaxQueueLen:  cfg.MaxLength,
-		MaxPacketLen: 0xffff,
-		Copymode:     nfqueue.NfQnlCopyPacket,
-		Flags:        nfqueue.NfQaCfgFlagFailOpen,
-		AfFamily:     unix.AF_UNSPEC,
-	}
-	if cfg.MetaOnly {
-		nc.Copymode = nfqueue.NfQnlCopyMeta
-		nc.Flags |= nfqueue.NfQaCfgFlagGSO
-	}
-	nf, err := nfqueue.Open(&nc)
+	nf, err := nfqueue.Open(&nfqueue.Config{NfQueue: cfg.Number})
 	if err != nil {
 		return nil, fmt.Errorf("open NFQUEUE %d: %w", cfg.Number, err)
 	}
+	q := &Queue{cfg: cfg, nf: nf}
+	q.letters.New = func() any { return newLetter() }
 	// A lost verdict error or a full buffer must not end the receive loop.
-	if err := errors.Join(
-		nf.SetOption(netlink.NoENOBUFS, true),
-		nf.Con.SetReadBuffer(receiveBuffer),
-	); err != nil {
+	err = errors.Join(nf.SetOption(netlink.NoENOBUFS, true), nf.Con.SetReadBuffer(receiveBuffer))
+	if err == nil {
+		q.raw, err = nf.Con.SyscallConn()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up NFQUEUE %d: %w", cfg.Number, err), nf.Close())
 	}
-	return &Queue{cfg: cfg, nf: nf}, nil
+	return q, nil
 }
 
 // Start binds the queue and calls handle, from one goroutine, for every packet
 // until ctx ends. The handler, or whoever it hands the packet to, owes one verdict.
 func (q *Queue) Start(ctx context.Context, handle func(Packet)) error {
-	err := q.nf.RegisterWithErrorFunc(ctx, func(a nfqueue.Attribute) int {
-		if a.PacketID == nil {
-			return 0
-		}
-		p := Packet{ID: *a.PacketID}
-		if a.InDev != nil {
-			p.IIF = *a.InDev
-		}
-		if a.Payload != nil {
-			p.Payload = *a.Payload
-		}
-		handle(p)
-		return 0
-	}, func(err error) int {
-		if ctx.Err() != nil {
-			return 1
-		}
-		// A verdict for a packet that is gone comes back here as ENOENT.
-		q.errors.Add(1)
-		q.cfg.Log.Debug("queue", "number", q.cfg.Number, "err", err)
-		return 0
+	// The library binds, too, but then reads with two system calls and some 50
+	// allocations per packet (docs/adr/0011-queue-loop.md).
+	_, err := q.nf.Con.Execute(netlink.Message{
+		Header: netlink.Header{Type: msgConfig, Flags: netlink.Request | netlink.Acknowledge},
+		Data:   q.cfg.bind(),
 	})
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("NFQUEUE %d: %w", q.cfg.Number, ErrQueueTaken)
@@ -107,36 +88,110 @@ func (q *Queue) Start(ctx context.Context, handle func(Packet)) error {
 	if err != nil {
 		return fmt.Errorf("bind NFQUEUE %d: %w", q.cfg.Number, err)
 	}
+	stop := context.AfterFunc(ctx, func() { _ = q.nf.Con.SetReadDeadline(time.Unix(1, 0)) })
+	q.done.Go(func() {
+		defer stop()
+		q.receive(handle)
+		// From now on the rules let packets pass, and what is held is dropped.
+		l := newLetter()
+		l.message = unbind(q.cfg.Number)
+		_ = q.post(l) // closing does it as well
+	})
 	return nil
+}
+
+// receive hands on what the kernel queues until the socket's deadline has passed.
+func (q *Queue) receive(handle func(Packet)) {
+	in := newInbox(q.cfg.MetaOnly)
+	n := 0
+	read := func(fd uintptr) bool {
+		var errno unix.Errno
+		n, errno = in.receive(fd)
+		if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
+			q.failed(errno)
+		}
+		return n > 0
+	}
+	for {
+		if err := q.raw.Read(read); err != nil {
+			return // the deadline, or closed
+		}
+		for i := range n {
+			parse(in.message(i), handle, q.failed)
+		}
+	}
+}
+
+// failed counts what the netlink socket reports. A verdict for a packet that is
+// gone comes back as ENOENT.
+func (q *Queue) failed(errno unix.Errno) {
+	q.errors.Add(1)
+	q.cfg.Log.Debug("queue", "number", q.cfg.Number, "err", errno)
 }
 
 // Accept lets the packet go on untouched.
 func (q *Queue) Accept(id uint32) error {
-	return q.nf.SetVerdict(id, nfqueue.NfAccept)
+	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept})
 }
 
 // AcceptUpTo lets every packet that arrived before id, and id itself, go on untouched.
 func (q *Queue) AcceptUpTo(id uint32) error {
-	return q.nf.SetVerdictBatch(id, nfqueue.NfAccept)
+	return q.send(verdict{kind: msgVerdictBatch, id: id, verdict: nfqueue.NfAccept})
 }
 
 // Release lets the packet go on with mark, for the rules to act on.
 func (q *Queue) Release(id uint32, mark Mark) error {
-	return q.nf.SetVerdictWithOption(id, nfqueue.NfAccept, nfqueue.WithMark(uint32(mark)))
+	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept, mark: mark})
 }
 
 // Replace lets payload go on in the packet's place. The kernel does not touch its checksums.
 func (q *Queue) Replace(id uint32, payload []byte) error {
-	return q.nf.SetVerdictWithOption(id, nfqueue.NfAccept, nfqueue.WithAlteredPacket(payload))
+	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept, payload: payload})
 }
 
 // Drop makes the packet vanish.
 func (q *Queue) Drop(id uint32) error {
-	return q.nf.SetVerdict(id, nfqueue.NfDrop)
+	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfDrop})
+}
+
+// send gives a verdict. The kernel acts on it before it returns.
+func (q *Queue) send(v verdict) error {
+	l := q.letters.Get().(*letter)
+	defer q.letters.Put(l)
+	l.message = v.append(l.message, q.cfg.Number)
+	return q.post(l)
+}
+
+// post sends a message.
+func (q *Queue) post(l *letter) error {
+	if err := q.raw.Write(l.write); err != nil {
+		return err
+	}
+	return l.err
+}
+
+// letter is a message on its way to the kernel. It is used again.
+type letter struct {
+	message []byte
+	err     error
+	write   func(fd uintptr) bool // as [syscall.RawConn.Write] takes it
+}
+
+func newLetter() *letter {
+	l := new(letter)
+	l.write = func(fd uintptr) bool {
+		l.err = unix.Send(int(fd), l.message, 0)
+		return l.err != unix.EAGAIN
+	}
+	return l
 }
 
 // Errors counts what the netlink socket reported: verdicts that came too late, mostly.
 func (q *Queue) Errors() uint64 { return q.errors.Load() }
 
 // Close unbinds the queue and waits for its goroutine. The kernel drops what is still held.
-func (q *Queue) Close() error { return q.nf.Close() }
+func (q *Queue) Close() error {
+	err := q.nf.Con.SetReadDeadline(time.Unix(1, 0))
+	q.done.Wait()
+	return errors.Join(err, q.nf.Close())
+}

@@ -202,7 +202,7 @@ func TestWithoutAProcessOnTheQueueSYNsPass(t *testing.T) {
 	// The same is so before Start and after Close.
 	q := b.open(queueConfig)
 	expect(t, b.connect(), nil)
-	check(t, q.Start(t.Context(), func(p nfq.Packet) { b.got <- p }))
+	check(t, q.Start(t.Context(), b.keep))
 	outcome := b.connect()
 	check(t, q.Accept(b.held().ID))
 	expect(t, outcome, nil)
@@ -234,7 +234,7 @@ func TestQueueEndsWithPacketsHeld(t *testing.T) {
 			q := b.open(queueConfig)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			check(t, q.Start(ctx, func(p nfq.Packet) { b.got <- p }))
+			check(t, q.Start(ctx, b.keep))
 			var outcomes []<-chan error
 			for range 20 {
 				outcomes = append(outcomes, b.connect())
@@ -250,6 +250,19 @@ func TestQueueEndsWithPacketsHeld(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestSYNsPassOnceTheContextHasEnded(t *testing.T) {
+	b := quiet(t)
+	q := b.open(queueConfig)
+	ctx, cancel := context.WithCancel(t.Context())
+	check(t, q.Start(ctx, b.keep))
+	held := b.connect()
+	b.held()
+	cancel()
+	expect(t, held, nil) // dropped, it comes again
+	expect(t, b.connect(), nil)
+	check(t, q.Close())
 }
 
 func TestSYNsOfOneSideAndThoseForTheBoxAreNotDiverted(t *testing.T) {

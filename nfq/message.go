@@ -1,0 +1,176 @@
+package nfq
+
+import (
+	"encoding/binary"
+
+	nfqueue "github.com/florianl/go-nfqueue/v2"
+	"golang.org/x/sys/unix"
+)
+
+// uapi linux/netfilter/nfnetlink_queue.h.
+const (
+	msgPacket       = unix.NFNL_SUBSYS_QUEUE << 8 // NFQNL_MSG_PACKET, the first
+	msgVerdict      = unix.NFNL_SUBSYS_QUEUE<<8 | 1
+	msgConfig       = unix.NFNL_SUBSYS_QUEUE<<8 | 2
+	msgVerdictBatch = unix.NFNL_SUBSYS_QUEUE<<8 | 3
+
+	attrPacketHeader  = 1 // struct nfqnl_msg_packet_hdr: ID be32, protocol be16, hook u8
+	attrVerdictHeader = 2 // struct nfqnl_msg_verdict_hdr: verdict be32, ID be32
+	attrMark          = 3
+	attrInDev         = 5
+	attrPayload       = 10
+
+	configCommand   = 1 // struct nfqnl_msg_config_cmd: command u8, pad u8, family be16
+	configParams    = 2 // struct nfqnl_msg_config_params: copy range be32, copy mode u8
+	configMaxLength = 3
+	configMask      = 4
+	configFlags     = 5
+
+	commandBind   = 1 // NFQNL_CFG_CMD_BIND
+	commandUnbind = 2
+)
+
+const (
+	headerSize    = unix.NLMSG_HDRLEN
+	genmsgSize    = 4 // struct nfgenmsg: family u8, version u8, queue be16
+	attrSize      = unix.NLA_HDRLEN
+	attrTypeMask  = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
+	packetHdrSize = 7
+)
+
+func align(n int) int { return (n + 3) &^ 3 }
+
+// parse calls packet for each queued packet in b, which holds whole netlink
+// messages, and failed for each error that the kernel reports. It stops at what
+// it cannot read.
+func parse(b []byte, packet func(Packet), failed func(unix.Errno)) {
+	for len(b) >= headerSize {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < headerSize || size > len(b) {
+			return
+		}
+		body := b[headerSize:size]
+		switch binary.NativeEndian.Uint16(b[4:]) {
+		case msgPacket:
+			if p, ok := parsePacket(body); ok {
+				packet(p)
+			}
+		case unix.NLMSG_ERROR: // struct nlmsgerr starts with the negative errno
+			if len(body) >= 4 {
+				failed(unix.Errno(-int32(binary.NativeEndian.Uint32(body))))
+			}
+		}
+		b = b[min(align(size), len(b)):]
+	}
+}
+
+// parsePacket reads the attributes of a queued packet. It reports false for one without an ID.
+func parsePacket(body []byte) (p Packet, ok bool) {
+	if len(body) < genmsgSize {
+		return p, false
+	}
+	for b := body[genmsgSize:]; len(b) >= attrSize; {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < attrSize || size > len(b) {
+			return p, false
+		}
+		value := b[attrSize:size]
+		switch binary.NativeEndian.Uint16(b[2:]) & attrTypeMask {
+		case attrPacketHeader:
+			if len(value) >= packetHdrSize {
+				p.ID, ok = binary.BigEndian.Uint32(value), true
+			}
+		case attrInDev:
+			if len(value) >= 4 {
+				p.IIF = binary.BigEndian.Uint32(value)
+			}
+		case attrPayload:
+			p.Payload = value
+		}
+		b = b[min(align(size), len(b)):]
+	}
+	return p, ok
+}
+
+// message is a netlink message to the queue subsystem that is being built.
+type message struct{ b []byte }
+
+// start begins a message of that type for a queue, in the place of what b held.
+func start(b []byte, kind, queue uint16) message {
+	b = binary.NativeEndian.AppendUint32(b[:0], 0) // the length, which bytes sets
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // no sequence number, and the kernel knows the port
+	b = append(b, unix.AF_UNSPEC, unix.NFNETLINK_V0)
+	return message{binary.BigEndian.AppendUint16(b, queue)}
+}
+
+// attr adds an attribute.
+func (m *message) attr(kind uint16, value ...byte) {
+	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(attrSize+len(value)))
+	m.b = binary.NativeEndian.AppendUint16(m.b, kind)
+	m.b = append(m.b, value...)
+	for len(m.b)%4 != 0 {
+		m.b = append(m.b, 0)
+	}
+}
+
+// attr32 adds an attribute of one number, in network byte order as all of the queue's.
+func (m *message) attr32(kind uint16, value uint32) {
+	m.attr(kind, byte(value>>24), byte(value>>16), byte(value>>8), byte(value))
+}
+
+// bytes returns the whole message.
+func (m *message) bytes() []byte {
+	binary.NativeEndian.PutUint32(m.b, uint32(len(m.b)))
+	return m.b
+}
+
+// verdict is what becomes of a packet, or of all up to it.
+type verdict struct {
+	kind    uint16 // msgVerdict or msgVerdictBatch
+	id      uint32
+	verdict uint32 // nfqueue.NfAccept, nfqueue.NfDrop
+	mark    Mark   // 0 leaves it as it is
+	payload []byte // nil leaves it as it is
+}
+
+// append builds the message in the place of what b held.
+func (v verdict) append(b []byte, queue uint16) []byte {
+	m := start(b, v.kind, queue)
+	var header [8]byte
+	binary.BigEndian.PutUint32(header[:], v.verdict)
+	binary.BigEndian.PutUint32(header[4:], v.id)
+	m.attr(attrVerdictHeader, header[:]...)
+	if v.mark != 0 {
+		m.attr32(attrMark, uint32(v.mark))
+	}
+	if v.payload != nil {
+		m.attr(attrPayload, v.payload...)
+	}
+	return m.bytes()
+}
+
+// unbind is the message after which nobody listens on the queue.
+func unbind(queue uint16) []byte {
+	m := start(nil, msgConfig, queue)
+	m.attr(configCommand, commandUnbind, 0, 0, unix.AF_UNSPEC)
+	return m.bytes()
+}
+
+// bind is the configuration by which the kernel sends a queue's packets here.
+func (c *QueueConfig) bind() []byte {
+	// The library puts the header before it; its body starts with struct nfgenmsg.
+	m := message{binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0}, c.Number)}
+	m.attr(configCommand, commandBind, 0, 0, unix.AF_UNSPEC)
+	mode, flags := byte(nfqueue.NfQnlCopyPacket), uint32(nfqueue.NfQaCfgFlagFailOpen)
+	if c.MetaOnly {
+		mode = nfqueue.NfQnlCopyMeta
+		flags |= nfqueue.NfQaCfgFlagGSO
+	}
+	m.attr(configParams, 0, 0, 0xff, 0xff, mode) // copy as much as a packet may have
+	m.attr32(configFlags, flags)
+	m.attr32(configMask, flags)
+	m.attr32(configMaxLength, c.MaxLength)
+	return m.b
+}
