@@ -113,8 +113,21 @@ func (h *Host) AddSourceRule(addr netip.Addr, table, priority int) error {
 // offloadSegmentation says whether packets of more than one segment leave the
 // interface whole, or as single ones, as they do on a real line.
 func (h *Host) offloadSegmentation(ifname string, on bool) error {
+	return h.offload(ifname, "segmentation", unix.ETHTOOL_STSO, on)
+}
+
+// CompleteChecksums has the host compute the checksums of what it sends by the
+// interface, in single segments, so that a capture shows what a real line would
+// carry. A cable of the lab needs neither.
+func (h *Host) CompleteChecksums(ifname string) error {
+	return h.offload(ifname, "checksum", unix.ETHTOOL_STXCSUM, false)
+}
+
+// offload leaves work to the interface's hardware, or does not. set is the
+// ETHTOOL command for the kind of work.
+func (h *Host) offload(ifname, kind string, set uint32, on bool) error {
 	// struct ethtool_value and struct ifreq, see netdevice(7).
-	value := struct{ cmd, data uint32 }{cmd: unix.ETHTOOL_STSO}
+	value := struct{ cmd, data uint32 }{cmd: set}
 	if on {
 		value.data = 1
 	}
@@ -137,7 +150,7 @@ func (h *Host) offloadSegmentation(ifname string, on bool) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("segmentation offload of %s:%s: %w", h.Name, ifname, err)
+		return fmt.Errorf("%s offload of %s:%s: %w", kind, h.Name, ifname, err)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func (s *Segment) editable() error {
 	if s.SourceRouted {
 		return SourceRouted
 	}
-	if s.authenticated() {
+	if s.behindAH() {
 		return Authenticated
 	}
 	if !s.headerChecksumOK() || !s.ChecksumOK() {
@@ -81,10 +81,22 @@ func (s *Segment) editable() error {
 	return nil
 }
 
-// authenticated reports whether an AH precedes the TCP header. Parse has walked
-// the same headers and refuses one in IPv4.
-func (s *Segment) authenticated() bool {
-	if s.packet[0]>>4 != 6 {
+// Authenticated reports whether a signature covers the segment: an AH before the
+// TCP header (RFC 4302), TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925). Only its sender
+// can make another like it.
+func (s *Segment) Authenticated() bool {
+	for w, o := WalkOptions(s.Options), (Option{}); w.Next(&o); {
+		if kind := o.Raw[0]; kind == optionMD5 || kind == optionAO {
+			return true
+		}
+	}
+	return s.behindAH()
+}
+
+// behindAH reports whether an AH precedes the TCP header. Parse has walked the
+// same headers and refuses one in IPv4.
+func (s *Segment) behindAH() bool {
+	if len(s.packet) == 0 || s.packet[0]>>4 != 6 {
 		return false
 	}
 	next := s.packet[ipv6NextHeader]

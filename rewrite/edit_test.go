@@ -112,6 +112,9 @@ func TestEditsLeaveAlone(t *testing.T) {
 			{"a SYN with RST", tcp4(SYN|RST, e.list, nil), NotSYN},
 		} {
 			wantRefusal(t, e.name+": "+tt.name, tt.packet, tt.want, e.edit)
+			if got := parsed(t, tt.packet).Authenticated(); got != (tt.want == Authenticated) {
+				t.Errorf("%s: Authenticated() is %v", tt.name, got)
+			}
 		}
 		wantReason(t, tcp6(SYN, e.list, nil, first), Fragment) // does not come as far as an edit
 		wantReason(t, ipv4Bytes(protocolAH, nil, tcpBytes(client4, server4, SYN, e.list, nil)), NotTCP)

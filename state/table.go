@@ -76,6 +76,18 @@ func (t *Table) Lookup(k Key) (Flow, bool) {
 	return *f, true
 }
 
+// Last returns a copy of the flow with key k, also of one that has ended, as long
+// as it is remembered.
+func (t *Table) Last(k Key) (Flow, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.flows[k]
+	if f == nil {
+		return Flow{}, false
+	}
+	return *f, true
+}
+
 // live returns the flow with key k unless it has ended.
 func (t *Table) live(k Key) *Flow {
 	if f := t.flows[k]; f != nil && f.State.Live() {
@@ -122,6 +134,9 @@ func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	begun := f // only what is recorded goes to the heap
 	begun.Began, begun.Changed = now, now
 	t.flows[f.Key] = &begun
+	if f.Reason != "" {
+		t.reasons[f.Reason]++
+	}
 	t.enter(&begun)
 	return Begun{}
 }
@@ -160,7 +175,11 @@ func (t *Table) Move(now time.Duration, k Key, to State, reason string) (Flow, b
 
 func (t *Table) move(now time.Duration, f *Flow, to State, reason string) {
 	t.queues[f.queue].remove(f)
-	f.State, f.Reason, f.Changed = to, reason, now
+	f.State, f.Changed = to, now
+	if reason != "" {
+		f.Reason = reason
+		t.reasons[reason]++
+	}
 	if to == Relaying {
 		f.Setup = now - f.Began
 	}
@@ -170,9 +189,6 @@ func (t *Table) move(now time.Duration, f *Flow, to State, reason string) {
 // enter queues f by its state, and forgets the oldest ended flow if there are too many.
 func (t *Table) enter(f *Flow) {
 	t.entered[f.State]++
-	if f.Reason != "" {
-		t.reasons[f.Reason]++
-	}
 	f.queue = f.State
 	if !f.State.Live() {
 		f.queue = Closed

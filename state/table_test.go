@@ -422,3 +422,19 @@ func TestWaitingFlowsAreFoundEachTimeTheirAgeDoubles(t *testing.T) {
 		t.Errorf("found at %v, want %v", at, want)
 	}
 }
+
+func TestLastFlowIsKnownAfterItsEndUntilItIsForgotten(t *testing.T) {
+	table := NewTable(Config{Memory: time.Second})
+	k := nth(1)
+	if _, ok := table.Last(k); ok {
+		t.Error("there is a flow before the first")
+	}
+	table.Begin(0, Flow{Key: k, State: Passed, Reason: "guests"})
+	if f, ok := table.Last(k); !ok || f.Reason != "guests" {
+		t.Errorf("flow %+v, %v", f, ok)
+	}
+	table.Expire(time.Second, 1)
+	if _, ok := table.Last(k); ok {
+		t.Error("it is remembered for ever")
+	}
+}

@@ -1,0 +1,61 @@
+package box
+
+import (
+	"context"
+
+	"github.com/synbond/synbond/state"
+)
+
+// Recorder keeps handshakes, and what a box decided about them, for a later look.
+// What tells it of a decision is called where SYNs wait for their verdict, before
+// it is given: it must not block, and keeps nothing that it is given.
+type Recorder interface {
+	// Run records until ctx ends, and then what it has been told until then.
+	Run(ctx context.Context) error
+	// Decided tells of a packet that the queue got from the interface with that
+	// index, and what was decided about it.
+	Decided(iif uint32, packet []byte, d Decision)
+	// Settled tells of the verdict on the SYN that was held for f, with the flow as
+	// it is since then.
+	Settled(f state.Flow, d Decision)
+	// Paired tells that the client has completed its handshake.
+	Paired(key state.Key)
+	// File names the file that has the handshake of a flow, "" if none has it.
+	File(key state.Key) string
+	Totals() RecordingTotals
+	// Close ends a recorder, also one that has not run.
+	Close() error
+}
+
+// RecordingTotals say how a recording fares.
+type RecordingTotals struct {
+	Packets uint64 `json:"packets"` // written
+	Dropped uint64 `json:"dropped"` // for want of time or of room
+	File    string `json:"file"`    // that is written now, "" if none can be
+}
+
+// record opens the recorder, if there is to be one.
+func (b *Box) record(undo *undo) error {
+	b.recorder = idle{}
+	if b.cfg.Record == nil {
+		return nil
+	}
+	recorder, err := b.cfg.Record()
+	if err != nil {
+		return err
+	}
+	b.recorder = recorder
+	undo.add(recorder.Close)
+	return nil
+}
+
+// idle records nothing.
+type idle struct{}
+
+func (idle) Run(context.Context) error        { return nil }
+func (idle) Decided(uint32, []byte, Decision) {}
+func (idle) Settled(state.Flow, Decision)     {}
+func (idle) Paired(state.Key)                 {}
+func (idle) File(state.Key) string            { return "" }
+func (idle) Totals() RecordingTotals          { return RecordingTotals{} }
+func (idle) Close() error                     { return nil }

@@ -1,0 +1,137 @@
+package pcaps
+
+import (
+	"bytes"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/rewrite"
+)
+
+// Builders of captures for the tests of the replay, packet by packet.
+
+var (
+	client4 = netip.MustParseAddrPort("192.0.2.1:49152")
+	server4 = netip.MustParseAddrPort("198.51.100.2:443")
+	client6 = netip.MustParseAddrPort("[2001:db8:1::1]:49152")
+	server6 = netip.MustParseAddrPort("[2001:db8:2::2]:443")
+)
+
+const clientISN, serverISN = 1000, 7000
+
+// ipLike is the header of which made packets take DSCP and flow label.
+func ipLike(a netip.Addr) []byte {
+	if a.Is4() {
+		return []byte{0x45, 0, 0, 0, 0x12, 0x34}
+	}
+	return []byte{0x60, 0, 0, 0}
+}
+
+// tcpPacket is a TCP segment with a payload.
+func tcpPacket(h tcpHeader, payload string) []byte {
+	for len(h.options)%4 != 0 {
+		h.options = append(bytes.Clone(h.options), 1)
+	}
+	b := h.packet(ipLike(h.src.Addr()), 64)
+	if payload == "" {
+		return b
+	}
+	var seg rewrite.Segment
+	header := len(b) - tcpSize - len(h.options)
+	segment := append(bytes.Clone(b[header:]), payload...)
+	segment[16], segment[17] = 0, 0
+	sum := rewrite.Checksum(pseudoHeader(h.src.Addr(), h.dst.Addr(), protocolTCP, len(segment)), segment)
+	segment[16], segment[17] = byte(sum>>8), byte(sum)
+	b = ipHeader{ipLike(h.src.Addr()), h.src.Addr(), h.dst.Addr(), protocolTCP, 64}.packet(segment)
+	if err := seg.Parse(b); err != nil || !seg.ChecksumOK() {
+		panic("the builder is wrong")
+	}
+	return b
+}
+
+// talk builds the packets of one connection.
+type talk struct{ client, server netip.AddrPort }
+
+var (
+	talk4 = talk{client4, server4}
+	talk6 = talk{client6, server6}
+)
+
+// mssOption is 1460 bytes.
+var mssOption = []byte{2, 4, 0x05, 0xb4}
+
+func options(lists ...[]byte) []byte { return bytes.Join(append([][]byte{mssOption}, lists...), nil) }
+
+func (k talk) syn(lists ...[]byte) []byte {
+	return tcpPacket(tcpHeader{k.client, k.server, clientISN, 0, rewrite.SYN, 64000, options(lists...)}, "")
+}
+
+func (k talk) synData(payload string, lists ...[]byte) []byte {
+	return tcpPacket(tcpHeader{k.client, k.server, clientISN, 0, rewrite.SYN, 64000, options(lists...)}, payload)
+}
+
+func (k talk) synack(lists ...[]byte) []byte {
+	return tcpPacket(tcpHeader{k.server, k.client, serverISN, clientISN + 1, rewrite.SYN | rewrite.ACK, 65000, options(lists...)}, "")
+}
+
+func (k talk) ack(list []byte) []byte { return k.up(rewrite.ACK, list, "") }
+
+// up and down are segments after the handshake.
+func (k talk) up(flags rewrite.Flags, list []byte, payload string) []byte {
+	return tcpPacket(tcpHeader{k.client, k.server, clientISN + 1, serverISN + 1, flags, 500, list}, payload)
+}
+
+func (k talk) down(flags rewrite.Flags, list []byte, payload string) []byte {
+	return tcpPacket(tcpHeader{k.server, k.client, serverISN + 1, clientISN + 1, flags, 500, list}, payload)
+}
+
+// film is a capture that is being made, a millisecond between two frames.
+type film struct {
+	t      testing.TB
+	buffer bytes.Buffer
+	w      *Writer
+	at     time.Time
+	in     Interface
+}
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func newFilm(t testing.TB, format Format) *film {
+	f := &film{t: t, at: start, in: Interface{LinkType: LinkRaw}}
+	f.w = NewWriter(&f.buffer, format)
+	return f
+}
+
+// show adds whole packets, as raw IP.
+func (f *film) show(packets ...[]byte) *film {
+	for _, p := range packets {
+		f.frame(Frame{Data: p})
+	}
+	return f
+}
+
+// frame adds a frame at the film's interface, now.
+func (f *film) frame(fr Frame, comments ...string) *film {
+	f.t.Helper()
+	fr.Time = f.at
+	fr.Length = max(fr.Length, len(fr.Data))
+	if err := f.w.Write(&fr, f.in, comments...); err != nil {
+		f.t.Fatal(err)
+	}
+	f.at = f.at.Add(time.Millisecond)
+	return f
+}
+
+func (f *film) wait(d time.Duration) *film { f.at = f.at.Add(d); return f }
+
+// by has the next frames captured at another interface.
+func (f *film) by(in Interface) *film { f.in = in; return f }
+
+func (f *film) bytes() []byte {
+	f.t.Helper()
+	if err := f.w.Flush(); err != nil {
+		f.t.Fatal(err)
+	}
+	return f.buffer.Bytes()
+}

@@ -1,0 +1,202 @@
+package pcaps
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// event is what a decision is about.
+type event struct {
+	frame int
+	at    time.Duration
+	in    string // what came, for people
+}
+
+// noAnswer is what comes when a time is up.
+const noAnswer = "no answer"
+
+func (r *replay) event(f *Frame, in string) event { return event{f.Number, r.now, in} }
+
+// decided reports a decision and what the box sends by it.
+func (r *replay) decided(e event, d box.Decision, out string) error {
+	r.report.Totals.Verdicts[d.Verdict.String()]++
+	if r.cfg.Decided == nil {
+		return nil
+	}
+	report := Decision{
+		Frame: e.frame, TimeUS: e.at.Microseconds(), In: e.in,
+		Verdict: d.Verdict.String(), Reason: d.Reason, Out: out,
+	}
+	if d.Key != (state.Key{}) {
+		report.Client, report.Server = d.Key.Client(), d.Key.Server()
+	} else {
+		report.Client, report.Server = r.seg.Src, r.seg.Dst
+	}
+	return r.cfg.Decided(report)
+}
+
+// unreadable decides about a packet that the rules of a box divert though it is
+// no whole SYN.
+func (r *replay) unreadable(f *Frame, in string) error {
+	d := r.core.Packet(r.now, state.Plain, uint32(f.Number), f.Packet())
+	return errors.Join(r.decided(r.event(f, in), d, ""), r.goOn(f, d))
+}
+
+// syn decides about a SYN. The packet has its right checksum.
+func (r *replay) syn(f *Frame, t *track, packet []byte) error {
+	p := r.place(f)
+	m, _ := r.seg.MPTCP() // the core says what is wrong
+	switch {
+	case t != nil && t.up(&r.seg) && p.leaving(f) && p.side == t.side: // is not on the wire: it ends the dial
+		return r.told(f, t, outcome{text: noAnswer, errno: syscall.ETIMEDOUT})
+	case t != nil && t.up(&r.seg) && r.hasLeft(f, p, t, m):
+		return r.copyOf(f, t)
+	case slices.Contains(r.cfg.Join, r.seg.Dst), p.recorded && (p.leaving(f) || len(f.Comments) == 0):
+		return r.own(f, p, m)
+	}
+	side := r.cfg.sideOf(p, m)
+	d := r.core.Packet(r.now, side, uint32(f.Number), packet)
+	text := describe(&r.seg, m)
+	switch {
+	case d.Key == (state.Key{}):
+		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
+	case t == nil || !r.repeats(d, t):
+		t = r.begin(f, d.Key, side)
+	}
+	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
+	t.verdict, t.entered = d.Verdict, f.Direction
+	r.follow(t)
+	r.observe(p, t, m, f.Number)
+	return r.carryOut(f, t, d, packet, text)
+}
+
+// own takes a SYN that the machine of the box itself has sent or gets, and no queue:
+// a subflow of its, most of the time. Its connection tells of it.
+func (r *replay) own(f *Frame, p *place, m rewrite.MPTCP) error {
+	if _, known := r.tokens[m.Token]; m.Join && known {
+		t := &track{
+			key: state.KeyOf(r.seg.Src, r.seg.Dst), client: r.seg.Src, server: r.seg.Dst,
+			side: p.side, action: state.Pass, state: state.Passed, own: true,
+		}
+		t.flow = &Flow{Client: t.client, Server: t.server}
+		r.tracks.begin(t)
+		r.observe(p, t, m, f.Number)
+	}
+	return r.pass(f)
+}
+
+// repeats tells whether a decision was about another SYN of a flow that is there
+// already. The table takes one that has passed for a new flow; people do not.
+func (r *replay) repeats(d box.Decision, t *track) bool {
+	if t.key != d.Key {
+		return false
+	}
+	fl, _ := r.core.Table.Last(d.Key)
+	again := t.isn == r.seg.Seq && t.state == fl.State && (fl.State == state.Passed || fl.State == state.Rejected)
+	return again || d.Supersedes || d.Verdict == box.Deliver || t.state == state.Learning
+}
+
+// begin follows a flow that has just been entered in the table.
+func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
+	r.report.Totals.Flows++
+	fl, _ := r.core.Table.Last(key)
+	t := &track{
+		key: key, client: r.seg.Src, server: r.seg.Dst, side: side, action: fl.Action, state: fl.State, onward: r.seg.Seq,
+	}
+	if len(r.report.Flows) < r.cfg.MaxFlows {
+		t.flow = &Flow{
+			Client: t.client, Server: t.server, Side: side.String(), Action: fl.Action.String(),
+			State: fl.State.String(), Reason: fl.Reason, Frame: f.Number, TimeUS: r.now.Microseconds(),
+			Packets: 1, BytesUp: uint64(len(r.seg.Payload)),
+			Connection: Connection{Subflows: []Subflow{}}, Handshake: []Step{},
+		}
+		r.report.Flows = append(r.report.Flows, t.flow)
+	}
+	r.tracks.begin(t)
+	return t
+}
+
+// follow takes a track to the state that its flow has in the table.
+func (r *replay) follow(t *track) {
+	if fl, ok := r.core.Table.Last(t.key); ok && fl.State != t.state {
+		r.tracks.moved(t, fl)
+	}
+}
+
+// hasLeft tells whether the capture shows a SYN on its way out of the box: a copy
+// of one that it shows coming in, or that of the box which was captured itself.
+func (r *replay) hasLeft(f *Frame, p *place, t *track, m rewrite.MPTCP) bool {
+	if f.Direction == Outbound && t.entered == Inbound && r.seg.Seq == t.isn {
+		return true
+	}
+	if !p.leaving(f) && !(p.sided && t.state == state.Dialing && p.side != t.side) {
+		return false
+	}
+	t.onward = r.seg.Seq
+	r.observe(p, t, m, f.Number)
+	return true
+}
+
+// copyOf takes a packet that the capture shows a second time. It stays only if the
+// first one does.
+func (r *replay) copyOf(f *Frame, t *track) error {
+	if t.verdict == box.Accept && !r.place(f).recorded {
+		return r.pass(f)
+	}
+	return r.leaveOut()
+}
+
+// carryOut does what a decision about a SYN asks for.
+func (r *replay) carryOut(f *Frame, t *track, d box.Decision, packet []byte, in string) error {
+	var err error
+	out, end := "", Server
+	switch d.Verdict {
+	case box.Accept:
+		r.step(f, t, Client, Server, in)
+		return errors.Join(r.decided(r.event(f, in), d, ""), r.goOn(f, d))
+	case box.Rewrite:
+		out = describeEdited(d.Packet, in)
+		err = r.edited(f, d, packet)
+	case box.Hold:
+		onward := onwardSYN(&r.seg, packet, t.side == state.Plain)
+		out = describePacket(onward)
+		t.held, t.quote = clone(f), bytes.Clone(packet[:len(f.Packet())])
+		err = r.made(f, r.beyond(f, t.side.Opposite()), onward, d)
+	case box.Deliver:
+		if t.state == state.Released && t.reply != nil {
+			out, end = describePacket(t.reply), Client
+			err = r.made(r.turned(f), r.place(f).Interface, t.reply, d)
+		}
+	case box.Prohibited: // the server's address stands for the box's, which no capture tells
+		reply := icmpError(d.Verdict, t.server.Addr(), t.client.Addr(), packet[:len(f.Packet())])
+		out, end = describePacket(reply), Client
+		err = r.made(r.turned(f), r.place(f).Interface, reply, d)
+	}
+	r.step(f, t, Client, Box, in)
+	if out != "" {
+		r.step(f, t, Box, end, out)
+		out += " → " + end.String()
+	}
+	return errors.Join(r.decided(r.event(f, in), d, out), err)
+}
+
+// step adds a packet to the handshake of a flow.
+func (r *replay) step(f *Frame, t *track, from, to End, packet string) {
+	switch {
+	case t == nil || t.flow == nil:
+	case len(t.flow.Handshake) == maxSteps:
+		t.flow.Omitted++
+	default:
+		t.flow.Handshake = append(t.flow.Handshake, Step{f.Number, r.now.Microseconds(), from, to, packet})
+	}
+}
+
+// maxSteps bounds what is kept of one handshake.
+const maxSteps = 24

@@ -1,0 +1,86 @@
+package pcaps
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"testing"
+)
+
+// seeds are files that the fuzzer begins with, in all formats.
+func seeds(f *testing.F) [][]byte {
+	f.Helper()
+	frames := everyFrame(f)
+	ng := written(f, Pcapng, frames, "hold")
+	return [][]byte{
+		ng, gzipped(ng), everyBlock(f, littleEndian), everyBlock(f, bigEndian),
+		written(f, Pcap, frames[:1]), pcapFile(binary.BigEndian, micros, 7, frames[0].Packet()),
+	}
+}
+
+// Any bytes: reading ends, with an error that tells what is wrong; what a frame
+// says of itself agrees; what was read can be written, and reads the same again.
+func FuzzReader(f *testing.F) {
+	for _, seed := range seeds(f) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		frames, err := readAll(bytes.NewReader(file))
+		if err != nil && !errors.Is(err, ErrFormat) && !errors.Is(err, ErrTruncated) {
+			t.Fatalf("after %d frames: %v", len(frames), err)
+		}
+		for i := range frames {
+			if frames[i].Number != i+1 {
+				t.Fatalf("frame %d has number %d", i+1, frames[i].Number)
+			}
+			checkFrame(t, &frames[i].Frame)
+		}
+		again := frames
+		if len(frames) > 0 {
+			again = mustRead(t, written(t, Pcapng, frames))
+		}
+		if len(again) != len(frames) {
+			t.Fatalf("%d frames, read again %d", len(frames), len(again))
+		}
+		for i := range frames {
+			if seconds := frames[i].Time.Unix(); seconds < 0 || seconds > 1<<33 {
+				frames[i].Time = again[i].Time // nanoseconds since 1970 do not reach so far
+			}
+			if err := same(&again[i], &frames[i]); err != nil {
+				t.Fatalf("frame %d, read again: %v", i+1, err)
+			}
+		}
+	})
+}
+
+// checkFrame says what holds for any frame.
+func checkFrame(t *testing.T, f *Frame) {
+	t.Helper()
+	packet := f.Packet()
+	if f.Length < len(f.Data) || f.Missing() < 0 || f.Missing() > f.Length-len(f.Data) {
+		t.Fatalf("%d bytes of %d, %d missing", len(f.Data), f.Length, f.Missing())
+	}
+	if packet == nil && f.Missing() > 0 || packet != nil && len(packet) == 0 || !bytes.Contains(f.Data, packet) {
+		t.Fatalf("packet %x, %d missing, of %x", packet, f.Missing(), f.Data)
+	}
+}
+
+// Any bytes in a frame of any link type; and another packet in it.
+func FuzzFrame(f *testing.F) {
+	for _, frame := range everyFrame(f) {
+		f.Add(uint16(frame.In.LinkType), frame.Data, uint16(frame.Length-len(frame.Data)))
+	}
+	f.Fuzz(func(t *testing.T, link uint16, data []byte, cut uint16) {
+		frame := frameOf(LinkType(link), data, len(data)+int(cut))
+		checkFrame(t, frame)
+		if frame.Packet() == nil {
+			return
+		}
+		header, packet, missing := frame.ip, bytes.Clone(frame.Packet()), frame.Missing()
+		frame.Replace(packet)
+		checkFrame(t, frame)
+		if !bytes.Equal(frame.Data, cat(data[:header], packet)) || frame.Missing() != missing {
+			t.Fatalf("%x, %d missing, replaced by itself in %x", frame.Data, frame.Missing(), data)
+		}
+	})
+}

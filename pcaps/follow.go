@@ -1,0 +1,200 @@
+package pcaps
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// What comes after the SYN of a flow.
+
+// synack takes the second packet of a handshake. It ends the dial of a flow, or
+// answers a SYN that was to ask.
+func (r *replay) synack(f *Frame, t *track, packet []byte) error {
+	m, _ := r.seg.MPTCP()
+	if t == nil || t.up(&r.seg) {
+		return r.answered(f, t, m, packet)
+	}
+	p := r.place(f)
+	r.observe(p, t, m, f.Number)
+	text := describe(&r.seg, m)
+	if t.leaving(f, p) {
+		t.answer, t.renumbered = r.seg.Seq, false
+		return r.told(f, t, outcome{text: text, answer: answer(&r.seg, packet, t.isn, t.capable(m))})
+	}
+	switch t.state {
+	case state.Dialing:
+		if !t.answers(&r.seg, p) {
+			break
+		}
+		t.answer, t.renumbered = r.seg.Seq, r.seg.Ack-t.isn-1 > t.data
+		reply := answer(&r.seg, packet, t.isn, t.capable(m))
+		return r.ended(f, t, outcome{text: text, answer: reply})
+	case state.Released, state.Relaying: // it is the box's socket that gets it
+		r.step(f, t, Server, Box, text)
+		return r.leaveOut()
+	case state.Rejected: // no SYN has got there
+		return r.leaveOut()
+	}
+	if f.Direction == Outbound && t.edited { // a copy of the one that has been edited
+		return r.leaveOut()
+	}
+	return r.answered(f, t, m, packet)
+}
+
+// answered takes a SYN+ACK that is not for the box. A box that learns looks at it.
+func (r *replay) answered(f *Frame, t *track, m rewrite.MPTCP, packet []byte) error {
+	text := describe(&r.seg, m)
+	if !r.learns {
+		r.step(f, t, Server, Client, text)
+		return r.pass(f)
+	}
+	d := r.core.Packet(r.now, state.Multipath, uint32(f.Number), packet)
+	if t != nil {
+		r.follow(t)
+		t.edited = d.Verdict == box.Rewrite
+	}
+	if d.Verdict != box.Rewrite {
+		r.step(f, t, Server, Client, text)
+		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
+	}
+	out := describePacket(d.Packet)
+	r.step(f, t, Server, Box, text)
+	r.step(f, t, Box, Client, out)
+	return errors.Join(r.decided(r.event(f, text), d, out+" → client"), r.edited(f, d, packet))
+}
+
+// rst takes a reset.
+func (r *replay) rst(f *Frame, t *track) error {
+	p, up := r.place(f), t.up(&r.seg)
+	refused := outcome{text: describe(&r.seg, rewrite.MPTCP{}), errno: syscall.ECONNREFUSED}
+	copied := f.Direction == Outbound && t.state == state.Refused
+	switch {
+	case t.leaving(f, p) && !up:
+		return r.told(f, t, refused)
+	case t.leaving(f, p) || copied:
+		return r.leaveOut()
+	case t.state == state.Dialing && !up && r.seg.Flags&rewrite.ACK != 0 && t.answers(&r.seg, p):
+		return r.ended(f, t, refused)
+	case t.state == state.Dialing: // the box does not hear that its client has gone
+		return r.through(f, t, up, refused.text)
+	}
+	if j := t.session.join; j != nil && !up && !t.acked {
+		j.state("refused: reset")
+	}
+	to := state.Closed
+	if up && t.state == state.Released {
+		to = state.Abandoned
+	}
+	if fl, ok := r.core.Table.Move(r.now, t.key, to, "reset"); ok {
+		r.tracks.moved(t, fl)
+	}
+	return r.through(f, t, up, refused.text)
+}
+
+// through takes a packet that goes from one end to the other.
+func (r *replay) through(f *Frame, t *track, up bool, text string) error {
+	from, to := Server, Client
+	if up {
+		from, to = Client, Server
+	}
+	r.step(f, t, from, to, text)
+	return r.pass(f)
+}
+
+// fin takes the end of one direction.
+func (r *replay) fin(f *Frame, t *track, cut bool) error {
+	up := t.up(&r.seg)
+	r.acknowledge(f, t, up, cut)
+	t.finUp, t.finDown = t.finUp || up, t.finDown || !up
+	if t.finUp && t.finDown {
+		if fl, ok := r.core.Table.Move(r.now, t.key, state.Closed, "fin"); ok {
+			r.tracks.moved(t, fl)
+		}
+	}
+	if t.leaving(f, r.place(f)) {
+		return r.leaveOut()
+	}
+	return r.through(f, t, up, describe(&r.seg, rewrite.MPTCP{}))
+}
+
+// ack takes any other segment of a flow: data, most of the time.
+func (r *replay) ack(f *Frame, t *track, cut bool) error {
+	up, p := t.up(&r.seg), r.place(f)
+	first := r.acknowledge(f, t, up, cut)
+	if t.flow != nil && !cut && t.session.watched() {
+		r.observeACK(p, t, up)
+	}
+	switch {
+	case t.leaving(f, p):
+		return r.leaveOut()
+	case first:
+		return r.thirdACK(f, t, cut)
+	}
+	return r.pass(f)
+}
+
+// acknowledge takes the client's first ACK, which completes its handshake. It may
+// come with data or FIN, where those before it were lost.
+func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
+	if !up || t.acked || r.seg.Flags&rewrite.ACK == 0 || t.state == state.Dialing {
+		return false
+	}
+	if t.state == state.Released && !t.renumbered && int32(r.seg.Ack-t.answer) <= 0 {
+		return false
+	}
+	t.acked, t.reply = true, nil
+	if fl, ok := r.core.Table.Move(r.now, t.key, state.Relaying, ""); ok {
+		r.tracks.moved(t, fl)
+	}
+	return true
+}
+
+// thirdACK takes the third packet of a handshake. If it is for the box's listener
+// the server gets one of the box, without MP_CAPABLE.
+func (r *replay) thirdACK(f *Frame, t *track, cut bool) error {
+	var m rewrite.MPTCP
+	if !cut {
+		m, _ = r.seg.MPTCP() // a bad option is none
+	}
+	text := describe(&r.seg, m)
+	if t.action != state.Relay || t.side == state.Plain || !m.Capable {
+		return r.through(f, t, true, text)
+	}
+	r.step(f, t, Client, Box, text)
+	out := *f
+	out.Replace(withoutCapable(f.Packet(), &r.seg, headerAt(&r.seg, len(f.Packet())+f.Missing())))
+	r.step(f, t, Box, Server, describe(&r.seg, rewrite.MPTCP{}))
+	return r.write(&out, r.beyond(f, state.Plain))
+}
+
+// icmp takes an ICMP error. One about the SYN that the box has sent ends its dial:
+// in SYN-SENT the kernel takes every error for the last word (tcp_v4_err,
+// tcp_v6_err), but those about the path MTU.
+func (r *replay) icmp(f *Frame, report icmpReport) error {
+	key := state.KeyOf(report.src, report.dst)
+	t := r.tracks.byKey(key)
+	if t == nil {
+		return r.pass(f)
+	}
+	o := outcome{text: report.text, errno: report.errno, from: report.from}
+	copied := f.Direction == Outbound && t.state == state.Unreachable
+	switch {
+	case t.leaving(f, r.place(f)):
+		if report.seq != t.isn { // of the machine's kernel, to the box's socket
+			return r.leaveOut()
+		}
+		if report.kind == unreachable[box.Prohibited][0] {
+			o.errno = syscall.EACCES // what the box calls so, although the kernel reads it as another
+		}
+		return r.told(f, t, o)
+	case copied:
+		return r.leaveOut()
+	case t.state == state.Dialing && report.errno != 0 && (report.seq == t.onward || report.seq == t.isn):
+		return r.ended(f, t, o)
+	}
+	return r.through(f, t, false, report.text)
+}

@@ -1,0 +1,263 @@
+package pcaps
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/state"
+)
+
+// update makes the expectations anew: go test ./pcaps -run Golden -update.
+var update = flag.Bool("update", false, "write what replaying the golden captures says and gives to golden/replayed")
+
+const (
+	goldenDir   = "golden"
+	replayedDir = "golden/replayed"
+)
+
+// rehearsal is one way to replay a golden capture.
+type rehearsal struct {
+	file   string // of the capture
+	role   string // "any" is none
+	action state.Action
+	live   bool // is what the box did that ran when the capture was made
+}
+
+// name is that of the expectations: SCENE.BOX.ROLE-ACTION.
+func (r rehearsal) name() string { return nameOf(r.file) + "." + r.role + "-" + r.action.String() }
+
+// nameOf is what a capture shows and which box saw it: SCENE.BOX.
+func nameOf(file string) string {
+	return strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
+}
+
+// live says what the boxes were told to do in scenes where it was not to relay.
+var live = map[string]state.Action{"learn": state.Learn, "prefer": state.Learn}
+
+// others are more actions to replay a capture with, where they show something.
+var others = map[string][]state.Action{
+	"relayed-ipv6.cpe":      {state.Pass, state.Learn, state.Reject},
+	"relayed-ipv6.hag":      {state.Pass, state.Strip, state.Reject},
+	"relayed-ipv4.cpe":      {state.Learn, state.Reject},
+	"relayed-ipv4.hag":      {state.Strip},
+	"retransmitted.cpe":     {state.Learn},
+	"retransmitted.hag":     {state.Strip},
+	"fast-open.cpe":         {state.Learn},
+	"extension-headers.cpe": {state.Learn, state.Reject},
+	"end-to-end.hag":        {state.Strip},
+	"odd.cpe":               {state.Learn, state.Reject},
+	"fallback.hag":          {state.Strip},
+	"cooked.cpe":            {state.Learn},
+	"vlan.hag":              {state.Strip},
+	"snap.hag":              {state.Strip},
+	"version0.hag":          {state.Strip},
+}
+
+// withoutRole are captures that are replayed without a role, too.
+var withoutRole = []string{"cooked.cpe", "version0.hag"}
+
+// rehearsals lists all ways to replay the golden captures.
+func rehearsals(t *testing.T) (all []rehearsal) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(goldenDir, "*.pcap*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden captures: %v", err)
+	}
+	for _, file := range files {
+		name := nameOf(file)
+		scene, role, _ := strings.Cut(name, ".")
+		told, isLive := live[scene]
+		if !isLive {
+			told = state.Relay
+		}
+		all = append(all, rehearsal{file, role, told, true})
+		for _, a := range others[name] {
+			all = append(all, rehearsal{file: file, role: role, action: a})
+		}
+		if slices.Contains(withoutRole, name) {
+			all = append(all, rehearsal{file: file, role: "any", action: state.Relay})
+		}
+	}
+	return all
+}
+
+// joins are the HAG's addresses in the lab at which it takes subflows.
+var joins = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:11:2::2]:9000"), netip.MustParseAddrPort("203.0.113.34:9000")}
+
+// result is what a rehearsal gives.
+type result struct {
+	text   []byte // what `synbond replay` would print
+	report *Report
+	out    []byte // the output capture
+}
+
+// play replays the capture.
+func (r rehearsal) play(t *testing.T) (result, []byte) {
+	t.Helper()
+	capture := readFile(t, r.file)
+	in, err := NewReader(bytes.NewReader(capture))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text, out bytes.Buffer
+	lines := Lines{W: &text}
+	cfg := Config{
+		Plain: []string{"lan", "wan"}, Paths: []string{"dsl", "lte"}, Join: joins,
+		Policy:  &box.Policy{Default: r.action, EndToEnd: 43}, // the default of end_to_end_dscp
+		Decided: lines.Decision,
+	}
+	if r.role != "any" {
+		cfg.Role = box.Role(r.role)
+	}
+	report, err := Replay(t.Context(), in, NewWriter(&out, Pcapng), cfg)
+	if err == nil {
+		err = report.Print(&text)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result{text.Bytes(), report, out.Bytes()}, capture
+}
+
+func readFile(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestGoldenCapturesReplayAsExpected compares what replaying each capture says,
+// and what it writes to the last byte.
+func TestGoldenCapturesReplayAsExpected(t *testing.T) {
+	left := make(map[string]bool)                              // expectations of no rehearsal
+	files, _ := filepath.Glob(filepath.Join(replayedDir, "*")) // the pattern is right
+	for _, name := range files {
+		left[name] = true
+	}
+	for _, r := range rehearsals(t) {
+		expected := filepath.Join(replayedDir, r.name())
+		text, out := expected+".txt", expected+".pcapng.gz"
+		delete(left, text)
+		delete(left, out)
+		t.Run(r.name(), func(t *testing.T) {
+			got, _ := r.play(t)
+			if *update {
+				save(t, text, got.text)
+				save(t, out, gzipped(got.out))
+				return
+			}
+			compareText(t, readFile(t, text), got.text)
+			want := expanded(t, readFile(t, out))
+			if bytes.Equal(want, got.out) {
+				return
+			}
+			told := differences(mustRead(t, want), mustRead(t, got.out))
+			for _, d := range told {
+				t.Error(d)
+			}
+			if len(told) == 0 {
+				t.Error("the packets are the same, but the bytes of the file are not")
+			}
+		})
+	}
+	for name := range left {
+		if !*update {
+			t.Errorf("%s is of no rehearsal", name)
+		} else if err := os.Remove(name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func save(t *testing.T, name string, b []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expanded is the opposite of gzipped.
+func expanded(t *testing.T, b []byte) []byte {
+	t.Helper()
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err = io.ReadAll(r); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// compareText tells the lines in which two texts differ.
+func compareText(t *testing.T, want, got []byte) {
+	t.Helper()
+	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
+	for i := range max(len(w), len(g)) {
+		switch {
+		case i >= len(g):
+			t.Errorf("line %d is missing: %s", i+1, w[i])
+		case i >= len(w):
+			t.Errorf("line %d is one too many: %s", i+1, g[i])
+		case w[i] != g[i]:
+			t.Errorf("line %d is\n%s\nwant\n%s", i+1, g[i], w[i])
+		}
+	}
+}
+
+// TestGoldenReplaysAgreeWithTheLiveBoxes compares the flows of a replay with what
+// the box that ran while the capture was made told of them, which is the last one
+// of a 5-tuple.
+func TestGoldenReplaysAgreeWithTheLiveBoxes(t *testing.T) {
+	compared := 0
+	for _, r := range rehearsals(t) {
+		told, err := os.ReadFile(filepath.Join(goldenDir, nameOf(r.file)+".flows.txt"))
+		if err != nil || !r.live {
+			continue // there was none
+		}
+		t.Run(r.name(), func(t *testing.T) {
+			got, _ := r.play(t)
+			want := strings.Split(strings.TrimSpace(string(told)), "\n")
+			var flows []string
+			for _, f := range got.report.Flows {
+				what := fmt.Sprintf("%s → %s: %s, %s, ", f.Client, f.Server, f.Side, f.Action)
+				if f.State == state.Dialing.String() {
+					// The box's kernel has not answered the client: how the dial ended does not show.
+					want = slices.DeleteFunc(want, func(w string) bool { return strings.HasPrefix(w, what) })
+					continue
+				}
+				flows = append(flows, what+f.State+", "+cmp.Or(f.Reason, "-"))
+			}
+			compared += len(want)
+			for _, w := range want {
+				if !slices.Contains(flows, w) {
+					t.Errorf("the replay does not have %s", w)
+				}
+			}
+			for _, f := range flows {
+				if !slices.Contains(want, f) {
+					t.Errorf("the box did not have %s", f)
+				}
+			}
+		})
+	}
+	if compared < 40 {
+		t.Errorf("only %d flows compared", compared)
+	}
+}

@@ -1,0 +1,163 @@
+package pcaps
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"syscall"
+)
+
+// transport finds the header of the upper layer in an IP packet that may be cut
+// off or malformed, as nftables does (kernel: ipv6_find_hdr): not in a fragment
+// behind the first, nor behind a header that it does not know.
+func transport(packet []byte) (protocol uint8, at int, ok bool) {
+	switch {
+	case len(packet) >= ipv4Size && packet[0]>>4 == 4:
+		const offset = 0x1fff
+		return packet[9], int(packet[0]&0x0f) * 4, binary.BigEndian.Uint16(packet[6:])&offset == 0
+	case len(packet) >= ipv6Size && packet[0]>>4 == 6:
+		return transport6(packet)
+	}
+	return 0, 0, false
+}
+
+func transport6(packet []byte) (protocol uint8, at int, ok bool) {
+	const hopByHop, routing, fragment, authentication, destination = 0, 43, 44, 51, 60
+	next, at := packet[6], ipv6Size
+	for {
+		size := 0
+		switch next {
+		case hopByHop, routing, fragment, authentication, destination:
+			if len(packet) < at+8 {
+				return 0, 0, false
+			}
+			size = 8 + int(packet[at+1])*8
+		default:
+			return next, at, true
+		}
+		switch next {
+		case fragment:
+			size = 8
+			if binary.BigEndian.Uint16(packet[at+2:])&0xfff8 != 0 {
+				return 0, 0, false
+			}
+		case authentication:
+			size = 8 + int(packet[at+1])*4
+		}
+		next = packet[at]
+		at += size
+	}
+}
+
+// icmpCause is what an ICMP error says, and the errno of a connect that it ends
+// (kernel: icmp_err_convert, icmpv6_err_convert). Without one it ends none.
+type icmpCause struct {
+	name  string
+	errno syscall.Errno
+}
+
+var unreachable4 = [...]icmpCause{
+	{"network unreachable", syscall.ENETUNREACH},
+	{"host unreachable", syscall.EHOSTUNREACH},
+	{"protocol unreachable", syscall.ENOPROTOOPT},
+	{"port unreachable", syscall.ECONNREFUSED},
+	{"fragmentation needed", 0}, // is about the path MTU
+	{"source route failed", syscall.EOPNOTSUPP},
+	{"network unknown", syscall.ENETUNREACH},
+	{"host unknown", syscall.EHOSTDOWN},
+	{"host isolated", syscall.ENONET},
+	{"network prohibited", syscall.ENETUNREACH},
+	{"host prohibited", syscall.EHOSTUNREACH},
+	{"network unreachable for this service", syscall.ENETUNREACH},
+	{"host unreachable for this service", syscall.EHOSTUNREACH},
+	{"administratively prohibited", syscall.EHOSTUNREACH},
+	{"precedence violation", syscall.EHOSTUNREACH},
+	{"precedence cutoff", syscall.EHOSTUNREACH},
+}
+
+var unreachable6 = [...]icmpCause{
+	{"no route", syscall.ENETUNREACH},
+	{"administratively prohibited", syscall.EACCES},
+	{"beyond scope", syscall.EHOSTUNREACH},
+	{"address unreachable", syscall.EHOSTUNREACH},
+	{"port unreachable", syscall.ECONNREFUSED},
+	{"policy failed", syscall.EACCES},
+	{"route rejected", syscall.EACCES},
+}
+
+// icmpTypes are the errors beside "destination unreachable".
+var icmpTypes = map[uint8]map[uint8]icmpCause{
+	protocolICMP: {
+		11: {"time exceeded", syscall.EHOSTUNREACH},
+		12: {"parameter problem", syscall.EPROTO},
+	},
+	protocolICMPv6: {
+		2: {"packet too big", 0},
+		3: {"time exceeded", syscall.EHOSTUNREACH},
+		4: {"parameter problem", syscall.EPROTO},
+	},
+}
+
+func causeOf(protocol, kind, code uint8) (icmpCause, bool) {
+	table := unreachable4[:]
+	if protocol == protocolICMPv6 {
+		table = unreachable6[:]
+	}
+	switch {
+	case protocol == protocolICMP && kind != 3, protocol == protocolICMPv6 && kind != 1:
+		c, ok := icmpTypes[protocol][kind]
+		return c, ok
+	case int(code) < len(table):
+		return table[code], true
+	case protocol == protocolICMPv6:
+		return icmpCause{fmt.Sprintf("unreachable, code %d", code), syscall.EPROTO}, true
+	}
+	return icmpCause{}, false
+}
+
+// icmpReport is an ICMP error about a TCP segment.
+type icmpReport struct {
+	kind     [2]uint8 // type and code
+	text     string
+	from     netip.Addr // who reports it
+	errno    syscall.Errno
+	src, dst netip.AddrPort // of the segment that it quotes
+	seq      uint32
+}
+
+// parseICMP reads an ICMP or ICMPv6 error that quotes a TCP segment at least as
+// far as its sequence number (RFC 792; RFC 4443, section 3).
+func parseICMP(packet []byte) (icmpReport, bool) {
+	protocol, at, ok := transport(packet)
+	if !ok || protocol != protocolICMP && protocol != protocolICMPv6 || len(packet) < at+8 {
+		return icmpReport{}, false
+	}
+	cause, known := causeOf(protocol, packet[at], packet[at+1])
+	quote := packet[at+8:]
+	quoted, tcp, ok := transport(quote)
+	if !known || !ok || quoted != protocolTCP || len(quote) < tcp+8 {
+		return icmpReport{}, false
+	}
+	version := map[uint8]byte{protocolICMP: 4, protocolICMPv6: 6}[protocol]
+	if packet[0]>>4 != version || quote[0]>>4 != version {
+		return icmpReport{}, false
+	}
+	r := icmpReport{kind: [2]uint8(packet[at:]), errno: cause.errno, seq: binary.BigEndian.Uint32(quote[tcp+4:])}
+	source, destination := binary.BigEndian.Uint16(quote[tcp:]), binary.BigEndian.Uint16(quote[tcp+2:])
+	src, dst := addresses(quote)
+	r.src, r.dst = netip.AddrPortFrom(src, source), netip.AddrPortFrom(dst, destination)
+	r.from, _ = addresses(packet)
+	r.text = "ICMP " + cause.name
+	if protocol == protocolICMPv6 {
+		r.text = "ICMPv6 " + cause.name
+	}
+	return r, true
+}
+
+// addresses reads source and destination of a packet that has its IP header.
+func addresses(packet []byte) (src, dst netip.Addr) {
+	if packet[0]>>4 == 4 {
+		return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))
+	}
+	return netip.AddrFrom16([16]byte(packet[8:])), netip.AddrFrom16([16]byte(packet[24:]))
+}

@@ -1,0 +1,102 @@
+package pcaps
+
+import "github.com/synbond/synbond/rewrite"
+
+// join is an MP_JOIN handshake on its way.
+type join struct {
+	to       *track // the connection
+	at       int    // in its Subflows
+	toClient bool   // the token is that of the connection's client
+	syn      rewrite.MPTCP
+	answer   rewrite.MPTCP
+}
+
+// maxSubflows bounds what is kept of one connection.
+const maxSubflows = 64
+
+// beginJoin takes up the SYN: its token names the connection, if that was captured.
+func (r *replay) beginJoin(t *track, m rewrite.MPTCP, frame int) {
+	end, known := r.tokens[m.Token]
+	s := &t.session
+	s.join = &join{syn: m, at: -1}
+	if !known {
+		return
+	}
+	s.join.to, s.join.toClient = end.t, end.client
+	main := end.t.flow
+	t.flow.SubflowOf = main.Client
+	if len(main.Subflows) < maxSubflows {
+		s.join.at = len(main.Subflows)
+		main.Subflows = append(main.Subflows, Subflow{
+			Client: t.flow.Client, Server: t.flow.Server, Frame: frame,
+			AddressID: m.AddressID, Backup: m.Backup, State: "not answered",
+		})
+	}
+}
+
+// state says in the connection how far it has come.
+func (j *join) state(text string) {
+	if j.to != nil && j.at >= 0 {
+		j.to.flow.Subflows[j.at].State = text
+	}
+}
+
+// keys returns the connection's, the end's first that has sent the MP_JOIN.
+func (j *join) keys() (joiner, joined uint64, ok bool) {
+	if j.to == nil {
+		return 0, 0, false
+	}
+	s := &j.to.session
+	if j.toClient {
+		return s.serverKey, s.clientKey, s.clientKnown && s.serverKnown
+	}
+	return s.clientKey, s.serverKey, s.clientKnown && s.serverKnown
+}
+
+// answered takes up the SYN+ACK.
+func (j *join) answered(m rewrite.MPTCP) {
+	if !m.Join {
+		j.state("refused: no MP_JOIN in the SYN+ACK")
+		return
+	}
+	j.answer = m
+	joiner, joined, ok := j.keys()
+	if !ok {
+		j.state("answered; the keys were not captured")
+		return
+	}
+	proof := rewrite.Join{
+		Version: j.to.session.version, SenderKey: joined, ReceiverKey: joiner,
+		SenderNonce: m.Nonce, ReceiverNonce: j.syn.Nonce,
+	}
+	if !proof.VerifySYNACK(rewrite.MPJoinSYNACK{HMAC: m.HMAC, Nonce: m.Nonce}) {
+		j.state("wrong HMAC in the SYN+ACK")
+		return
+	}
+	j.state("answered")
+}
+
+// confirmed takes up the list of options of the third ACK.
+func (j *join) confirmed(list []byte) {
+	joiner, joined, ok := j.keys()
+	if !ok || !j.answer.Join {
+		return
+	}
+	proof := rewrite.Join{
+		Version: j.to.session.version, SenderKey: joiner, ReceiverKey: joined,
+		SenderNonce: j.syn.Nonce, ReceiverNonce: j.answer.Nonce,
+	}
+	var o rewrite.Option
+	for walk := rewrite.WalkOptions(list); walk.Next(&o); {
+		if o.Type != rewrite.OptionMPJoinACK {
+			continue
+		}
+		if proof.VerifyACK(o.MPJoinACK) {
+			j.state("joined")
+		} else {
+			j.state("wrong HMAC in the ACK")
+		}
+		return
+	}
+	j.state("no MP_JOIN in the third ACK")
+}

@@ -1,0 +1,127 @@
+package pcaps
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"syscall"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// outcome is how the capture shows the dial of a flow to end.
+type outcome struct {
+	text   string        // the packet that ends it
+	errno  syscall.Errno // 0 if the server has answered
+	answer []byte        // what the client gets then
+	from   netip.Addr    // who has reported the error
+}
+
+// ended takes what ends the dial of a flow that is Dialing.
+func (r *replay) ended(f *Frame, t *track, o outcome) error {
+	r.step(f, t, Server, Box, o.text)
+	if r.place(f).recorded {
+		t.pending = o
+		return r.leaveOut()
+	}
+	return r.settle(f, t, o)
+}
+
+// told takes what a box that was recorded has sent to its client. It says how and
+// when the dial has ended: the kernel has its reasons to hear of it later, or not.
+func (r *replay) told(f *Frame, t *track, o outcome) error {
+	r.report.Totals.LeftOut++
+	if t.state != state.Dialing {
+		return nil
+	}
+	if t.pending.text != "" {
+		o.text, o.from = t.pending.text, t.pending.from
+	}
+	return r.settle(f, t, o)
+}
+
+// settle ends the dial of a flow.
+func (r *replay) settle(f *Frame, t *track, o outcome) error {
+	var err error
+	if o.errno != 0 {
+		err = o.errno
+	}
+	d, fl, ok := r.core.Connected(r.now, t.key, err)
+	if !ok {
+		return r.pass(f)
+	}
+	held, reply := t.held, t.refusal(d.Verdict, o.from)
+	t.held, t.quote = nil, nil
+	r.tracks.moved(t, fl)
+	e := r.event(f, o.text)
+	switch d.Verdict {
+	case box.Deliver:
+		reply, t.reply = o.answer, o.answer
+	case box.Drop:
+		return r.decided(e, d, "")
+	case box.Accept: // nothing can be told by it: the SYN itself goes on
+		r.step(f, t, Box, Server, "SYN")
+		held.Time = f.Time
+		return errors.Join(r.decided(e, d, "SYN → server"), r.goOn(held, d))
+	}
+	out := describePacket(reply)
+	r.step(f, t, Box, Client, out)
+	carrier := f
+	if held.Interface != f.Interface {
+		carrier = r.turned(held)
+		carrier.Time = f.Time
+	}
+	err = r.made(carrier, r.place(held).Interface, reply, d)
+	return errors.Join(r.decided(e, d, out+" → client"), err)
+}
+
+// refusal is what the client gets for a dial that has failed, as somebody reports;
+// nil for other verdicts.
+func (t *track) refusal(v box.Verdict, from netip.Addr) []byte {
+	switch v {
+	case box.Reset:
+		return reset(t.client, t.server, t.isn+1+t.data, t.quote)
+	case box.NoRoute, box.HostUnreachable, box.Prohibited:
+		if !from.IsValid() {
+			from = t.server.Addr()
+		}
+		return icmpError(v, from, t.client.Addr(), t.quote)
+	}
+	return nil
+}
+
+// answers tells whether a SYN+ACK or RST of the server answers the dial of a flow:
+// it acknowledges a SYN, and some of its data at most. Where a box was captured
+// that relayed, it acknowledges the SYN of the box, which the capture may lack: then
+// it is known by the side from which it comes.
+func (t *track) answers(seg *rewrite.Segment, p *place) bool {
+	across := p.sided && !p.recorded && p.side != t.side
+	return seg.Ack-t.isn-1 <= t.data || seg.Ack-t.onward-1 <= t.data || across
+}
+
+// capable is the MP_CAPABLE of the box's SYN+ACK to the client, given that of the
+// server; nil for a client that has not offered what the kernel speaks. Where the
+// server has given no key, one made of the flow stands for that of the box's kernel.
+func (t *track) capable(server rewrite.MPTCP) *rewrite.MPCapable {
+	if t.side == state.Plain || !t.syn.Capable || t.syn.Version != 1 {
+		return nil
+	}
+	if server.Capable && server.Version == 1 {
+		return &rewrite.MPCapable{
+			Version: 1, Flags: server.CapableFlags, Form: rewrite.CapableKey, SenderKey: server.SenderKey,
+		}
+	}
+	flags := rewrite.CapableHMACSHA | t.syn.CapableFlags&rewrite.CapableChecksum
+	return &rewrite.MPCapable{Version: 1, Flags: flags, Form: rewrite.CapableKey, SenderKey: t.standInKey()}
+}
+
+// standInKey is the first 64 bits of the SHA-256 of client, server and sequence
+// number of the SYN: the same in every replay.
+func (t *track) standInKey() uint64 {
+	text := t.client.String() + " " + t.server.String()
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte(text), t.isn))
+	return binary.BigEndian.Uint64(sum[:])
+}

@@ -1,0 +1,95 @@
+package pcaps
+
+import (
+	"bytes"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/state"
+)
+
+// place returns what is known of the interface of a frame.
+func (r *replay) place(f *Frame) *place {
+	for len(r.places) <= f.Interface {
+		r.places = append(r.places, r.cfg.placeOf(r.in.Interface(len(r.places))))
+	}
+	return &r.places[f.Interface]
+}
+
+// beyond returns an interface on a side for what the frame gives rise to: the
+// first one that is known to be there, else the frame's own.
+func (r *replay) beyond(f *Frame, side state.Side) Interface {
+	here := r.place(f)
+	for i := range r.in.Interfaces() {
+		p := r.place(&Frame{Interface: i})
+		if here.sided && p.sided && p.side == side && p.LinkType == here.LinkType {
+			return p.Interface
+		}
+	}
+	return here.Interface
+}
+
+func (r *replay) write(f *Frame, in Interface, comments ...string) error {
+	if r.out == nil {
+		return nil
+	}
+	r.report.Totals.Written++
+	return r.out.Write(f, in, comments...)
+}
+
+// pass copies a frame as it is.
+func (r *replay) pass(f *Frame) error { return r.write(f, r.place(f).Interface) }
+
+// leaveOut takes a packet that does not come out of the box.
+func (r *replay) leaveOut() error {
+	r.report.Totals.LeftOut++
+	return nil
+}
+
+// goOn copies a frame that has been decided on.
+func (r *replay) goOn(f *Frame, d box.Decision) error {
+	return r.write(f, r.place(f).Interface, comment(d))
+}
+
+// edited writes a frame with the packet of a decision, cut off where the capture
+// has cut off the packet that was decided on.
+func (r *replay) edited(f *Frame, d box.Decision, packet []byte) error {
+	out := *f
+	out.Replace(d.Packet[:len(d.Packet)-f.Missing()])
+	return r.write(&out, r.place(f).Interface, comment(d))
+}
+
+// made writes a packet that the box itself has sent, in a frame like f.
+func (r *replay) made(f *Frame, in Interface, packet []byte, d box.Decision) error {
+	out := *f
+	out.missing, out.Comments, out.Direction = 0, nil, Outbound
+	out.Replace(packet)
+	if at := links[in.LinkType].packetType; at != 0 {
+		out.Data[at] = 4 // PACKET_OUTGOING
+	}
+	return r.write(&out, in, comment(d))
+}
+
+// turned is a frame like f that goes back to where f comes from.
+func (r *replay) turned(f *Frame) *Frame {
+	out := clone(f)
+	if r.place(f).LinkType == LinkEthernet && len(out.Data) >= 12 {
+		copy(out.Data, f.Data[6:12])
+		copy(out.Data[6:], f.Data[:6])
+	}
+	return out
+}
+
+// clone copies a frame that is to be kept.
+func clone(f *Frame) *Frame {
+	out := *f
+	out.Data, out.own = bytes.Clone(f.Data), nil
+	return &out
+}
+
+// comment is a decision in the words of a packet comment.
+func comment(d box.Decision) string {
+	if d.Reason == "" {
+		return d.Verdict.String()
+	}
+	return d.Verdict.String() + ": " + d.Reason
+}

@@ -1,0 +1,207 @@
+package pcaps
+
+import (
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Interfaces of a box by index.
+const lan, dsl, elsewhere = 1, 2, 3
+
+var joinAddress = netip.MustParseAddrPort("[2001:db8:f::1]:9000")
+
+// newScribe is one of a box that takes joins, with an open ring.
+func newScribe(t testing.TB) *scribe {
+	t.Helper()
+	s := &scribe{}
+	s.init(RecorderConfig{
+		Role: "hag", Plain: []string{"lan"}, Multipath: []string{"dsl"}, Join: []netip.AddrPort{joinAddress},
+		Dir: t.TempDir(), Files: 2, FileSize: LeastFileSize,
+	})
+	s.nics.byIndex[lan], s.nics.byIndex[dsl] = s.nics.byName["lan"], s.nics.byName["dsl"]
+	if err := s.ring.begin(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.ring.close() })
+	return s
+}
+
+// tell has the scribe read notes, and says in a line each what it records.
+func tell(s *scribe, notes ...note) (lines []string) {
+	for _, n := range notes {
+		rec, ok := s.read(&n)
+		if !ok {
+			continue
+		}
+		if rec.key != (state.Key{}) {
+			s.ring.remember(rec.key)
+		}
+		what := "ICMP"
+		if protocol, at, ok := transport(rec.Data); ok && protocol == protocolTCP {
+			what = rewrite.Flags(rec.Data[at+13]).String()
+		}
+		lines = append(lines, strings.Join(append([]string{rec.in.Name, rec.Direction.String(), what}, rec.comments...), " · "))
+	}
+	return lines
+}
+
+// Notes of a flow of IPv6 from the plain side.
+var flow6 = state.KeyOf(client6, server6)
+
+func decide(packet []byte, d box.Decision) note {
+	d.Key = flow6
+	return note{kind: decided, iface: lan, packet: packet, key: flow6, decision: d}
+}
+
+func settle(v box.Verdict, reason string) note {
+	return note{kind: settled, key: flow6, decision: box.Decision{Verdict: v, Reason: reason}, took: 50 * time.Millisecond}
+}
+
+func in(iface int, packet []byte) note  { return note{iface: iface, packet: packet} }
+func out(iface int, packet []byte) note { return note{iface: iface, packet: packet, outgoing: true} }
+
+func TestRecordedHandshakes(t *testing.T) {
+	syn, synack := talk6.syn(), talk6.synack()
+	onward := talk6.syn(rewrite.MPCapable{Version: 1, Flags: 1}.Append(nil))
+	hold := decide(syn, box.Decision{Verdict: box.Hold})
+	fin := talk6.up(rewrite.FIN|rewrite.ACK, nil, "last words")
+	join := talk{client6, joinAddress}.syn(rewrite.MPJoinSYN{Token: 1}.Append(nil))
+	for _, tt := range []struct {
+		name  string
+		notes []note
+		want  []string
+	}{
+		{"a flow that is relayed", []note{
+			in(lan, syn), hold, out(dsl, onward), in(dsl, synack), settle(box.Deliver, ""), out(lan, synack),
+			{kind: paired, key: flow6}, in(lan, fin),
+		}, []string{
+			"lan · inbound · SYN · hold", "dsl · outbound · SYN", "dsl · inbound · SYN|ACK",
+			"lan · outbound · SYN|ACK · deliver: connected after 50ms",
+			"lan · inbound · ACK · accepted; this ACK is inferred, its options and window are not known",
+			"lan · inbound · FIN|ACK",
+		}},
+		{"an ACK that was seen is not inferred", []note{
+			hold, settle(box.Deliver, ""), out(lan, synack), in(lan, talk6.ack(rewrite.MPCapable{Version: 1, Form: rewrite.CapableKeys}.Append(nil))),
+			{kind: paired, key: flow6},
+		}, []string{"lan · inbound · SYN · hold", "lan · outbound · SYN|ACK · deliver: connected after 50ms", "lan · inbound · ACK"}},
+		{"a SYN that is repeated and refused", []note{
+			hold, decide(syn, box.Decision{Verdict: box.Hold, Reason: "repeat", Supersedes: true}),
+			settle(box.Reset, "refused"), out(lan, talk6.down(rewrite.RST|rewrite.ACK, nil, "")),
+		}, []string{
+			"lan · inbound · SYN · hold", "lan · inbound · SYN · hold: repeat, in the place of the SYN before",
+			"lan · outbound · RST|ACK · reset: refused after 50ms",
+		}},
+		{"an ICMP error", []note{
+			hold, settle(box.HostUnreachable, "host-unreachable"),
+			out(lan, icmpError(box.HostUnreachable, server6.Addr(), client6.Addr(), syn)),
+		}, []string{"lan · inbound · SYN · hold", "lan · outbound · ICMP · host-unreachable after 50ms"}},
+		{"nobody answers", []note{hold, settle(box.Drop, "no-answer")}, []string{
+			"lan · inbound · SYN · hold", "lan · outbound · SYN · drop: no-answer after 50ms; this SYN is not on the wire",
+		}},
+		{"a SYN that goes on after all", []note{hold, settle(box.Accept, "files-full"), out(dsl, syn)}, []string{
+			"lan · inbound · SYN · hold", "dsl · outbound · SYN · accept: files-full after 50ms",
+		}},
+		{"learning", []note{
+			decide(syn, box.Decision{Verdict: box.Rewrite, Reason: "curious", Asks: true}), out(dsl, onward), in(dsl, synack),
+			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: box.Decision{Verdict: box.Rewrite, Reason: "learnt-mptcp"}},
+			out(lan, synack), in(dsl, synack),
+			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: box.Decision{Reason: "not-asked"}},
+		}, []string{
+			"lan · inbound · SYN · rewrite: curious, asks whether the server speaks MPTCP", "dsl · outbound · SYN",
+			"dsl · inbound · SYN|ACK · rewrite: learnt-mptcp", "lan · outbound · SYN|ACK", "dsl · inbound · SYN|ACK",
+		}},
+		{"a subflow that joins", []note{in(dsl, join)}, []string{"dsl · inbound · SYN"}},
+		{"what is not the box's", []note{in(lan, syn), in(lan, fin), out(dsl, synack), out(elsewhere, onward)}, nil},
+	} {
+		if got := tell(newScribe(t), tt.notes...); !slices.Equal(got, tt.want) {
+			t.Errorf("%s:\n%s\nwant\n%s", tt.name, strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+		}
+	}
+}
+
+func TestRecordedPacketsAreCompleteButForTheirData(t *testing.T) {
+	s := newScribe(t)
+	tell(s, decide(talk6.syn(), box.Decision{Verdict: box.Hold}))
+	fin := talk6.up(rewrite.FIN|rewrite.ACK, nil, "a secret")
+	synack := talk6.synack()
+	partial := slices.Clone(synack)
+	sum := ^rewrite.Checksum(pseudoHeader(server6.Addr(), client6.Addr(), protocolTCP, len(synack)-ipv6Size))
+	partial[ipv6Size+16], partial[ipv6Size+17] = byte(sum>>8), byte(sum)
+	padded := append(slices.Clone(synack), 0, 0, 0, 0)
+	for name, tt := range map[string]struct{ packet, want []byte }{
+		"data":               {fin, fin[:len(fin)-len("a secret")]},
+		"a partial checksum": {partial, synack},
+		"padding":            {padded, synack},
+	} {
+		rec, ok := s.read(&note{iface: dsl, outgoing: true, packet: tt.packet})
+		if !ok || !slices.Equal(rec.Data, tt.want) {
+			t.Errorf("%s: % x\nwant % x", name, rec.Data, tt.want)
+		}
+	}
+}
+
+// TestOpeningsAreBounded begins more handshakes than a scribe keeps in mind.
+func TestOpeningsAreBounded(t *testing.T) {
+	s := newScribe(t)
+	for i := range 3 * maxOpenings {
+		s.open(handshakeOf(i), &opening{})
+	}
+	if n := len(s.young) + len(s.old); n > 2*maxOpenings || s.opening(handshakeOf(3*maxOpenings-1)) == nil {
+		t.Errorf("%d openings are kept", n)
+	}
+}
+
+func handshakeOf(i int) state.Key {
+	return state.KeyOf(netip.AddrPortFrom(client6.Addr(), uint16(i)), netip.AddrPortFrom(server6.Addr(), uint16(i>>16)))
+}
+
+// TestRecorderThatIsNotServedDropsAndCounts tells more than a recorder can hold.
+func TestRecorderThatIsNotServedDropsAndCounts(t *testing.T) {
+	r := &Recorder{log: slog.New(slog.DiscardHandler), notes: make(chan *note, 4)}
+	r.pool.New = func() any { return new(note) }
+	for range 10 {
+		r.Decided(lan, talk6.syn(), box.Decision{Verdict: box.Hold, Key: flow6})
+	}
+	if got := r.Totals().Dropped; got != 6 {
+		t.Errorf("%d of 10 are dropped, 4 being kept", got)
+	}
+}
+
+// FuzzSeen has the scribe look at any packet.
+func FuzzSeen(f *testing.F) {
+	for _, p := range [][]byte{
+		talk6.syn(), talk4.synack(), talk6.up(rewrite.FIN|rewrite.ACK, nil, "x"),
+		icmpError(box.NoRoute, server4.Addr(), client4.Addr(), talk4.syn()),
+	} {
+		f.Add(p, true)
+		f.Add(p[:len(p)-1], false)
+	}
+	s := newScribe(f)
+	tell(s, decide(talk6.syn(), box.Decision{Verdict: box.Hold}), settle(box.Deliver, ""))
+	f.Fuzz(func(t *testing.T, packet []byte, outgoing bool) {
+		rec, ok := s.read(&note{iface: lan, packet: slices.Clone(packet), outgoing: outgoing})
+		if ok && (len(rec.Data) > len(packet) || rec.Length > len(packet)) {
+			t.Errorf("%d bytes of %d are recorded", len(rec.Data), len(packet))
+		}
+	})
+}
+
+// BenchmarkDecided is what a recording costs where SYNs wait for their verdict.
+func BenchmarkDecided(b *testing.B) {
+	r := &Recorder{notes: make(chan *note, 1)}
+	r.pool.New = func() any { return new(note) }
+	syn, d := talk6.syn(), box.Decision{Verdict: box.Hold, Key: flow6}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Decided(lan, syn, d)
+		r.pool.Put(<-r.notes)
+	}
+}

@@ -1,0 +1,234 @@
+package pcaps
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net/netip"
+	"time"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Config says which box a capture is replayed through.
+type Config struct {
+	// Role tells on which side SYNs enter where no interface tells it: those of a
+	// CPE on the plain side, those of a HAG on the multipath side. Without a role
+	// a SYN with MP_CAPABLE or MP_JOIN enters on the multipath side, another on the
+	// plain side.
+	Role         box.Role
+	Plain, Paths []string // names of interfaces that face each side; may be empty
+	// Join are addresses at which the box's machine itself takes subflows: SYNs to
+	// them are not decided on.
+	Join     []netip.AddrPort
+	Policy   *box.Policy
+	Table    state.Config
+	Learnt   state.LearntConfig
+	MaxFlows int // how many flows the report lists, the first ones; default 10,000
+	// Decided is called with each decision, unless it is nil. An error ends the replay.
+	Decided func(Decision) error
+	// Progress is called every so often, with the number of packets so far, unless it is nil.
+	Progress func(packets int)
+}
+
+// every is how often a box looks what has waited too long.
+const every = 250 * time.Millisecond
+
+// replay is one run of [Replay].
+type replay struct {
+	cfg    Config
+	core   *box.Core
+	learns bool
+	in     *Reader
+	out    *Writer // or nil
+
+	completer
+	places    []place // by index of the interface
+	tracks    tracks
+	tokens    map[uint32]namedEnd
+	first     time.Time
+	now, tick time.Duration // since the first frame: the clock, when it was last looked at
+	patience  int           // looks at the clock after which nothing waits any longer
+
+	// Of the frame in hand.
+	seg    rewrite.Segment
+	report Report
+}
+
+// Replay drives the code that decides in a box with the packets of a capture and
+// their times, and writes to out, unless it is nil, what the box would have put on
+// the wire. The report is of what was read, whatever the error: that of the reader
+// if it is not io.EOF, of the writer, of ctx or of [Config.Decided].
+func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, error) {
+	if cfg.MaxFlows == 0 {
+		cfg.MaxFlows = 10_000
+	}
+	r := &replay{
+		cfg: cfg, core: box.NewCore(cfg.Table, cfg.Learnt, cfg.Policy), learns: cfg.Policy.Learns(),
+		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]namedEnd),
+	}
+	r.report.Totals.Verdicts = make(map[string]uint64)
+	timeouts := cfg.Table.WithDefaults()
+	r.patience = int(max(timeouts.Dial, timeouts.HalfOpen)/every) + 1
+	err := r.run(ctx)
+	if out != nil {
+		err = errors.Join(err, out.Flush())
+	}
+	totals := r.core.Table.Totals()
+	t := &r.report.Totals
+	t.SpanUS, t.Entered, t.Reasons, t.Learnt = r.now.Microseconds(), totals.Entered, totals.Reasons, r.core.Learnt.Len()
+	return &r.report, err
+}
+
+func (r *replay) run(ctx context.Context) error {
+	for {
+		f, err := r.in.Next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case f.Number%1024 == 0:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if r.cfg.Progress != nil {
+				r.cfg.Progress(f.Number)
+			}
+		}
+		if err := r.frame(f); err != nil {
+			return err
+		}
+	}
+}
+
+// frame takes the next frame.
+func (r *replay) frame(f *Frame) error {
+	if err := r.clock(f.Time); err != nil {
+		return err
+	}
+	t := &r.report.Totals
+	t.Packets++
+	t.Bytes += uint64(len(f.Data))
+	packet := r.whole(f)
+	if packet == nil {
+		t.NotIP++
+		return r.pass(f)
+	}
+	if f.Missing() > 0 {
+		t.Cut++
+	}
+	if err := r.seg.Parse(packet); err != nil {
+		return r.unparsed(f, err)
+	}
+	return r.segment(f, packet)
+}
+
+// clock goes on to the time of a frame, and ends what has waited too long until
+// then. It never goes back, as the clock of a box does not.
+func (r *replay) clock(at time.Time) error {
+	if r.report.Totals.Packets == 0 {
+		r.first = at
+	}
+	r.now = max(r.now, at.Sub(r.first))
+	for ticks := r.patience; r.now-r.tick >= every; ticks-- {
+		r.tick += every
+		if r.tracks.waiting == 0 || ticks == 0 { // nothing is left but memory to give back
+			r.tick = r.now
+		}
+		if err := r.expire(r.tick); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expire ends what has waited too long at a time.
+func (r *replay) expire(now time.Duration) error {
+	for _, f := range r.core.Table.Expire(now, math.MaxInt) {
+		t := r.tracks.byKey(f.Key)
+		if t == nil {
+			continue
+		}
+		dialing := t.state == state.Dialing
+		r.tracks.moved(t, f)
+		if !dialing {
+			continue
+		}
+		t.held = nil
+		d := box.Decision{Verdict: box.Drop, Reason: f.Reason, Key: f.Key}
+		if err := r.decided(event{at: now, in: noAnswer}, d, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unparsed takes a packet that is no whole TCP segment.
+func (r *replay) unparsed(f *Frame, why error) error {
+	if why == rewrite.NotTCP {
+		if report, ok := parseICMP(f.Packet()); ok {
+			return r.icmp(f, report)
+		}
+		return r.pass(f)
+	}
+	const flagsOffset = 13
+	packet := f.Packet()
+	protocol, at, ok := transport(packet)
+	if !ok || protocol != protocolTCP || len(packet) <= at+flagsOffset {
+		return r.pass(f)
+	}
+	flags := rewrite.Flags(packet[at+flagsOffset])
+	if !r.diverted(flags) {
+		return r.pass(f)
+	}
+	return r.unreadable(f, flagsText(flags))
+}
+
+// diverted tells whether the rules of a box send a packet with these flags to the
+// queue (nfq.Rules).
+func (r *replay) diverted(flags rewrite.Flags) bool {
+	switch flags & (rewrite.SYN | rewrite.ACK | rewrite.FIN | rewrite.RST) {
+	case rewrite.SYN:
+		return true
+	case rewrite.SYN | rewrite.ACK:
+		return r.learns
+	}
+	return false
+}
+
+// segment takes a TCP segment, as long as it was on the wire.
+func (r *replay) segment(f *Frame, packet []byte) error {
+	seg := &r.seg
+	t := r.tracks.of(seg)
+	if t != nil {
+		t.count(seg)
+	}
+	const special = rewrite.SYN | rewrite.RST | rewrite.FIN
+	cut := len(packet)-len(seg.Payload) > len(f.Packet()) // in the TCP header
+	if seg.Flags&special == 0 {
+		if t == nil {
+			return r.pass(f)
+		}
+		return r.ack(f, t, cut)
+	}
+	switch {
+	case seg.IsSYN() && cut:
+		return r.unreadable(f, flagsText(seg.Flags))
+	case seg.IsSYN():
+		return r.syn(f, t, mend(seg, packet, f.Missing()))
+	case seg.IsSYNACK():
+		if !cut {
+			packet = mend(seg, packet, f.Missing())
+		}
+		return r.synack(f, t, packet)
+	case t != nil && seg.Flags&rewrite.RST != 0:
+		return r.rst(f, t)
+	case t != nil && seg.Flags&rewrite.FIN != 0:
+		return r.fin(f, t, cut)
+	}
+	return r.pass(f)
+}

@@ -1,0 +1,62 @@
+package pcaps
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+)
+
+// busy is a capture of connections with data: for each a handshake, some hundred
+// segments with their acknowledgments, and the end.
+func busy(t testing.TB, flows, segments int) []byte {
+	f := newFilm(t, Pcapng)
+	data := strings.Repeat("x", 1400)
+	for i := range flows {
+		port := uint16(1024 + i%60000)
+		k := talk{netip.AddrPortFrom(client6.Addr(), port), server6}
+		f.show(k.syn(), k.synack(), k.ack(nil))
+		for range segments {
+			f.show(k.down(rewrite.ACK, nil, data), k.up(rewrite.ACK, nil, ""))
+		}
+		f.show(k.up(rewrite.FIN|rewrite.ACK, nil, ""), k.down(rewrite.FIN|rewrite.ACK, nil, ""))
+	}
+	return f.bytes()
+}
+
+func BenchmarkReplay(b *testing.B) {
+	for _, c := range []struct {
+		name            string
+		flows, segments int
+	}{{"data", 100, 500}, {"handshakes", 10000, 0}} {
+		file := busy(b, c.flows, c.segments)
+		for _, out := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/out=%v", c.name, out), func(b *testing.B) {
+				b.SetBytes(int64(len(file)))
+				b.ReportAllocs()
+				var packets uint64
+				for b.Loop() {
+					in, err := NewReader(bytes.NewReader(file))
+					if err != nil {
+						b.Fatal(err)
+					}
+					var w *Writer
+					if out {
+						w = NewWriter(io.Discard, Pcapng)
+					}
+					report, err := Replay(b.Context(), in, w, Config{Policy: &box.Policy{}})
+					if err != nil {
+						b.Fatal(err)
+					}
+					packets += report.Totals.Packets
+				}
+				b.ReportMetric(float64(packets)/b.Elapsed().Seconds(), "packets/s")
+			})
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package pcaps
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// FuzzReplay replays any bytes: nothing panics, and what was written can be read.
+func FuzzReplay(f *testing.F) {
+	join, joinAnswer, joinACK := joinSteps(1)
+	for _, packets := range [][][]byte{
+		{talk6.syn(), talk6.syn(), talk6.synack(), talk6.ack(nil), talk6.up(rewrite.FIN|rewrite.ACK, nil, "data")},
+		{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK), talk6.syn(join), talk6.synack(joinAnswer), talk6.ack(joinACK)},
+		{talk4.synData("data", oldSYN), icmpError(box.NoRoute, server4.Addr(), client4.Addr(), talk4.syn())},
+		{talk6.syn(), icmpError(box.HostUnreachable, server6.Addr(), client6.Addr(), talk6.syn())},
+	} {
+		for action := range state.Actions {
+			f.Add(newFilm(f, Pcapng).show(packets...).bytes(), uint8(action))
+			cut := newFilm(f, Pcap).by(Interface{LinkType: LinkCooked})
+			for i, p := range packets {
+				frame := cooked(byte(i*4), p)
+				frame.Length = len(frame.Data)
+				frame.Data = frame.Data[:len(frame.Data)*3/4]
+				cut.frame(frame)
+			}
+			f.Add(cut.bytes(), uint8(action))
+			recorded := newFilm(f, Pcapng)
+			for i, p := range packets {
+				recorded.by([]Interface{recordedLAN, recordedDSL}[i%2])
+				recorded.frame(Frame{Data: p, Direction: Direction(i % 3)}, "queued")
+			}
+			f.Add(recorded.bytes(), uint8(action))
+		}
+	}
+	f.Fuzz(func(t *testing.T, file []byte, choice uint8) {
+		in, err := NewReader(bytes.NewReader(file))
+		if err != nil {
+			return
+		}
+		roles := []box.Role{"", box.CPE, box.HAG}
+		cfg := Config{
+			Role:   roles[int(choice/8)%len(roles)],
+			Policy: &box.Policy{Default: state.Action(int(choice) % len(state.Actions)), EndToEnd: 43},
+			Table:  state.Config{MaxFlows: 4, MaxHalfOpen: 2, MaxEnded: 2}, MaxFlows: 3,
+		}
+		var out bytes.Buffer
+		report, err := Replay(t.Context(), in, NewWriter(&out, Pcapng), cfg)
+		if err != nil && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrFormat) {
+			t.Fatal(err)
+		}
+		if err := report.Print(new(bytes.Buffer)); err != nil {
+			t.Fatal(err)
+		}
+		if report.Totals.Written == 0 {
+			return
+		}
+		frames, err := readAll(&out)
+		if err != nil || uint64(len(frames)) != report.Totals.Written {
+			t.Errorf("%d of %d packets come back: %v", len(frames), report.Totals.Written, err)
+		}
+		if bytes.Contains(file, []byte("hold")) || bytes.Contains(file, []byte("deliver")) {
+			return // comments of the capture look like those of the replay
+		}
+		for i, fr := range frames {
+			var seg rewrite.Segment
+			decided := slices.ContainsFunc(fr.Comments, func(c string) bool { return c == "hold" || c == "deliver" })
+			if decided && (seg.Parse(fr.Packet()) != nil || !seg.ChecksumOK()) {
+				t.Errorf("packet %d was made badly: %x", i+1, fr.Data)
+			}
+		}
+	})
+}

@@ -1,0 +1,422 @@
+package pcaps
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// options of MPTCP, as they stand in the handshakes of the tests.
+var (
+	clientKey, serverKey = uint64(0x0102030405060708), uint64(0x1112131415161718)
+
+	capableSYN    = rewrite.MPCapable{Version: 1, Flags: rewrite.CapableHMACSHA}.Append(nil)
+	capableSYNACK = rewrite.MPCapable{Version: 1, Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKey, SenderKey: serverKey}.Append(nil)
+	capableACK    = rewrite.MPCapable{
+		Version: 1, Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKeys, SenderKey: clientKey, ReceiverKey: serverKey,
+	}.Append(nil)
+	oldSYN = rewrite.MPCapable{Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKey, SenderKey: clientKey}.Append(nil)
+)
+
+func relay(cfg Config) Config {
+	if cfg.Policy == nil {
+		cfg.Policy = &box.Policy{EndToEnd: 43}
+	}
+	return cfg
+}
+
+// played is what a replay has given.
+type played struct {
+	decisions []Decision
+	lines     []string // each decision as "frame: in: verdict (reason): out"
+	report    *Report
+	out       []captured
+	texts     []string // each frame of out
+}
+
+// play replays a capture that is whole.
+func play(t testing.TB, file []byte, cfg Config) played {
+	t.Helper()
+	p, err := tryPlay(t, file, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func tryPlay(t testing.TB, file []byte, cfg Config) (played, error) {
+	t.Helper()
+	var p played
+	cfg = relay(cfg)
+	cfg.Decided = func(d Decision) error {
+		p.decisions = append(p.decisions, d)
+		line := fmt.Sprintf("%d: %s: %s", d.Frame, d.In, d.Verdict)
+		if d.Reason != "" {
+			line += " (" + d.Reason + ")"
+		}
+		if d.Out != "" {
+			line += ": " + d.Out
+		}
+		p.lines = append(p.lines, line)
+		return nil
+	}
+	in, err := NewReader(bytes.NewReader(file))
+	if err != nil {
+		return p, err
+	}
+	var out bytes.Buffer
+	p.report, err = Replay(t.Context(), in, NewWriter(&out, Pcapng), cfg)
+	if out.Len() > 0 {
+		var wrong error
+		if p.out, wrong = readAll(&out); wrong != nil {
+			t.Error(wrong)
+		}
+	}
+	for i := range p.out {
+		p.texts = append(p.texts, describePacket(p.out[i].Packet()))
+	}
+	return p, err
+}
+
+// wantLines compares the decisions with what they should be.
+func (p played) wantLines(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(p.lines, want) {
+		t.Errorf("decisions\n\t%s\nwant\n\t%s", strings.Join(p.lines, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// wantOut compares the packets that left the box, in words.
+func (p played) wantOut(t *testing.T, want ...string) {
+	t.Helper()
+	if !slices.Equal(p.texts, want) {
+		t.Errorf("out\n\t%s\nwant\n\t%s", strings.Join(p.texts, "\n\t"), strings.Join(want, "\n\t"))
+	}
+	for i, f := range p.out {
+		var seg rewrite.Segment
+		if err := seg.Parse(f.Packet()); err == nil && !seg.ChecksumOK() {
+			t.Errorf("packet %d, %s, has a wrong checksum", i+1, p.texts[i])
+		}
+	}
+}
+
+// wantFlow compares the end of the only flow.
+func (p played) wantFlow(t *testing.T, want string) *Flow {
+	t.Helper()
+	if len(p.report.Flows) != 1 {
+		t.Fatalf("%d flows", len(p.report.Flows))
+	}
+	f := p.report.Flows[0]
+	got := strings.TrimSpace(strings.Join([]string{f.Side, f.Action, f.State, f.Reason}, " "))
+	if got != want {
+		t.Errorf("flow is %q, want %q", got, want)
+	}
+	return f
+}
+
+func TestDecisionsAboutHandshakes(t *testing.T) {
+	refuse := func(k talk) []byte {
+		return tcpPacket(tcpHeader{src: k.server, dst: k.client, ack: clientISN + 1, flags: rewrite.RST | rewrite.ACK}, "")
+	}
+	router := talk6.server.Addr()
+	ends := func(k talk) [][]byte {
+		return [][]byte{k.up(rewrite.FIN|rewrite.ACK, nil, ""), k.down(rewrite.FIN|rewrite.ACK, nil, "")}
+	}
+	for _, c := range []struct {
+		name    string
+		action  state.Action
+		role    box.Role
+		packets [][]byte
+		lines   []string
+		out     []string
+		flow    string
+	}{
+		{
+			"a plain client is relayed", state.Relay, "",
+			append([][]byte{talk6.syn(), talk6.synack(), talk6.ack(nil)}, ends(talk6)...),
+			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
+			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "ACK", "FIN+ACK", "FIN+ACK"},
+			"plain relay closed fin",
+		},
+		{
+			"a connection of the other box is relayed", state.Relay, "",
+			append([][]byte{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK)}, ends(talk4)...),
+			[]string{"1: SYN MP_CAPABLE v1: hold: SYN → server", "2: SYN+ACK MP_CAPABLE v1: deliver: SYN+ACK MP_CAPABLE v1 → client"},
+			[]string{"SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "FIN+ACK", "FIN+ACK"},
+			"multipath relay closed fin",
+		},
+		{
+			"a server without MPTCP is bonded by the box", state.Relay, "",
+			[][]byte{talk6.syn(capableSYN), talk6.synack(), talk6.ack(nil)},
+			[]string{"1: SYN MP_CAPABLE v1: hold: SYN → server", "2: SYN+ACK: deliver: SYN+ACK MP_CAPABLE v1 → client"},
+			[]string{"SYN", "SYN+ACK MP_CAPABLE v1", "ACK"},
+			"multipath relay relaying",
+		},
+		{
+			"version 0 is answered without MPTCP", state.Relay, "",
+			[][]byte{talk6.syn(oldSYN), talk6.synack()},
+			[]string{"1: SYN MP_CAPABLE v0: hold: SYN → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
+			[]string{"SYN", "SYN+ACK"},
+			"multipath relay released",
+		},
+		{
+			"a server refuses", state.Relay, "",
+			[][]byte{talk6.syn(), refuse(talk6)},
+			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: RST+ACK: reset (refused): RST+ACK → client"},
+			[]string{"SYN MP_CAPABLE v1", "RST+ACK"},
+			"plain relay refused refused",
+		},
+		{
+			"a router has no route", state.Relay, "",
+			[][]byte{talk6.syn(), icmpError(box.NoRoute, router, client6.Addr(), talk6.syn())},
+			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMPv6 no route: no-route (no-route): ICMPv6 no route → client"},
+			[]string{"SYN MP_CAPABLE v1", "ICMPv6 no route"},
+			"plain relay unreachable no-route",
+		},
+		{
+			"a router prohibits IPv4, which a socket takes for an unreachable host", state.Relay, "",
+			[][]byte{talk4.syn(), icmpError(box.Prohibited, server4.Addr(), client4.Addr(), talk4.syn())},
+			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMP administratively prohibited: host-unreachable (host-unreachable): ICMP host unreachable → client"},
+			[]string{"SYN MP_CAPABLE v1", "ICMP host unreachable"},
+			"plain relay unreachable host-unreachable",
+		},
+		{
+			"a SYN is repeated before and after its answer", state.Relay, "",
+			[][]byte{talk6.syn(), talk6.syn(), talk6.synack(), talk6.syn(), talk6.synack(), talk6.ack(nil)},
+			[]string{
+				"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN: hold (repeat): SYN MP_CAPABLE v1 → server",
+				"3: SYN+ACK: deliver: SYN+ACK → client", "4: SYN: deliver (repeat): SYN+ACK → client",
+			},
+			[]string{"SYN MP_CAPABLE v1", "SYN MP_CAPABLE v1", "SYN+ACK", "SYN+ACK", "ACK"},
+			"plain relay relaying",
+		},
+		{
+			"a scanner resets", state.Relay, "",
+			[][]byte{talk6.syn(), talk6.synack(), talk6.up(rewrite.RST, nil, "")},
+			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
+			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "RST"},
+			"plain relay abandoned reset",
+		},
+		{
+			"a SYN with data", state.Relay, "",
+			[][]byte{talk6.synData("hello"), talk6.synack()},
+			[]string{"1: SYN, 5 bytes: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
+			[]string{"SYN MP_CAPABLE v1", "SYN+ACK"},
+			"plain relay released",
+		},
+		{
+			"end-to-end MPTCP passes a CPE", state.Relay, box.CPE,
+			[][]byte{talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)},
+			[]string{"1: SYN MP_CAPABLE v1: rewrite (end-to-end): SYN MP_CAPABLE v1, DSCP 43 → server"},
+			[]string{"SYN MP_CAPABLE v1", "SYN+ACK MP_CAPABLE v1", "ACK MP_CAPABLE v1"},
+			"plain pass passed end-to-end",
+		},
+		{
+			"a plain SYN passes a HAG", state.Relay, box.HAG,
+			[][]byte{talk6.syn(), talk6.synack()},
+			[]string{"1: SYN: accept (plain-tcp)"},
+			[]string{"SYN", "SYN+ACK"},
+			"multipath pass passed plain-tcp",
+		},
+		{
+			"a SYN that passes is repeated", state.Pass, "",
+			[][]byte{talk6.syn(), talk6.syn(), talk6.synack()},
+			[]string{"1: SYN: accept", "2: SYN: accept"},
+			[]string{"SYN", "SYN", "SYN+ACK"},
+			"plain pass passed",
+		},
+		{
+			"policy strips", state.Strip, "",
+			[][]byte{talk6.syn(capableSYN), talk6.synack(), talk6.ack(nil)},
+			[]string{"1: SYN MP_CAPABLE v1: rewrite: SYN → server"},
+			[]string{"SYN", "SYN+ACK", "ACK"},
+			"multipath strip passed",
+		},
+		{
+			"policy learns of a server with MPTCP", state.Learn, "",
+			[][]byte{talk6.syn(), talk6.synack(capableSYNACK), talk6.ack(nil)},
+			[]string{"1: SYN: rewrite: SYN MP_CAPABLE v1 → server", "2: SYN+ACK MP_CAPABLE v1: rewrite (learnt-mptcp): SYN+ACK → client"},
+			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "ACK"},
+			"plain learn passed learnt-mptcp",
+		},
+		{
+			"policy rejects", state.Reject, "",
+			[][]byte{talk6.syn(), talk6.synack()},
+			[]string{"1: SYN: prohibited: ICMPv6 administratively prohibited → client"},
+			[]string{"ICMPv6 administratively prohibited"},
+			"plain reject rejected",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := newFilm(t, Pcapng).show(c.packets...).bytes()
+			p := play(t, file, Config{Role: c.role, Policy: &box.Policy{Default: c.action, EndToEnd: 43}})
+			p.wantLines(t, c.lines...)
+			p.wantOut(t, c.out...)
+			p.wantFlow(t, c.flow)
+		})
+	}
+}
+
+func TestServerThatDoesNotAnswerTimesOutByTheCapturesClock(t *testing.T) {
+	f := newFilm(t, Pcapng).show(talk6.syn()).wait(time.Hour).show(talk4.syn())
+	p := play(t, f.bytes(), Config{})
+	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "0: no answer: drop (no-answer)",
+		"2: SYN: hold: SYN MP_CAPABLE v1 → server")
+	if at := p.decisions[1].TimeUS; at != 20e6 {
+		t.Errorf("timed out after %d µs", at)
+	}
+}
+
+func TestSilentClientIsAbandoned(t *testing.T) {
+	f := newFilm(t, Pcapng).show(talk6.syn(), talk6.synack()).wait(2 * time.Minute).show(talk6.ack(nil))
+	play(t, f.bytes(), Config{}).wantFlow(t, "plain relay abandoned no-answer")
+}
+
+func TestPortUsedAgainIsANewFlow(t *testing.T) {
+	whole := [][]byte{
+		talk6.syn(), talk6.synack(), talk6.ack(nil),
+		talk6.up(rewrite.FIN|rewrite.ACK, nil, ""), talk6.down(rewrite.FIN|rewrite.ACK, nil, ""),
+	}
+	p := play(t, newFilm(t, Pcapng).show(whole...).show(whole...).bytes(), Config{})
+	if len(p.report.Flows) != 2 || p.report.Flows[1].State != "closed" || p.report.Flows[1].Frame != 6 {
+		t.Errorf("flows %+v", p.report.Flows)
+	}
+}
+
+func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
+	arp := Frame{Data: append(make([]byte, 12), 8, 6, 0, 1, 2, 3), Comments: []string{"who has"}, Direction: Inbound}
+	ether := func(packet []byte) Frame {
+		return Frame{Data: slices.Concat([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd}, packet, []byte{0xde, 0xad})}
+	}
+	f := newFilm(t, Pcapng).by(Interface{Name: "eth0", LinkType: LinkEthernet})
+	f.frame(arp).frame(ether(talk6.down(rewrite.ACK, nil, "no handshake was captured")))
+	f.frame(ether(talk6.up(rewrite.FIN, nil, ""))).frame(Frame{Data: []byte{1}}).frame(Frame{Data: nil, Length: 60})
+	file := f.bytes()
+	p := play(t, file, Config{})
+	for i, want := range mustRead(t, file) {
+		got := p.out[i]
+		if !bytes.Equal(got.Data, want.Data) || !got.Time.Equal(want.Time) || got.Length != want.Length ||
+			got.Direction != want.Direction || !slices.Equal(got.Comments, want.Comments) {
+			t.Errorf("frame %d: %+v, want %+v", i+1, got, want)
+		}
+	}
+	p.wantLines(t)
+}
+
+func TestReplayIsTheSameAsCallingCore(t *testing.T) {
+	packets := [][]byte{
+		talk6.syn(), talk4.syn(capableSYN), talk6.syn(), talk4.synData("data", oldSYN), talk6.synack(),
+		talk6.syn(capableSYN), talk4.up(rewrite.SYN|rewrite.RST, nil, ""),
+	}
+	for action := range state.Actions {
+		cfg := Config{Role: box.CPE, Policy: &box.Policy{Default: state.Action(action), EndToEnd: 43}}
+		p := play(t, newFilm(t, Pcapng).show(packets...).bytes(), cfg)
+		core := box.NewCore(state.Config{}, state.LearntConfig{}, cfg.Policy)
+		var want []string
+		for i, packet := range packets {
+			var seg rewrite.Segment
+			if err := seg.Parse(packet); err != nil {
+				t.Fatal(err)
+			}
+			at := time.Duration(i) * time.Millisecond
+			key := state.KeyOf(seg.Dst, seg.Src)
+			switch flow, live := core.Table.Lookup(key); {
+			case seg.IsSYN():
+				d := core.Packet(at, state.Plain, uint32(i+1), packet)
+				want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
+			case seg.IsSYNACK() && live && flow.State == state.Dialing:
+				if d, _, ok := core.Connected(at, key, nil); ok {
+					want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
+				}
+			case seg.IsSYNACK() && cfg.Policy.Learns():
+				d := core.Packet(at, state.Multipath, uint32(i+1), packet)
+				want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
+			}
+		}
+		var got []string
+		for _, d := range p.decisions {
+			got = append(got, fmt.Sprintf("%d %s %s", d.Frame, d.Verdict, d.Reason))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%v: replayed %q, Core says %q", state.Action(action), got, want)
+		}
+	}
+}
+
+func TestCaptureIsReplayedUpToItsTruncation(t *testing.T) {
+	file := newFilm(t, Pcapng).show(talk6.syn(), talk6.synack(), talk6.ack(nil)).bytes()
+	p, err := tryPlay(t, file[:len(file)-5], Config{})
+	if !errors.Is(err, ErrTruncated) {
+		t.Errorf("error %v", err)
+	}
+	p.wantOut(t, "SYN MP_CAPABLE v1", "SYN+ACK")
+	p.wantFlow(t, "plain relay released")
+}
+
+func TestErrorOfTheOutputEndsTheReplay(t *testing.T) {
+	file := newFilm(t, Pcapng).show(talk6.syn()).bytes()
+	in, err := NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("no space left")
+	w := NewWriter(writerFunc(func([]byte) (int, error) { return 0, full }), Pcapng)
+	if _, err := Replay(t.Context(), in, w, relay(Config{})); !errors.Is(err, full) {
+		t.Errorf("error %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+func TestDataOfKnownFlowsCostsNoAllocation(t *testing.T) {
+	count := func(segments int) float64 {
+		file := busy(t, 1, segments)
+		return testing.AllocsPerRun(5, func() {
+			in, err := NewReader(bytes.NewReader(file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Replay(t.Context(), in, NewWriter(io.Discard, Pcapng), relay(Config{})); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	if few, many := count(100), count(1100); many > few+20 {
+		t.Errorf("a thousand segments more cost %v allocations", many-few)
+	}
+}
+
+func TestClockThatJumpsDoesNotTakeItsTime(t *testing.T) {
+	f := newFilm(t, Pcapng)
+	mapped := talk{netip.MustParseAddrPort("[::ffff:192.0.2.1]:5"), server6}
+	for range 50 {
+		f.show(mapped.syn(), talk6.syn()).wait(1000 * time.Hour)
+	}
+	p := play(t, f.bytes(), Config{})
+	if n := p.report.Totals.Entered["timed-out"]; n != 98 {
+		t.Errorf("%d flows timed out", n)
+	}
+}
+
+func TestConnectionsOfBothWaysWithTheSamePortsDoNotMix(t *testing.T) {
+	back := talk{talk6.server, talk6.client}
+	for action := range state.Actions {
+		f := newFilm(t, Pcapng).show(talk6.syn(), back.syn(), back.synack(capableSYNACK), talk6.synack(capableSYNACK), talk6.ack(nil))
+		p := play(t, f.bytes(), Config{Policy: &box.Policy{Default: state.Action(action)}})
+		if p.report.Totals.Flows < 2 {
+			t.Errorf("%v: %d flows", state.Action(action), p.report.Totals.Flows)
+		}
+	}
+}

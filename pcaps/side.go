@@ -1,0 +1,60 @@
+package pcaps
+
+import (
+	"strings"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// place is what is known of an interface of the capture.
+type place struct {
+	Interface
+	side     state.Side
+	sided    bool // side is known
+	recorded bool // by a running box: it shows what has left the box, too
+}
+
+// recordedSides are the descriptions that a recording box gives its interfaces
+// after its role.
+var recordedSides = map[string]state.Side{"plain side": state.Plain, "multipath side": state.Multipath}
+
+// placeOf finds out where an interface faces: by the name that the configuration
+// gives it, or by what a recording says of it.
+func (c *Config) placeOf(in Interface) place {
+	p := place{Interface: in}
+	for side, names := range map[state.Side][]string{state.Plain: c.Plain, state.Multipath: c.Paths} {
+		for _, name := range names {
+			if name == in.Name {
+				p.side, p.sided = side, true
+			}
+		}
+	}
+	if box, where, ok := strings.Cut(in.Description, ", "); ok && strings.HasPrefix(box, "synbond ") {
+		if side, known := recordedSides[where]; known {
+			p.recorded = true
+			if !p.sided {
+				p.side, p.sided = side, true
+			}
+		}
+	}
+	return p
+}
+
+// leaving tells whether the box that was recorded has sent a frame.
+func (p *place) leaving(f *Frame) bool { return p.recorded && f.Direction == Outbound }
+
+// sideOf tells on which side a SYN has entered: where its interface faces, else
+// where the role has its clients, else by whether it is of MPTCP.
+func (c *Config) sideOf(p *place, syn rewrite.MPTCP) state.Side {
+	switch {
+	case p.sided:
+		return p.side
+	case c.Role == box.CPE:
+		return state.Plain
+	case c.Role == box.HAG, syn.Capable, syn.Join:
+		return state.Multipath
+	}
+	return state.Plain
+}

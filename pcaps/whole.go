@@ -1,0 +1,78 @@
+package pcaps
+
+import (
+	"encoding/binary"
+
+	"github.com/synbond/synbond/rewrite"
+)
+
+// What a capture lacks of a packet that a live box would have had: the bytes
+// behind the snap length, and a checksum that its network card was to compute.
+
+// completer makes packets as long as they were on the wire.
+type completer struct {
+	// room is zero but for the packet that it holds, so that the bytes which a
+	// capture has cut off are zero without being cleared each time.
+	room [1<<16 + ipv6Size]byte
+	used int
+}
+
+// whole returns the IP packet of a frame in its full length. What the capture has
+// cut off is zero. The packet is valid until the next call, and may be the frame's own.
+func (c *completer) whole(f *Frame) []byte {
+	packet := f.Packet()
+	if f.Missing() == 0 || len(packet)+f.Missing() > len(c.room) {
+		return packet
+	}
+	clear(c.room[:c.used])
+	c.used = copy(c.room[:], packet)
+	return c.room[:c.used+f.Missing()]
+}
+
+// mend returns the packet of a frame with a checksum as it was on the wire, for a
+// packet whose TCP header is all there: where the capture was made on the sender,
+// the field may hold the sum over the pseudo-header only, and the network card was
+// to complete it (Linux CHECKSUM_PARTIAL); where the payload has been cut off, its
+// last bytes are chosen so that they match the checksum. All else stays as it is.
+func mend(seg *rewrite.Segment, packet []byte, missing int) []byte {
+	tcp := headerAt(seg, len(packet))
+	pseudo := pseudoHeader(seg.Src.Addr(), seg.Dst.Addr(), protocolTCP, len(packet)-tcp)
+	field := binary.BigEndian.Uint16(packet[tcp+16:])
+	partial := field == ^rewrite.Checksum(pseudo)
+	if !partial && missing == 0 {
+		return packet
+	}
+	out := append(make([]byte, 0, len(packet)), packet...)
+	if partial {
+		clear(out[tcp+16 : tcp+18])
+		binary.BigEndian.PutUint16(out[tcp+16:], rewrite.Checksum(pseudo, out[tcp:]))
+		return out
+	}
+	fill(out[tcp:], missing, rewrite.Checksum(pseudo, out[tcp:]))
+	return out
+}
+
+// fill sets the last bytes of a segment, at most two and at most missing, to what
+// its checksum lacks. One byte may not be enough.
+func fill(segment []byte, missing int, lacks uint16) {
+	last := len(segment) - 1
+	high, low := byte(lacks>>8), byte(lacks)
+	if last%2 == 1 && missing >= 2 {
+		segment[last-1], segment[last] = high, low
+		return
+	}
+	if last%2 == 1 {
+		segment[last] = low // the captured byte beside it is the high one
+		return
+	}
+	segment[last] = high
+	if missing >= 2 {
+		segment[last-1] = low // of the word before: RFC 1071, section 2 (A)
+	}
+}
+
+// headerAt returns the offset of the TCP header in a packet, given its length by its
+// IP header.
+func headerAt(seg *rewrite.Segment, length int) int {
+	return length - len(seg.Payload) - len(seg.Options) - tcpSize
+}

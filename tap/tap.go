@@ -1,0 +1,140 @@
+// Package tap watches the interfaces of a machine for what begins and ends
+// connections: TCP segments with SYN, FIN or RST, those that bear MP_CAPABLE or
+// MP_JOIN as Linux lays them out (RFC 8684, sections 3.1 and 3.2), and ICMP
+// errors. The kernel filters (classic BPF); data never leaves it.
+//
+// A tap sees what arrives before netfilter does, and what leaves after it. It is
+// asked from time to time: the kernel notes when a packet came and keeps it
+// meanwhile, so that packets wake nobody up.
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPacket is the most that is read of a packet, in bytes.
+const maxPacket = 1 << 16
+
+// receiveBuffer of the socket in bytes: some 10,000 packets of handshakes.
+const receiveBuffer = 16 << 20
+
+// Packet is one packet that passed an interface.
+type Packet struct {
+	Time      time.Time // by the kernel
+	Interface int       // index
+	Outgoing  bool
+	// Data begins with the IP header and may end with Ethernet padding. The checksum
+	// of what has not left its host may be partial, for the interface to complete
+	// (CHECKSUM_PARTIAL). It is valid until the next Poll.
+	Data []byte
+}
+
+// Tap is an open packet socket. It is not safe for concurrent use.
+type Tap struct {
+	fd   int
+	data [maxPacket]byte
+	oob  [64]byte // for one timespec
+}
+
+// Open starts to watch an interface of the network namespace that the calling
+// thread is in, or all of them if name is empty. The caller owes a Close.
+func Open(name string) (*Tap, error) {
+	// Without a protocol nothing arrives before the filter is in place.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("tap: %w", os.NewSyscallError("socket", err))
+	}
+	t := &Tap{fd: fd}
+	if err := t.setUp(fd, name); err != nil {
+		return nil, errors.Join(fmt.Errorf("tap: %w", err), t.Close())
+	}
+	return t, nil
+}
+
+func (t *Tap) setUp(fd int, name string) error {
+	index := 0
+	if name != "" {
+		var err error
+		if index, err = interfaceIndex(fd, name); err != nil {
+			return err
+		}
+	}
+	program := filter()
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}); err != nil {
+		return os.NewSyscallError("attach filter", err)
+	}
+	for _, o := range []struct{ level, which, value int }{
+		{unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1},
+		{unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.which, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	// Beyond net.core.rmem_max, for who may.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+	all := uint16(unix.ETH_P_ALL)
+	err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: index})
+	return os.NewSyscallError("bind", err)
+}
+
+func interfaceIndex(fd int, name string) (int, error) {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req); err != nil {
+		return 0, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return int(req.Uint32()), nil
+}
+
+// Poll takes the next packet. It reports false when there is none now.
+func (t *Tap) Poll(p *Packet) (bool, error) {
+	n, oobn, _, from, err := unix.Recvmsg(t.fd, t.data[:], t.oob[:], unix.MSG_DONTWAIT)
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("tap: %w", os.NewSyscallError("recvmsg", err))
+	}
+	*p = Packet{Time: timestamp(t.oob[:oobn]), Data: t.data[:n]}
+	if ll, ok := from.(*unix.SockaddrLinklayer); ok {
+		p.Interface, p.Outgoing = ll.Ifindex, ll.Pkttype == unix.PACKET_OUTGOING
+	}
+	return true, nil
+}
+
+// timestamp reads SCM_TIMESTAMPNS, or the clock if there is none.
+func timestamp(oob []byte) time.Time {
+	if len(oob) < unix.SizeofCmsghdr {
+		return time.Now()
+	}
+	h, data, _, err := unix.ParseOneSocketControlMessage(oob)
+	if err != nil || h.Level != unix.SOL_SOCKET || h.Type != unix.SCM_TIMESTAMPNS ||
+		len(data) < int(unsafe.Sizeof(unix.Timespec{})) {
+		return time.Now()
+	}
+	ts := *(*unix.Timespec)(unsafe.Pointer(&data[0]))
+	return time.Unix(ts.Unix())
+}
+
+// Drops returns how many packets the kernel has dropped since it was asked last:
+// the socket's buffer was full (PACKET_STATISTICS).
+func (t *Tap) Drops() uint64 {
+	s, err := unix.GetsockoptTpacketStats(t.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0 // a packet socket has the option
+	}
+	return uint64(s.Drops)
+}
+
+// Close ends the watch.
+func (t *Tap) Close() error { return os.NewSyscallError("close", unix.Close(t.fd)) }

@@ -1,0 +1,398 @@
+package tests
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/pcaps"
+)
+
+// recordedPair starts both boxes, each with a configuration file, to record in
+// one folder. They end with the test.
+func recordedPair(t *testing.T, n *lab.Network, dir, cpeConfig, hagConfig string) *pair {
+	t.Helper()
+	p := &pair{Network: n, dir: scratch(t)}
+	t.Cleanup(func() { p.down(t) })
+	join := netip.AddrPortFrom(n.Lines[1].HAG6, lab.JoinPort).String()
+	box := func(h *lab.Host, role, config string, flags ...string) *lab.Box {
+		t.Helper()
+		flags = append(flags, "--config", config, "--record", dir, "--path", "dsl")
+		b, err := synbond().StartBox(h, p.dir, role, flags...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	p.hag = box(n.HAG, "hag", hagConfig, "--plain", lab.HAGWanInterface, "--path", "lte", "--join", join)
+	p.cpe = box(n.CPE, "cpe", cpeConfig, "--plain", lab.CPELanInterface, "--path", "lte,join="+join)
+	return p
+}
+
+// recordings are the capture files of a role in a folder, oldest first.
+func recordings(t *testing.T, dir, role string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, role+"-*.pcapng"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// Rules that have ports of servers treated in another way than the default.
+const (
+	cpeRules = `
+[[rule]]
+name = "guests"
+ports = ["7001"]
+action = "pass"
+
+[[rule]]
+name = "curious"
+ports = ["7002"]
+action = "learn"
+
+[[rule]]
+name = "forbidden"
+ports = ["7003"]
+action = "reject"
+
+[timeouts]
+dial = "2500ms"
+`
+	hagRules = `
+[[rule]]
+name = "unbonded"
+ports = ["7004"]
+action = "strip"
+
+[timeouts]
+dial = "3500ms"
+`
+)
+
+// happenings are flows of all kinds through a pair of boxes, but for failures.
+func happenings(t *testing.T, p *pair, f family) {
+	t.Helper()
+	n := p.Network
+	talk := func(clients, servers string, port uint16) netip.AddrPort {
+		t.Helper()
+		l := listen(t, n.Server, servers, netip.AddrPortFrom(f.server, port))
+		serve(l, echo)
+		c, err := n.Client.Dial(within(t, 10*time.Second), clients, "", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		chat(t, c, "hello")
+		c.Close()
+		return addrOf(l)
+	}
+	server := talk("tcp", "tcp", 0) // relayed
+	talk("mptcp", "mptcp", 0)       // end to end
+	talk("tcp", "tcp", 7001)        // passed by the CPE
+	talk("tcp", "mptcp", 7002)      // learnt from by the CPE
+	talk("tcp", "tcp", 7004)        // stripped by the HAG
+	for range 3 {                   // the same port again
+		c, err := dialFrom(n.Client, netip.AddrPortFrom(f.client, 40123), server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chat(t, c, "hello")
+		reset(t, c)
+	}
+	lost := listenAt(t, n.Server, f.server) // whose first answer is lost, so that the SYN is repeated
+	serve(lost, echo)
+	l := loss{host: n.Server, hook: nftables.ChainHookOutput, port: sourcePort, flags: synACK}
+	if err := l.install(addrOf(lost).Port()); err != nil {
+		t.Fatal(err)
+	}
+	if err := say(t.Context(), n.Client, addrOf(lost)); err != nil {
+		t.Error(err)
+	}
+	chat(t, dial(t, n.Client, server), "hello") // stays open
+}
+
+// obstacles lists servers to which no connection comes about.
+func obstacles(t *testing.T, n *lab.Network) (all []target) {
+	t.Helper()
+	const silent = 7009
+	unlimited(t, n.CPE, n.HAG, n.Server)
+	rejectSYNs(t, n.Server, nftables.ChainHookInput)
+	dark := loss{host: n.Server, hook: nftables.ChainHookInput, port: destPort, flags: syn, all: true}
+	if err := dark.install(silent); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, r := range rejections {
+			all = append(all, target{r.name, netip.AddrPortFrom(f.server, r.port)})
+		}
+		for name, port := range map[string]uint16{"closed port": 9, "forbidden": 7003, "no answer": silent} {
+			all = append(all, target{name, netip.AddrPortFrom(f.server, port)})
+		}
+	}
+	return all
+}
+
+// told is what is known of a flow, live or replayed.
+type told struct {
+	Client, Server, Side, Action, State, Reason string
+}
+
+// replayed is what `synbond replay --json` prints, as far as it is of interest here.
+type replayed struct {
+	Decisions []struct {
+		Frame           int
+		Verdict, Reason string
+	}
+	Flows []told
+}
+
+// farApart has delays, as every network but that of a lab: an ICMP error that
+// arrives while connect(2) still runs is taken for a soft one (tcp_v6_err,
+// sock_owned_by_user), and no capture tells of that.
+var farApart = lab.Topology{
+	Lines:       []lab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
+	ServerDelay: 10 * time.Millisecond,
+}
+
+func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
+	n := build(t, farApart)
+	targets := obstacles(t, n)
+	dir := scratch(t)
+	configs := map[string]string{"cpe": configFile(t, cpeRules), "hag": configFile(t, hagRules)}
+	p := recordedPair(t, n, dir, configs["cpe"], configs["hag"])
+	outcomes(t, n.Client, targets)
+	for _, f := range families {
+		happenings(t, p, f)
+	}
+	flood(t, n.Client, lab.Client6, netip.AddrPortFrom(lab.Server6, 7004), 10) // a port scan
+	for _, b := range []*lab.Box{p.cpe, p.hag} {
+		eventually(t, b.Role+" has settled all flows", func() bool {
+			live := dump(t, b).Totals.Live
+			return live["dialing"]+live["released"]+live["learning"] == 0
+		})
+	}
+	time.Sleep(1500 * time.Millisecond) // a recording is flushed once a second
+	live := map[string]box.Dump{"cpe": dump(t, p.cpe), "hag": dump(t, p.hag)}
+	for role, d := range live {
+		files := recordings(t, dir, role)
+		if len(files) != 1 || d.Totals.Recording.Dropped > 0 {
+			t.Fatalf("%s has the files %q, and dropped %d packets", role, files, d.Totals.Recording.Dropped)
+		}
+		again := replay(t, n.Client, files[0], "--role", role, "--config", configs[role])
+		last := make(map[[2]string]told) // as the box shows a 5-tuple that is used again
+		for _, f := range again.Flows {
+			last[[2]string{f.Client, f.Server}] = f
+		}
+		for _, f := range d.Flows {
+			want := told{f.Client.String(), f.Server.String(), f.Side, f.Action, f.State, f.Reason}
+			if got := last[[2]string{want.Client, want.Server}]; got != want {
+				t.Errorf("%s: replayed  %+v\nthe box had    %+v", role, got, want)
+			}
+			if f.Recording != files[0] {
+				t.Errorf("%s: the handshake of %s is said to be in %q", role, f.Client, f.Recording)
+			}
+		}
+		sameVerdicts(t, role, files[0], again)
+		dissects(t, files[0])
+	}
+}
+
+// replay runs synbond replay over a file.
+func replay(t *testing.T, h *lab.Host, file string, flags ...string) (r replayed) {
+	t.Helper()
+	got := call(t, h, nil, append([]string{"replay", file, "--json"}, flags...)...)
+	if got.code != 0 || got.stderr != "" {
+		t.Fatalf("replay ended with %d: %s", got.code, got.stderr)
+	}
+	if err := json.Unmarshal([]byte(got.stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// frames reads a capture file to its end.
+func frames(t *testing.T, file string) (all []pcaps.Frame) {
+	t.Helper()
+	in, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	r, err := pcaps.NewReader(in)
+	for err == nil {
+		var f *pcaps.Frame
+		if f, err = r.Next(); err == nil {
+			kept := *f
+			kept.Comments = slices.Clone(f.Comments)
+			all = append(all, kept)
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Errorf("%s: %v after %d frames", file, err, len(all))
+	}
+	return all
+}
+
+// sameVerdicts compares the comments on the packets that the box got with what a
+// replay decides about the same packets.
+func sameVerdicts(t *testing.T, role, file string, again replayed) {
+	t.Helper()
+	got := make(map[int]string)
+	for _, d := range again.Decisions {
+		got[d.Frame] = strings.TrimSuffix(d.Verdict+": "+d.Reason, ": ")
+	}
+	compared := 0
+	for _, f := range frames(t, file) {
+		if f.Direction != pcaps.Inbound || len(f.Comments) == 0 || strings.HasPrefix(f.Comments[0], "accepted") {
+			continue
+		}
+		compared++
+		if want, _, _ := strings.Cut(f.Comments[0], ","); got[f.Number] != want {
+			t.Errorf("%s, frame %d: replay says %q, the box said %q", role, f.Number, got[f.Number], want)
+		}
+	}
+	if compared < 50 {
+		t.Errorf("%s: only %d decisions are recorded", role, compared)
+	}
+}
+
+// dissects has tshark, if it is there, look for what is wrong with a file. ICMP
+// errors quote packets whose checksum their host has not completed. Both legs of a
+// flow have one 5-tuple: where ports are used again that is too much for tshark's
+// analysis of MPTCP connections, which then asserts the opposite.
+func dissects(t *testing.T, file string) {
+	t.Helper()
+	if _, err := exec.LookPath("tshark"); err != nil {
+		t.Logf("not dissected: %v", err)
+		return
+	}
+	out, err := exec.Command("tshark", "-n", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y",
+		`_ws.malformed || ((tcp.checksum.status == "Bad" || ip.checksum.status == "Bad") && !icmp && !icmpv6)`).Output()
+	for line := range strings.Lines(string(out)) {
+		if !strings.Contains(line, "Dissector bug") {
+			t.Error(line)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRecordingIsBoundedUnderAFlood sends more SYNs than a small ring can hold.
+func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
+	n := build(t, twoLines)
+	dir := scratch(t)
+	small := configFile(t, "record_files = 3\nrecord_file_size = 100_000\n")
+	p := recordedPair(t, n, dir, small, small)
+	l := listenAt(t, n.Server, lab.Server6)
+	serve(l, echo)
+	flood(t, n.Client, lab.Client6, netip.AddrPortFrom(lab.Server6, 9), 3000)
+	if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the flood is written", func() bool {
+		totals := dump(t, p.cpe).Totals
+		return totals.Entered["refused"] >= 3000 && totals.Recording.Packets+totals.Recording.Dropped > 3000
+	})
+	d := dump(t, p.cpe)
+	files := recordings(t, dir, "cpe")
+	if len(files) != 3 || d.Totals.Recording.File != files[2] {
+		t.Errorf("there are the files %q; %q is written", files, d.Totals.Recording.File)
+	}
+	for _, file := range files {
+		if at, err := os.Stat(file); err != nil || at.Size() > 100_000 {
+			t.Errorf("%s: %v, %v", file, at, err)
+		}
+	}
+	named := 0
+	for _, f := range d.Flows {
+		if f.Recording != "" && !slices.Contains(files, f.Recording) {
+			t.Errorf("a flow is in %q, which is not there", f.Recording)
+		}
+		if f.Recording != "" {
+			named++
+		}
+	}
+	if named == 0 || named == len(d.Flows) {
+		t.Errorf("%d of %d flows are in the ring", named, len(d.Flows))
+	}
+}
+
+// TestRecordingOutlivesItsFolder takes a box's folder away, and gives it back.
+func TestRecordingOutlivesItsFolder(t *testing.T) {
+	n := build(t, twoLines)
+	dir := filepath.Join(scratch(t), "recordings")
+	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
+	l := listenAt(t, n.Server, lab.Server6)
+	serve(l, echo)
+	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "packets are dropped", func() bool {
+		if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
+			t.Error(err)
+		}
+		r := dump(t, p.cpe).Totals.Recording
+		return r.Dropped > 0 && r.File == ""
+	})
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a new file", func() bool {
+		if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
+			t.Error(err)
+		}
+		return dump(t, p.cpe).Totals.Recording.File != ""
+	})
+	cpe := p.cpe
+	p.down(t)
+	log := strings.Join(cpe.Log(), "\n")
+	if strings.Count(log, "cannot record") != 1 || !strings.Contains(log, "the recording goes on") {
+		t.Errorf("the box said %q", log)
+	}
+	for _, role := range []string{"cpe", "hag"} {
+		for _, file := range recordings(t, dir, role) {
+			if len(frames(t, file)) == 0 {
+				t.Errorf("%s is empty", file)
+			}
+		}
+	}
+}
+
+func TestRecordingOfAKilledBoxIsReadable(t *testing.T) {
+	n := build(t, twoLines)
+	dir := scratch(t)
+	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
+	l := listenAt(t, n.Server, lab.Server6)
+	serve(l, echo)
+	if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the handshake is flushed", func() bool { return dump(t, p.cpe).Totals.Recording.Packets >= 4 })
+	p.kill(t)
+	if got := len(frames(t, recordings(t, dir, "cpe")[0])); got < 4 {
+		t.Errorf("%d frames are left", got)
+	}
+}
+
+func TestRecordingNeedsAFolder(t *testing.T) {
+	n := build(t, twoLines)
+	file := configFile(t, "")
+	before := snapshot(t, n.CPE)
+	call(t, n.CPE, nil, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--record", filepath.Join(file, "under"),
+		"--control", filepath.Join(scratch(t), "box.sock")).oneLine(t, 1, file, "--record")
+	same(t, before, snapshot(t, n.CPE))
+}
