@@ -2,7 +2,7 @@
 
 FUZZTIME ?= 20s
 
-.PHONY: check lint test bench fuzz
+.PHONY: check lint test bench scenarios fuzz
 
 check: lint test
 
@@ -17,6 +17,12 @@ test:
 
 bench:
 	go test -p 1 -run '^$$' -bench . -benchmem ./...
+
+# Every scenario of the lab, with its charts: some minutes.
+scenarios:
+	@set -e; d=$$(mktemp -d); trap 'rm -r $$d' EXIT; go build -o $$d/synbond .; failed=0; \
+	for s in $$($$d/synbond lab --list | cut -d ' ' -f 1); do $$d/synbond lab --scenario $$s || failed=1; done; \
+	exit $$failed
 
 # Every fuzz target of every package, one after another.
 fuzz:

@@ -22,11 +22,14 @@ type Box struct {
 	core  *Core
 	start time.Time
 
+	journal  *journal
 	queue    *nfq.Queue
 	relay    *relay.Relay
 	set      *paths.Set
-	manager  *paths.Manager // of a CPE
+	steering *steering       // of a CPE
+	answerer *paths.Answerer // of a HAG
 	sides    sides
+	recorder Recorder
 	families []int // unix.AF_INET, unix.AF_INET6, as this machine has them
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
@@ -61,15 +64,8 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	undo.add(func() error { cancel(); return b.queue.Close() })
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.relay.Run(ctx) })
-	g.Go(func() error { return b.set.Watch(ctx) })
-	g.Go(func() error { return b.expire(ctx) })
-	g.Go(func() error { return b.adopt(ctx) })
-	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
+	b.work(ctx, g)
 	g.Go(func() error { return serve(ctx) })
-	if b.manager != nil {
-		g.Go(func() error { return b.manager.Run(ctx) })
-	}
 	if err := b.divert(ctx, &undo); err != nil {
 		cancel()
 		_ = g.Wait() // the cause is known
@@ -83,6 +79,24 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	return err
 }
 
+// work starts what a box does all the time, each in a goroutine of g.
+func (b *Box) work(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return b.set.Watch(ctx) })
+	g.Go(func() error { return b.expire(ctx) })
+	g.Go(func() error { return b.recorder.Run(ctx) })
+	g.Go(func() error { return b.adopt(ctx) })
+	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
+	if s := b.steering; s != nil {
+		g.Go(func() error { return s.manager.Run(ctx) })
+		g.Go(func() error { return s.monitor.Run(ctx, s.news) })
+		g.Go(func() error { return b.steer(ctx) })
+	}
+	if b.answerer != nil {
+		g.Go(func() error { return b.answerer.Run(ctx) })
+	}
+}
+
 // prepare opens everything that a box needs before the first SYN may come.
 func (b *Box) prepare(undo *undo) error {
 	if err := b.installSystem(undo); err != nil {
@@ -93,16 +107,13 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	undo.add(b.set.ForgetClosed)
-	if b.cfg.Role == CPE {
-		if err := b.set.Reachable(); err != nil {
-			return err
-		}
-		if b.manager, err = paths.NewManager(b.set, b.cfg.Log); err != nil {
-			return err
-		}
-		undo.add(b.manager.Close)
+	if err := b.meet(undo); err != nil {
+		return err
 	}
 	b.sides = newSides(b.cfg)
+	if err := b.record(undo); err != nil {
+		return err
+	}
 	b.relay, err = relay.New(relay.Config{Mark: uint32(nfq.Socket), Keepalive: b.cfg.Keepalive, Events: b}, b.families...)
 	if err != nil {
 		return err
@@ -110,6 +121,18 @@ func (b *Box) prepare(undo *undo) error {
 	undo.add(b.relay.Close)
 	b.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log})
 	return err
+}
+
+// meet prepares what a box knows the other box by.
+func (b *Box) meet(undo *undo) (err error) {
+	if b.cfg.Role == CPE {
+		return b.newSteering(undo)
+	}
+	if b.answerer, err = paths.NewAnswerer(b.cfg.Join, b.cfg.Probe.Secret, b.cfg.Log); err != nil {
+		return err
+	}
+	undo.add(b.answerer.Close)
+	return nil
 }
 
 // queueLength leaves room for every SYN that the table lets a box hold.

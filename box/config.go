@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,12 +33,18 @@ type Config struct {
 	Policies   <-chan *Policy // policies that replace it while the box runs; may be nil
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
-	Queue      uint16
-	Control    string // path of the control socket
-	Metrics    string // address of the metrics listener, "" for none
-	Keepalive  time.Duration
-	Table      state.Config
-	Log        *slog.Logger
+	Probe      paths.ProbeConfig
+	// FirstPathDown is what a CPE does with new flows while its first path is down:
+	// NoLeg or OwnSource.
+	FirstPathDown Leg
+	StateDir      string // where quotas are kept
+	Queue         uint16
+	Control       string // path of the control socket
+	Metrics       string // address of the metrics listener, "" for none
+	Keepalive     time.Duration
+	Table         state.Config
+	Record        func() (Recorder, error) // opens what records handshakes; nil for none
+	Log           *slog.Logger
 }
 
 // Validate reports what is wrong with the configuration in itself.
@@ -56,6 +63,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), paths.MaxPaths)
 	case c.Role == HAG && c.OwnSource4:
 		return errors.New("own-source4 is for a CPE: a HAG keeps the client's address")
+	case c.Role == HAG && slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Terms != paths.Terms{} }):
+		return errors.New("rules with paths or after are for a CPE: it opens the subflows")
 	}
 	if name, twice := repeated(all); twice {
 		return fmt.Errorf("interface %s is named twice: it can be on one side only", name)
@@ -67,34 +76,44 @@ func (c *Config) Validate() error {
 	if name, twice := repeated(names); twice {
 		return fmt.Errorf("two paths are named %q: choose another with name=", name)
 	}
-	return c.validateJoins()
+	return c.validatePaths()
 }
 
-func (c *Config) validateJoins() error {
+func (c *Config) validatePaths() error {
 	if c.Role == HAG && len(c.Join) == 0 {
 		return errors.New("no join address: name one per address family with --join ADDR:PORT")
 	}
-	if err := validJoins("", c.Join); err != nil {
+	if err := validJoins(c.Join); err != nil {
 		return err
 	}
 	for _, p := range c.Paths {
-		if len(p.Join) > 0 && c.Role == HAG {
-			return fmt.Errorf("path %s: join= is for a CPE; a HAG names its own join addresses with --join", p.Name)
-		}
-		if err := validJoins("path "+p.Name+": ", p.Join); err != nil {
-			return err
+		if err := cmp.Or(c.fits(p), p.Validate(), validJoins(p.Join)); err != nil {
+			return fmt.Errorf("path %s: %w", p.Name, err)
 		}
 	}
 	return nil
 }
 
-func validJoins(where string, joins []netip.AddrPort) error {
+// fits tells what is wrong with a path for a box of this role.
+func (c *Config) fits(p paths.Path) error {
+	switch {
+	case c.Role != HAG:
+		return nil
+	case len(p.Join) > 0:
+		return errors.New("join= is for a CPE; a HAG names its own join addresses with --join")
+	case p.Mode != "" && p.Mode != paths.Always || p.Quota != paths.Quota{} || p.Rate > 0:
+		return errors.New("modes, quotas and rates are for a CPE: it opens the subflows")
+	}
+	return nil
+}
+
+func validJoins(joins []netip.AddrPort) error {
 	for i, j := range joins {
 		if !j.IsValid() || j.Port() == 0 || j.Addr().IsUnspecified() {
-			return fmt.Errorf("%sjoin address %s: an address of the HAG and a port are needed", where, j)
+			return fmt.Errorf("join address %s: an address of the HAG and a port are needed", j)
 		}
 		if slices.ContainsFunc(joins[:i], func(o netip.AddrPort) bool { return o.Addr().Is4() == j.Addr().Is4() }) {
-			return fmt.Errorf("%sjoin address %s: there is one of this address family already", where, j)
+			return fmt.Errorf("join address %s: there is one of this address family already", j)
 		}
 	}
 	return nil

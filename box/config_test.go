@@ -10,7 +10,7 @@ import (
 )
 
 func cpe() Config {
-	return Config{Role: CPE, Plain: []string{"lan"}, Paths: []paths.Path{
+	return Config{Role: CPE, Policy: &Policy{}, Plain: []string{"lan"}, Paths: []paths.Path{
 		{Name: "dsl", Interface: "ppp0", Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100")}},
 		{Name: "lte", Interface: "wwan0"},
 	}}
@@ -18,7 +18,7 @@ func cpe() Config {
 
 func hag() Config {
 	return Config{
-		Role: HAG, Plain: []string{"wan"}, Paths: []paths.Path{{Name: "dsl", Interface: "eth1"}},
+		Role: HAG, Policy: &Policy{}, Plain: []string{"wan"}, Paths: []paths.Path{{Name: "dsl", Interface: "eth1"}},
 		Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100"), netip.MustParseAddrPort("192.0.2.1:7100")},
 	}
 }
@@ -48,6 +48,13 @@ func TestConfigurationSaysWhatIsWrongWithIt(t *testing.T) {
 		{"a join address without a port", hag, func(c *Config) { c.Join = join("192.0.2.1:0") }, "join address 192.0.2.1:0"},
 		{"a join address that is none", hag, func(c *Config) { c.Join = join("[::]:7100") }, "join address [::]:7100"},
 		{"no join address at all", cpe, func(c *Config) { c.Paths[0].Join = []netip.AddrPort{{}} }, "join address invalid AddrPort"},
+		{"a path that overflows", cpe, func(c *Config) { c.Paths[1].Mode, c.Paths[1].Busy.Rate = paths.Overflow, 16e6 }, ""},
+		{"but nobody knows when", cpe, func(c *Config) { c.Paths[1].Mode = paths.Overflow }, "path lte: mode overflow"},
+		{"a quota without a period", cpe, func(c *Config) { c.Paths[1].Quota.Bytes = 1 }, "path lte: quota"},
+		{"a HAG's path of a mode", hag, func(c *Config) { c.Paths[0].Mode = paths.Standby }, "path dsl: modes, quotas and rates are for a CPE"},
+		{"a HAG's path with a quota", hag, func(c *Config) { c.Paths[0].Quota = paths.Quota{Bytes: 1, Period: paths.Day} }, "path dsl: modes, quotas and rates are for a CPE"},
+		{"a HAG's path with a rate", hag, func(c *Config) { c.Paths[0].Rate = 1e6 }, "path dsl: modes, quotas and rates are for a CPE"},
+		{"a HAG's rule about paths", hag, func(c *Config) { c.Policy.Rules = []Rule{{Terms: paths.Terms{After: 1}}} }, "rules with paths or after are for a CPE"},
 		{"nine paths", cpe, func(c *Config) {
 			for _, name := range strings.Split("abcdefg", "") {
 				c.Paths = append(c.Paths, paths.Path{Name: name, Interface: name})

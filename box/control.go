@@ -113,11 +113,14 @@ func claim() (net.Listener, error) {
 
 func (b *Box) controlHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /flows", func(w http.ResponseWriter, r *http.Request) {
+	answer := func(w http.ResponseWriter, v any) {
 		w.Header().Set("Content-Type", "application/json")
-		// A client that left early is no error of ours.
-		_ = json.NewEncoder(w).Encode(b.dump(r.URL.Query().Has("all")))
+		_ = json.NewEncoder(w).Encode(v) // a client that left early is no error of ours
+	}
+	mux.HandleFunc("GET /flows", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, b.dump(r.URL.Query().Has("all")))
 	})
+	mux.HandleFunc("GET /paths", func(w http.ResponseWriter, r *http.Request) { answer(w, b.paths()) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	return mux

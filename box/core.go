@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/paths"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -39,6 +40,10 @@ type Decision struct {
 	Key     state.Key
 	Packet  []byte         // what goes on after Rewrite
 	Traits  rewrite.Traits // of a SYN, for the dial after Hold
+	From    Source         // where that dial is to come from; zero: from the client
+	Terms   paths.Terms    // of its further subflows
+	// Asks tells that the answer to a SYN will say whether its server speaks MPTCP.
+	Asks bool
 	// Other tells that a SYN to deliver is not the one of the live flow.
 	Other bool
 	// Supersedes tells that the SYN with ID Superseded was held for this flow
@@ -49,20 +54,25 @@ type Decision struct {
 
 // Core decides about SYNs and keeps the flow table. It is safe for concurrent use.
 type Core struct {
-	Table  *state.Table
-	Learnt *state.Learnt
-	policy atomic.Pointer[Policy]
+	Table   *state.Table
+	Learnt  *state.Learnt
+	policy  atomic.Pointer[Policy]
+	outlook atomic.Pointer[Outlook]
 }
 
 // NewCore returns a core with an empty table.
 func NewCore(cfg state.Config, learnt state.LearntConfig, p *Policy) *Core {
 	c := &Core{Table: state.NewTable(cfg), Learnt: state.NewLearnt(learnt)}
 	c.SetPolicy(p)
+	c.SetOutlook(Outlook{})
 	return c
 }
 
 // SetPolicy replaces the policy, for SYNs to come.
 func (c *Core) SetPolicy(p *Policy) { c.policy.Store(p) }
+
+// SetOutlook says how flows to come will fare.
+func (c *Core) SetOutlook(o Outlook) { c.outlook.Store(&o) }
 
 // Packet decides about a packet that entered on side and that the queue knows
 // by id. After [Hold] the caller dials, and reports to [Core.Connected].
@@ -83,18 +93,23 @@ func (c *Core) Packet(now time.Duration, side state.Side, id uint32, packet []by
 	case !seg.IsSYN():
 		return c.ignore("not-a-syn")
 	}
+	if !seg.ChecksumOK() {
+		return c.ignore(rewrite.BadChecksum.Error()) // whoever gets it will drop it
+	}
 	traits := seg.Traits()
 	if traits.HopLimit <= 1 {
 		return c.ignore("hop-limit") // a router must answer that its time is exceeded
 	}
 	f := state.Flow{Key: state.KeyOf(seg.Src, seg.Dst), Side: side, Held: id, ISN: seg.Seq}
 	policy := c.policy.Load()
-	f.Action, f.Reason = policy.Choose(side, &seg, mptcp)
+	choice := policy.Choose(side, &seg, mptcp)
+	f.Action, f.Reason = choice.Action, choice.Reason
 	if f.Action == state.Learn {
 		f.Action, f.Reason = c.recall(now, &seg, mptcp, f.Reason)
 	}
+	from := c.outlook.Load().foresee(&f)
 	d := c.begin(now, f, &seg, mptcp.Capable)
-	d.Traits = traits
+	d.Traits, d.From, d.Terms = traits, from, choice.Terms
 	if d.Verdict == Accept && mptcp.Capable {
 		d = policy.mark(d, side, &seg)
 	}

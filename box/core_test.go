@@ -44,6 +44,9 @@ func TestDecisionAboutASYN(t *testing.T) {
 		{"plain SYN from the multipath side", state.Multipath, plain, state.Relay, Accept, "plain-tcp", state.Passed, true},
 		{"MP_JOIN from the multipath side", state.Multipath, syn(t, mss, join), state.Relay, Accept, "mp-join", state.Passed, true},
 
+		{"SYN with a TCP-MD5 signature", state.Plain, syn(t, md5), state.Relay, Accept, "authenticated", state.Passed, true},
+		{"policy rejects a SYN with a TCP-MD5 signature", state.Plain, syn(t, md5), state.Reject, Prohibited, "", state.Rejected, true},
+
 		{"policy passes a host's SYN", state.Plain, plain, state.Pass, Accept, "", state.Passed, true},
 		{"policy rejects a host's SYN", state.Plain, plain, state.Reject, Prohibited, "", state.Rejected, true},
 		{"policy rejects the other box's SYN", state.Multipath, syn(t, capable), state.Reject, Prohibited, "", state.Rejected, true},
@@ -56,6 +59,7 @@ func TestDecisionAboutASYN(t *testing.T) {
 
 		{"SYN+RST", state.Plain, flagged(func(h *layers.TCP) { h.SYN, h.RST = true, true }), state.Relay, Accept, "not-a-syn", 0, false},
 		{"ACK", state.Plain, flagged(func(h *layers.TCP) { h.ACK = true }), state.Relay, Accept, "not-a-syn", 0, false},
+		{"bad checksum", state.Plain, damaged(plain), state.Relay, Accept, "bad-checksum", 0, false},
 		{"hop limit of one", state.Plain, lastHop(plain), state.Relay, Accept, "hop-limit", 0, false},
 		{"cut packet", state.Plain, plain[:50], state.Relay, Accept, "truncated", 0, false},
 		{"no packet at all", state.Plain, nil, state.Relay, Accept, "truncated", 0, false},

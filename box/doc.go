@@ -16,6 +16,10 @@
 // decisions out. A box is symmetric: what enters on one side leaves on the
 // other, and only the multipath side speaks MPTCP.
 //
+// A CPE also steers its paths: ten times a second, and when one falls or comes
+// back, it decides what each is wanted for, ends the subflows of those that are
+// dead, and tells Core by an [Outlook] what to do with new flows.
+//
 // Invariants: exactly one verdict per SYN; whatever cannot be served passes
 // untouched; what a box installs it removes, after a crash at its next start.
 package box

@@ -42,6 +42,8 @@ type Flow struct {
 	BytesUp    uint64    `json:"bytes_up"`
 	BytesDown  uint64    `json:"bytes_down"`
 	Subflows   []Subflow `json:"subflows"`
+	// Recording is the file that has the flow's handshake, while there is one.
+	Recording string `json:"recording,omitempty"`
 }
 
 // Subflow is one subflow of the multipath leg, from the box's point of view.
@@ -49,10 +51,11 @@ type Subflow struct {
 	Path          string         `json:"path"`
 	Local         netip.AddrPort `json:"local"`
 	Remote        netip.AddrPort `json:"remote"`
-	Backup        bool           `json:"backup"`
+	Backup        bool           `json:"backup"` // now, for either end
 	RTTUS         int64          `json:"rtt_us"`
 	BytesSent     uint64         `json:"bytes_sent"`
 	BytesReceived uint64         `json:"bytes_received"`
+	Retransmitted uint64         `json:"retransmitted"` // of the bytes sent
 }
 
 // Totals count what happened since the box started.
@@ -66,18 +69,24 @@ type Totals struct {
 	BytesDown uint64            `json:"bytes_down"`
 	Subflows  paths.Counters    `json:"subflows"` // opened by a CPE
 	Queue     QueueTotals       `json:"queue"`
+	// Recording is there if the box records.
+	Recording *RecordingTotals `json:"recording,omitempty"`
 }
 
 // dump describes the live flows, and with all also those that ended lately.
 func (b *Box) dump(all bool) Dump {
 	now := b.now()
+	backups, err := paths.Backups()
+	if err != nil {
+		b.cfg.Log.Warn("which subflows are backups is not known", "err", err)
+	}
 	d := Dump{Role: b.cfg.Role, Flows: []Flow{}, Totals: b.totals()}
 	for f := range b.core.Table.All() {
 		live := f.State.Live()
 		if !live && !all {
 			continue
 		}
-		out := b.describe(f, now)
+		out := b.describe(f, now, backups)
 		d.Flows = append(d.Flows, out)
 		if f.State == state.Relaying {
 			d.Totals.BytesUp += out.BytesUp
@@ -98,17 +107,21 @@ func (b *Box) totals() Totals {
 		UptimeMS: b.now().Milliseconds(), Live: t.Live, Entered: t.Entered, Reasons: t.Reasons, Learnt: b.core.Learnt.Len(),
 		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(),
 	}
-	if b.manager != nil {
-		out.Subflows = b.manager.Counters()
+	if b.steering != nil {
+		out.Subflows = b.steering.manager.Counters()
+	}
+	if b.cfg.Record != nil {
+		out.Recording = new(b.recorder.Totals())
 	}
 	return out
 }
 
-func (b *Box) describe(f state.Flow, now time.Duration) Flow {
+func (b *Box) describe(f state.Flow, now time.Duration, backups map[paths.Ends]bool) Flow {
 	out := Flow{
 		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
 		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason,
 		AgeMS: f.Age(now).Milliseconds(), SetupUS: f.Setup.Microseconds(), Subflows: []Subflow{},
+		Recording: b.recorder.File(f.Key),
 	}
 	conn, ok := f.Legs.(*relay.Conn)
 	if !ok {
@@ -126,10 +139,11 @@ func (b *Box) describe(f state.Flow, now time.Duration) Flow {
 	for _, s := range info.Subflows {
 		sub := Subflow{
 			Local: s.Local, Remote: s.Remote, RTTUS: s.RTT.Microseconds(),
-			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived,
+			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived, Retransmitted: s.Retransmitted,
+			Backup: backups[paths.Ends{Local: s.Local, Remote: s.Remote}],
 		}
 		if p := b.set.Of(s.Local, s.Remote); p != nil {
-			sub.Path, sub.Backup = p.Name, p.Backup
+			sub.Path = p.Name
 		}
 		out.Subflows = append(out.Subflows, sub)
 	}

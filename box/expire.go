@@ -27,7 +27,8 @@ func (b *Box) expire(ctx context.Context) error {
 		now := b.now()
 		for _, f := range b.core.Table.Expire(now, most) {
 			b.abandon(f)
-			if f.State == state.TimedOut {
+			if f.State == state.TimedOut && f.Action == state.Relay { // its SYN is held
+				b.recorder.Settled(f, Decision{Verdict: Drop, Reason: f.Reason, Key: f.Key})
 				b.verdict(f.Held, Drop)
 			}
 		}

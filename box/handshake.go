@@ -1,6 +1,7 @@
 package box
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"time"
@@ -34,13 +35,17 @@ const (
 // packet takes a packet that entered on side.
 func (b *Box) packet(p nfq.Packet, side state.Side, until time.Duration) {
 	d := b.core.Packet(b.now(), side, p.ID, p.Payload)
+	if d.Verdict == Deliver && b.closing(d) && b.now() < until {
+		p.Payload = bytes.Clone(p.Payload) // the queue wants its memory back
+		time.AfterFunc(again, func() { b.packet(p, side, until) })
+		return
+	}
+	b.recorder.Decided(p.IIF, p.Payload, d)
 	switch {
 	case d.Supersedes:
 		b.verdict(d.Superseded, Drop)
 	case d.Verdict == Hold:
 		b.dial(d, side, until)
-	case d.Verdict == Deliver && b.closing(d) && b.now() < until:
-		time.AfterFunc(again, func() { b.packet(p, side, until) })
 	case d.Verdict == Rewrite:
 		b.check(b.queue.Replace(p.ID, d.Packet), p.ID, d.Verdict)
 	default:
@@ -67,7 +72,15 @@ func (b *Box) closing(d Decision) bool {
 func (b *Box) abandon(f state.Flow) {
 	if conn, ok := f.Legs.(*relay.Conn); ok {
 		b.relay.Abort(conn)
+		b.untrack(conn)
 	}
+}
+
+// tag is what the box keeps with a connection.
+type tag struct {
+	key   state.Key
+	terms paths.Terms
+	token uint32 // by which the manager tracks it, 0 if it does not
 }
 
 // dial connects onward for a flow whose SYN is held, with a SYN like it.
@@ -75,10 +88,11 @@ func (b *Box) dial(d Decision, side state.Side, until time.Duration) {
 	conn, err := b.relay.Dial(relay.Dial{
 		Client: d.Key.Client(), Server: d.Key.Server(),
 		MPTCP:     side.Opposite() == state.Multipath,
-		OwnSource: b.cfg.OwnSource4 && side == state.Plain && d.Key.Client().Addr().Is4(),
-		Mark:      uint32(nfq.SocketMark(d.Traits.DSCP)),
-		DSCP:      d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
-		Tag: d.Key,
+		OwnSource: d.From != Source{} || b.cfg.OwnSource4 && side == state.Plain && d.Key.Client().Addr().Is4(),
+		From:      d.From.Addr, Interface: d.From.Interface,
+		Mark: uint32(nfq.SocketMark(d.Traits.DSCP)),
+		DSCP: d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
+		Tag: &tag{key: d.Key, terms: d.Terms},
 	})
 	switch {
 	case err == nil:
@@ -95,6 +109,7 @@ func (b *Box) settle(key state.Key, err error) (held bool) {
 	d, f, held := b.core.Connected(b.now(), key, err)
 	if held {
 		b.cfg.Log.Debug("dialed", "client", key.Client(), "server", key.Server(), "verdict", d.Verdict, "err", err)
+		b.recorder.Settled(f, d)
 		b.verdict(f.Held, d.Verdict)
 	}
 	return held
@@ -147,21 +162,21 @@ var marks = map[Verdict]nfq.Mark{
 
 // Connected implements [relay.Events].
 func (b *Box) Connected(c *relay.Conn, err error) {
-	held := b.settle(c.Tag.(state.Key), err)
-	switch {
-	case err != nil:
-	case !held:
+	if err == nil && c.MPTCP {
+		b.track(c) // before others can end it
+	}
+	if held := b.settle(c.Tag.(*tag).key, err); err == nil && !held {
 		b.relay.Abort(c) // its SYN has been given up meanwhile
-	case c.MPTCP:
-		b.track(c)
+		b.untrack(c)
 	}
 }
 
 // Paired implements [relay.Events].
 func (b *Box) Paired(c *relay.Conn) bool {
-	if _, ok := b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Relaying, ""); !ok {
+	if _, ok := b.core.Table.Move(b.now(), c.Tag.(*tag).key, state.Relaying, ""); !ok {
 		return false // its time was up just now
 	}
+	b.recorder.Paired(c.Tag.(*tag).key)
 	if !c.MPTCP {
 		b.track(c)
 	}
@@ -170,11 +185,20 @@ func (b *Box) Paired(c *relay.Conn) bool {
 
 // track lets the path manager open the further subflows of a connection.
 func (b *Box) track(c *relay.Conn) {
-	if b.manager == nil {
+	if b.steering == nil {
 		return
 	}
-	if token := c.Token(); token != 0 {
-		b.manager.Track(token)
+	tag := c.Tag.(*tag)
+	if tag.token = c.Token(); tag.token != 0 {
+		b.steering.manager.Track(tag.token, tag.terms, c)
+	}
+}
+
+// untrack ends what track began. The kernel tells of the end of a connection
+// only if it was an orderly one.
+func (b *Box) untrack(c *relay.Conn) {
+	if token := c.Tag.(*tag).token; token != 0 {
+		b.steering.manager.Forget(token)
 	}
 }
 
@@ -182,12 +206,10 @@ func (b *Box) track(c *relay.Conn) {
 func (b *Box) Closed(c *relay.Conn, err error) {
 	b.bytesUp.Add(c.BytesUp())
 	b.bytesDown.Add(c.BytesDown())
-	if info, ok := c.Info(); ok && b.manager != nil {
-		b.manager.Forget(info.Token)
-	}
+	b.untrack(c)
 	reason := "fin"
 	if err != nil {
 		reason = "reset"
 	}
-	b.core.Table.Move(b.now(), c.Tag.(state.Key), state.Closed, reason)
+	b.core.Table.Move(b.now(), c.Tag.(*tag).key, state.Closed, reason)
 }

@@ -23,6 +23,7 @@ type journal struct {
 	LoopbackDown bool              `json:"loopback_down,omitempty"`
 	Limits       *paths.Limits     `json:"limits,omitempty"`
 	Joins        []netip.AddrPort  `json:"joins,omitempty"`
+	Shaped       map[string]string `json:"shaped,omitempty"` // interfaces, and the ifb device of each
 }
 
 // openJournal restores what a crashed box with the same control socket left,
@@ -46,7 +47,7 @@ func openJournal(control string) (*journal, error) {
 			return nil, fmt.Errorf("clean up after an earlier box: %w", err)
 		}
 	}
-	return &journal{path: old.path, NetNS: netns, Sysctls: make(map[string]string)}, nil
+	return &journal{path: old.path, NetNS: netns, Sysctls: make(map[string]string), Shaped: make(map[string]string)}, nil
 }
 
 // remember notes a change, on disk, before it is made.
@@ -75,6 +76,9 @@ func (j *journal) restore() error {
 		}
 	}
 	errs = append(errs, j.restoreJoins())
+	for name := range j.Shaped {
+		errs = append(errs, j.unshape(name))
+	}
 	if j.LoopbackDown {
 		lo, err := netlink.LinkByName("lo")
 		if err == nil && lo.Attrs().RawFlags&unix.IFF_UP != 0 {

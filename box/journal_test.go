@@ -2,11 +2,14 @@ package box
 
 import (
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/synbond/synbond/lab"
 	"github.com/synbond/synbond/paths"
@@ -182,4 +185,22 @@ func TestUndoTakesEveryStepLastFirst(t *testing.T) {
 	if err := new(undo).all(nil); err != nil {
 		t.Errorf("nothing to undo gives %v", err)
 	}
+}
+
+func TestCapsOfACrashedBoxAreTakenBack(t *testing.T) {
+	machine(t, func(control string) {
+		check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "lte"}, PeerName: "far"}))
+		lte, err := netlink.LinkByName("lte")
+		check(t, err)
+		s := shaper{journal: journalAt(t, control), log: slog.New(slog.DiscardHandler), seen: make(map[string]int)}
+		s.look(paths.Path{Interface: "lte", Rate: 10e6}, lte.Attrs().Index)
+		if err := unshaped(lte); err == nil {
+			t.Error("nothing is capped")
+		}
+		journalAt(t, control)
+		check(t, unshaped(lte))
+		if links, err := netlink.LinkList(); err != nil || len(links) != 3 {
+			t.Errorf("interfaces %v, %v: want lo, lte and far", links, err)
+		}
+	})
 }

@@ -22,12 +22,14 @@ func (c *Core) strip(d Decision, seg *rewrite.Segment) Decision {
 
 // offer sees to it that the decision's SYN asks whether the server speaks MPTCP.
 func (c *Core) offer(now time.Duration, d Decision, seg *rewrite.Segment, capable bool) Decision {
+	d.Asks = true
 	if capable { // it asks already
 		d.Verdict = Accept
 		return d
 	}
 	packet, err := seg.Add(make([]byte, 0, usualSYN), capableSYN)
 	if err != nil { // it asks nothing: nothing can be learnt
+		d.Asks = false
 		c.Table.Move(now, d.Key, state.Passed, err.Error())
 	}
 	return c.edited(d, packet, err)

@@ -57,6 +57,7 @@ var (
 	subflowsDesc = desc("subflows_total", "Subflows that the box asked for.", "result")
 	queueDesc    = desc("queue_total", "Trouble with the NFQUEUE.", "kind")
 	waitingDesc  = desc("queue_waiting", "Packets without a verdict.")
+	recordDesc   = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -65,7 +66,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, recordDesc} {
+		ch <- d
+	}
+	for _, d := range pathDescs {
 		ch <- d
 	}
 }
@@ -92,10 +96,16 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(bytesDesc, t.BytesDown, "down")
 	count(subflowsDesc, t.Subflows.Opened, "opened")
 	count(subflowsDesc, t.Subflows.Failed, "failed")
-	count(subflowsDesc, t.Subflows.Skipped, "skipped")
+	count(subflowsDesc, t.Subflows.Lost, "lost")
+	count(subflowsDesc, t.Subflows.Closed, "closed")
 	count(queueDesc, t.Queue.Dropped, "dropped")
 	count(queueDesc, t.Queue.UserDropped, "user-dropped")
 	count(queueDesc, t.Queue.Errors, "errors")
 	count(queueDesc, t.Queue.Stray, "stray")
 	gauge(waitingDesc, float64(t.Queue.Waiting))
+	if t.Recording != nil {
+		count(recordDesc, t.Recording.Packets, "written")
+		count(recordDesc, t.Recording.Dropped, "dropped")
+	}
+	c.b.collectPaths(ch)
 }

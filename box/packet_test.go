@@ -19,6 +19,7 @@ var (
 // TCP options of a SYN: kind and data. gopacket adds the length.
 var (
 	mss        = layers.TCPOption{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: []byte{5, 0xb4}}
+	md5        = layers.TCPOption{OptionType: 19, OptionLength: 18, OptionData: make([]byte, 16)}
 	capable    = layers.TCPOption{OptionType: 30, OptionLength: 4, OptionData: []byte{0x01, 0x01}} // MP_CAPABLE v1
 	join       = layers.TCPOption{OptionType: 30, OptionLength: 12, OptionData: slices.Concat([]byte{0x10, 9}, make([]byte, 8))}
 	badCapable = layers.TCPOption{OptionType: 30, OptionLength: 7, OptionData: []byte{0x01, 0x01, 0, 0, 0}}
@@ -66,6 +67,13 @@ func extended(packet []byte, kind byte, rest ...byte) []byte {
 func sourceRouted(packet []byte) []byte {
 	hop := netip.MustParseAddr("2001:db8:3::3").As16()
 	return extended(packet, 43, slices.Concat([]byte{2, 2, 1, 0, 0, 0, 0}, hop[:])...)
+}
+
+// damaged is a packet whose TCP checksum is wrong.
+func damaged(packet []byte) []byte {
+	b := slices.Clone(packet)
+	b[len(b)-1] ^= 1
+	return b
 }
 
 // lastHop is a SYN that the next router may not forward.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/synbond/synbond/paths"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -27,16 +28,23 @@ type Rule struct {
 	Side     *state.Side    // by which the SYN enters
 	Capable  *bool          // whether it bears MP_CAPABLE
 	Action   state.Action
+	Terms    paths.Terms // of the further subflows of what is relayed, at a CPE
+}
+
+// Choice is what a policy says about a SYN.
+type Choice struct {
+	Action state.Action
+	Reason string // unless it is the default
+	Terms  paths.Terms
 }
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
-// Choose returns the action for a SYN that entered on side and, unless it is
-// the default, why.
-func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) (state.Action, string) {
+// Choose says what to do with a SYN that entered on side.
+func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) Choice {
 	if syn.Join {
-		return state.Pass, "mp-join" // belongs to a connection between its ends
+		return Choice{Action: state.Pass, Reason: "mp-join"} // belongs to a connection between its ends
 	}
 	// The box speaks MPTCP on the multipath side only. To relay anything else is
 	// no choice: a rule that does not say so means what can be relayed.
@@ -49,15 +57,19 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 	case side == state.Multipath && !syn.Capable:
 		unfit = "plain-tcp" // the other box did not offer to bond it
 	}
-	action, reason := p.Default, ""
+	choice := Choice{Action: p.Default}
 	i := slices.IndexFunc(p.Rules, func(r Rule) bool { return r.matches(side, seg, syn) })
 	if i >= 0 {
-		action, reason = p.Rules[i].Action, p.Rules[i].Name
+		choice = Choice{p.Rules[i].Action, p.Rules[i].Name, p.Rules[i].Terms}
 	}
-	if unfit != "" && (i < 0 || action == state.Relay || action == state.Learn) {
-		return state.Pass, unfit
+	relays := choice.Action == state.Relay || choice.Action == state.Learn
+	switch {
+	case unfit != "" && (relays || i < 0):
+		return Choice{Action: state.Pass, Reason: unfit}
+	case relays && seg.Authenticated(): // the box cannot sign in the host's name
+		return Choice{Action: state.Pass, Reason: rewrite.Authenticated.Error()}
 	}
-	return action, reason
+	return choice
 }
 
 // marked tells whether the other box has marked the SYN as a host's own.

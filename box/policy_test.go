@@ -45,8 +45,8 @@ func TestPolicyTakesTheFirstRuleThatMatches(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			seg := rewrite.Segment{Src: netip.MustParseAddrPort(c.client), Dst: netip.MustParseAddrPort(c.server)}
-			if got, why := policy.Choose(c.side, &seg, c.syn); got != c.want || why != c.reason {
-				t.Errorf("%v because of %q, want %v because of %q", got, why, c.want, c.reason)
+			if got := policy.Choose(c.side, &seg, c.syn); got.Action != c.want || got.Reason != c.reason {
+				t.Errorf("%v because of %q, want %v because of %q", got.Action, got.Reason, c.want, c.reason)
 			}
 		})
 	}
@@ -66,9 +66,9 @@ func TestRuleToRelayLeavesWhatCannotBeRelayed(t *testing.T) {
 		{state.Multipath, true, state.Relay, "all"},
 		{state.Multipath, false, state.Pass, "plain-tcp"},
 	} {
-		got, why := policy.Choose(c.side, &seg, rewrite.MPTCP{Capable: c.capable})
-		if got != c.want || why != c.reason {
-			t.Errorf("from the %v side, MP_CAPABLE %v: %v because of %q, want %v because of %q", c.side, c.capable, got, why, c.want, c.reason)
+		got := policy.Choose(c.side, &seg, rewrite.MPTCP{Capable: c.capable})
+		if got.Action != c.want || got.Reason != c.reason {
+			t.Errorf("from the %v side, MP_CAPABLE %v: %v because of %q, want %v because of %q", c.side, c.capable, got.Action, got.Reason, c.want, c.reason)
 		}
 	}
 }

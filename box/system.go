@@ -52,6 +52,7 @@ func (b *Box) installSystem(undo *undo) error {
 	if err != nil {
 		return err
 	}
+	b.journal = j
 	undo.add(j.restore)
 	b.families = presentFamilies()
 	if err := loopbackUp(j); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/state"
 )
 
@@ -33,6 +33,7 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 			return err
 		}
 		cfg.Log = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))
+		s.record(&cfg)
 		cfg.Policies = said.reload(ctx, *config, cfg.Log, func(next *settings) error {
 			if *config == "" {
 				return errors.New("there is no configuration file to read")
@@ -48,53 +49,28 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 func (s *settings) bind(f *pflag.FlagSet, role box.Role) (config *string) {
 	*s = defaults(role)
 	f.StringSliceVar(&s.Plain, "plain", nil, "interface that faces hosts without MPTCP (repeat for more)")
-	f.Var((*pathFlag)(&s.Path), "path", "interface of a path; the first is where new flows are routed (repeat for more)")
+	f.Var((*pathFlag)(&s.Path), "path", "interface of a path, and "+pathHelp()+"; the first is where new flows are routed (repeat for more)")
 	if role != box.CPE {
 		f.StringSliceVar(&s.Join, "join", nil, "HAG: address of this machine and port for further subflows, once per address family")
 	}
 	if role != box.HAG {
 		f.BoolVar(&s.OwnSource4, "own-source4", s.OwnSource4, "CPE: dial IPv4 from this box's own address, where a client's would need NAT")
 	}
+	if role != box.HAG {
+		f.StringVar(&s.FirstDown, "first-path-down", s.FirstDown, "CPE: what becomes of new flows then: pass or own-source")
+		f.StringVar(&s.StateDir, "state-dir", s.StateDir, "CPE: folder in which the use of quotas is kept")
+	}
 	config = f.String("config", "", "configuration file (TOML); flags go before it")
-	f.StringVar(&s.Action, "action", s.Action, "default action: "+strings.Join(state.Actions[:], ", "))
+	f.StringVar(&s.Action, "action", s.Action, actionHelp)
 	f.StringVar(&s.Control, "control", s.Control, "path of the control socket")
 	f.Uint16Var(&s.Queue, "queue", s.Queue, "number of the NFQUEUE")
 	f.StringVar(&s.Metrics, "metrics", s.Metrics, "address for Prometheus metrics, such as [::1]:9100")
+	f.StringVar(&s.Record, "record", s.Record, "folder in which handshakes are recorded")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 	return config
 }
 
-// pathFlag reads --path IF[,join=ADDR:PORT][,name=N][,backup].
-type pathFlag []pathSettings
-
-// Set implements [pflag.Value].
-func (p *pathFlag) Set(value string) error {
-	iface, rest, _ := strings.Cut(value, ",")
-	out := pathSettings{Interface: iface}
-	for rest != "" {
-		var word string
-		word, rest, _ = strings.Cut(rest, ",")
-		key, v, _ := strings.Cut(word, "=")
-		switch key {
-		case "join":
-			out.Join = append(out.Join, v)
-		case "name":
-			out.Name = v
-		case "backup":
-			out.Backup = true
-		default:
-			return fmt.Errorf("%q is none of join=ADDR:PORT, name=N, backup", word)
-		}
-	}
-	*p = append(*p, out)
-	return nil
-}
-
-// String implements [pflag.Value].
-func (p *pathFlag) String() string { return "" }
-
-// Type implements [pflag.Value].
-func (p *pathFlag) Type() string { return "IF[,join=ADDR:PORT][,name=N][,backup]" }
+var actionHelp = "default action: " + strings.Join(state.Actions[:], ", ")
 
 // config turns settings, and the file that fills in what no flag says, into the
 // configuration of a box.
@@ -107,13 +83,7 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 	cfg := box.Config{
 		Role: role, Plain: s.Plain, OwnSource4: s.OwnSource4, Queue: s.Queue,
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
-		Learnt: state.LearntConfig{
-			Bits4: s.Learn.Prefix4, Bits6: s.Learn.Prefix6, TTL: s.Learn.TTL.Duration, Max: s.Learn.Max,
-		},
-		Table: state.Config{
-			MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
-			Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,
-		},
+		Learnt: s.learnt(), Table: s.table(), Probe: s.Probe.config(), StateDir: s.StateDir,
 	}
 	var err error
 	if cfg.Policy, err = s.policy(); err != nil {
@@ -122,20 +92,48 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 	if cfg.Join, err = addrPorts(s.Join); err != nil {
 		return box.Config{}, err
 	}
-	for _, p := range s.Path {
-		path := paths.Path{Name: p.Name, Interface: p.Interface, Backup: p.Backup}
-		if path.Name == "" {
-			path.Name = p.Interface
-		}
-		if path.Join, err = addrPorts(p.Join); err != nil {
-			return box.Config{}, fmt.Errorf("path %s: %w", path.Name, err)
-		}
-		cfg.Paths = append(cfg.Paths, path)
+	if cfg.Paths, err = s.paths(); err != nil {
+		return box.Config{}, err
+	}
+	var known bool
+	if cfg.FirstPathDown, known = box.Legs[s.FirstDown]; !known {
+		return box.Config{}, usagef("first-path-down %q is none of pass, own-source", s.FirstDown)
 	}
 	if err := cfg.Validate(); err != nil {
 		return box.Config{}, usageError{err}
 	}
 	return cfg, nil
+}
+
+// record has the box record its handshakes, if there is a folder for them.
+func (s *settings) record(cfg *box.Config) {
+	if s.Record == "" {
+		return
+	}
+	rc := pcaps.RecorderConfig{
+		Role: cfg.Role, Plain: cfg.Plain, Join: cfg.Join,
+		Comment: fmt.Sprintf("synbond %s, action %s, %d rules", cfg.Role, cfg.Policy.Default, len(cfg.Policy.Rules)),
+		Dir:     s.Record, Files: s.RecordFiles, FileSize: int64(s.RecordSize), Log: cfg.Log,
+	}
+	for _, p := range cfg.Paths {
+		rc.Multipath = append(rc.Multipath, p.Interface)
+	}
+	cfg.Record = func() (box.Recorder, error) { return pcaps.OpenRecorder(rc) }
+}
+
+// table is how many flows a box keeps, and for how long.
+func (s *settings) table() state.Config {
+	return state.Config{
+		MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
+		Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,
+	}
+}
+
+// learnt is what a box remembers of destinations.
+func (s *settings) learnt() state.LearntConfig {
+	return state.LearntConfig{
+		Bits4: s.Learn.Prefix4, Bits6: s.Learn.Prefix6, TTL: s.Learn.TTL.Duration, Max: s.Learn.Max,
+	}
 }
 
 func actionOf(name string) (state.Action, error) {

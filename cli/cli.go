@@ -42,10 +42,12 @@ var errReported = errors.New("failed")
 
 func commands() []command {
 	return []command{
-		{"lab", "[--scenario NAME] [--list] [--json] [--keep]", "build a hybrid access network on this machine, run it, report, clean up", runLab},
-		{"cpe", "--plain IF… --path IF[,join=ADDR:PORT][,name=N][,backup]…", "run the box at the customer's edge", boxCommand("cpe")},
+		{"lab", "[--scenario NAME] [--list] [--json] [--svg FILE] [--keep]", "build a hybrid access network on this machine, run it, report, clean up", runLab},
+		{"cpe", "--plain IF… --path IF[,join=ADDR:PORT][,mode=M]…", "run the box at the customer's edge", boxCommand("cpe")},
 		{"hag", "--plain IF… --path IF… --join ADDR:PORT…", "run the box in the operator's network", boxCommand("hag")},
 		{"flows", "[--json] [--watch] [--all]", "show the flows of a running box", runFlows},
+		{"paths", "[--json] [--watch]", "show the paths of a running box: state, use, subflows, rate, round trip, quota", runPaths},
+		{"replay", "FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json]", "show what a box would decide about a capture, and what it would send", runReplay},
 		{"rules", "--role cpe|hag --plain IF… --path IF…", "print the nftables rules that a box would install", runRules},
 		{"doctor", "[--json]", "tell what this machine can and cannot do, and how to mend it", runDoctor},
 	}
@@ -101,18 +103,37 @@ func newFlagSet(cmd command, stdout io.Writer) *pflag.FlagSet {
 	return f
 }
 
-// parse reads the flags; no subcommand takes further arguments.
+// parse reads the flags of a subcommand that takes no further arguments.
 func (c *invocation) parse() error {
-	err := c.flags.Parse(c.args)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
+	if err := c.parseFlags(); err != nil {
 		return err
-	case err != nil:
-		return usageError{err}
-	case c.flags.NArg() > 0:
+	}
+	if c.flags.NArg() > 0 {
 		return usagef("unexpected argument %q", c.flags.Arg(0))
 	}
 	return nil
+}
+
+// parseOne reads the flags of a subcommand that takes one argument, and returns it.
+func (c *invocation) parseOne(what string) (string, error) {
+	if err := c.parseFlags(); err != nil {
+		return "", err
+	}
+	switch c.flags.NArg() {
+	case 0:
+		return "", usagef("%s is needed", what)
+	case 1:
+		return c.flags.Arg(0), nil
+	}
+	return "", usagef("unexpected argument %q", c.flags.Arg(1))
+}
+
+func (c *invocation) parseFlags() error {
+	err := c.flags.Parse(c.args)
+	if err != nil && !errors.Is(err, pflag.ErrHelp) {
+		return usageError{err}
+	}
+	return err
 }
 
 func printHelp(w io.Writer) {

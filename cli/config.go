@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/pcaps"
 )
 
 // settings is what can be said about a box, in the configuration file and by
@@ -26,7 +27,13 @@ type settings struct {
 	Control      string         `toml:"control"`
 	Queue        uint16         `toml:"queue"`
 	Metrics      string         `toml:"metrics"`
+	Record       string         `toml:"record"`
+	RecordFiles  int            `toml:"record_files"`
+	RecordSize   int            `toml:"record_file_size"`
 	LogLevel     string         `toml:"log_level"`
+	StateDir     string         `toml:"state_dir"`
+	FirstDown    string         `toml:"first_path_down"`
+	Probe        probeSettings  `toml:"probe"`
 	Rule         []ruleSettings `toml:"rule"`
 	EndToEnd     string         `toml:"end_to_end"`
 	EndToEndDSCP uint8          `toml:"end_to_end_dscp"`
@@ -46,13 +53,9 @@ type settings struct {
 		HalfOpen  duration `toml:"half_open"`
 		Keepalive duration `toml:"keepalive"`
 	} `toml:"timeouts"`
-}
 
-type pathSettings struct {
-	Interface string   `toml:"interface"`
-	Name      string   `toml:"name"`
-	Join      []string `toml:"join"`
-	Backup    bool     `toml:"backup"`
+	file  string   // that was read last
+	lines []string // of it
 }
 
 // ruleSettings is a rule of the policy. What is left out matches everything.
@@ -64,6 +67,8 @@ type ruleSettings struct {
 	Side      string   `toml:"side"`
 	MPCapable *bool    `toml:"mp_capable"`
 	Action    string   `toml:"action"`
+	Paths     []string `toml:"paths"`
+	After     size     `toml:"after"`
 }
 
 // duration is a time in the file, such as "20s".
@@ -86,7 +91,10 @@ const defaultQueue = 91
 const defaultDSCP = 43
 
 func defaults(role box.Role) settings {
-	return settings{Action: "relay", EndToEnd: "marked", EndToEndDSCP: defaultDSCP, Control: defaultControl(role), Queue: defaultQueue, LogLevel: "info"}
+	return settings{
+		Action: "relay", EndToEnd: "marked", EndToEndDSCP: defaultDSCP, Control: defaultControl(role), Queue: defaultQueue,
+		StateDir: "/var/lib/synbond", FirstDown: "pass", LogLevel: "info", RecordFiles: 10, RecordSize: 10_000_000,
+	}
 }
 
 func defaultControl(role box.Role) string { return "/run/synbond/" + string(role) + ".sock" }
@@ -100,15 +108,18 @@ func (s *settings) merge(file string, flags *pflag.FlagSet) error {
 		return err
 	}
 	overrides := map[string]func(){
-		"plain":       func() { s.Plain = said.Plain },
-		"path":        func() { s.Path = said.Path },
-		"join":        func() { s.Join = said.Join },
-		"own-source4": func() { s.OwnSource4 = said.OwnSource4 },
-		"action":      func() { s.Action = said.Action },
-		"control":     func() { s.Control = said.Control },
-		"queue":       func() { s.Queue = said.Queue },
-		"metrics":     func() { s.Metrics = said.Metrics },
-		"log-level":   func() { s.LogLevel = said.LogLevel },
+		"plain":           func() { s.Plain = said.Plain },
+		"path":            func() { s.Path = said.Path },
+		"join":            func() { s.Join = said.Join },
+		"own-source4":     func() { s.OwnSource4 = said.OwnSource4 },
+		"action":          func() { s.Action = said.Action },
+		"control":         func() { s.Control = said.Control },
+		"queue":           func() { s.Queue = said.Queue },
+		"metrics":         func() { s.Metrics = said.Metrics },
+		"record":          func() { s.Record = said.Record },
+		"state-dir":       func() { s.StateDir = said.StateDir },
+		"first-path-down": func() { s.FirstDown = said.FirstDown },
+		"log-level":       func() { s.LogLevel = said.LogLevel },
 	}
 	flags.Visit(func(f *pflag.Flag) {
 		if override, ok := overrides[f.Name]; ok {
@@ -124,6 +135,7 @@ func (s *settings) read(file string) error {
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	s.file, s.lines = file, strings.Split(string(b), "\n")
 	err = toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(s)
 	var unknown *toml.StrictMissingError
 	var wrong *toml.DecodeError
@@ -137,31 +149,32 @@ func (s *settings) read(file string) error {
 		if strings.Contains(what, "struct field") { // the decoder speaks of Go's types here
 			what = "another type of value is needed, see docs/configuration.md"
 		}
-		return fmt.Errorf("%s:%d: %s: %s", file, line, lineOf(b, line), what)
+		return fmt.Errorf("%s:%d: %s: %s", file, line, s.line(line), what)
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	for _, limit := range []struct {
-		key     string
-		n, most int
+		key            string
+		n, least, most int
 	}{
-		{"limits.flows", s.Limits.Flows, math.MaxInt}, {"limits.half_open", s.Limits.HalfOpen, math.MaxInt},
-		{"limits.ended", s.Limits.Ended, math.MaxInt}, {"learn.max", s.Learn.Max, math.MaxInt},
-		{"end_to_end_dscp", int(s.EndToEndDSCP), 63},
-		{"learn.prefix4", s.Learn.Prefix4, 32}, {"learn.prefix6", s.Learn.Prefix6, 128},
+		{"limits.flows", s.Limits.Flows, 0, math.MaxInt}, {"limits.half_open", s.Limits.HalfOpen, 0, math.MaxInt},
+		{"limits.ended", s.Limits.Ended, 0, math.MaxInt}, {"learn.max", s.Learn.Max, 0, math.MaxInt},
+		{"end_to_end_dscp", int(s.EndToEndDSCP), 0, 63},
+		{"learn.prefix4", s.Learn.Prefix4, 0, 32}, {"learn.prefix6", s.Learn.Prefix6, 0, 128},
+		{"record_files", s.RecordFiles, 1, math.MaxInt},
+		{"record_file_size", s.RecordSize, pcaps.LeastFileSize, math.MaxInt},
 	} {
-		if limit.n < 0 || limit.n > limit.most {
+		if limit.n < limit.least || limit.n > limit.most {
 			return fmt.Errorf("%s: %s: %d is out of range", file, limit.key, limit.n)
 		}
 	}
 	return nil
 }
 
-// lineOf returns a line of a text, counted from 1.
-func lineOf(text []byte, line int) string {
-	lines := strings.Split(string(text), "\n")
-	if line < 1 || line > len(lines) {
+// line returns a line of the file, counted from 1.
+func (s *settings) line(n int) string {
+	if n < 1 || n > len(s.lines) {
 		return ""
 	}
-	return strings.TrimSpace(lines[line-1])
+	return strings.TrimSpace(s.lines[n-1])
 }

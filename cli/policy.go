@@ -7,12 +7,14 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/paths"
 	"github.com/synbond/synbond/state"
 )
 
@@ -25,8 +27,11 @@ func (s *settings) policy() (*box.Policy, error) {
 	}
 	for i, r := range s.Rule {
 		rule, err := r.rule()
+		if err == nil {
+			rule.Terms, err = r.terms(s.Path)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("rule %d: %w", i+1, err)
+			return nil, fmt.Errorf("%srule %d: %w", s.whereIsRule(i), i+1, err)
 		}
 		if rule.Name == "" {
 			rule.Name = fmt.Sprintf("rule-%d", i+1)
@@ -78,6 +83,31 @@ func (r *ruleSettings) rule() (box.Rule, error) {
 		return out, fmt.Errorf("side %q is none of plain, multipath", r.Side)
 	}
 	return out, nil
+}
+
+// terms are what the rule grants connections, given the paths there are.
+func (r *ruleSettings) terms(all []pathSettings) (paths.Terms, error) {
+	t := paths.Terms{After: uint64(r.After)}
+	for _, name := range r.Paths {
+		i := slices.IndexFunc(all, func(p pathSettings) bool { return p.name() == name })
+		if i < 0 {
+			return t, fmt.Errorf("paths: there is no path %q", name)
+		}
+		t.Paths |= 1 << i
+	}
+	return t, nil
+}
+
+// whereIsRule names the line on which rule i begins, in a configuration file.
+func (s *settings) whereIsRule(i int) string {
+	for line, text := range s.lines {
+		if strings.HasPrefix(strings.TrimSpace(text), "[[rule]]") {
+			if i--; i < 0 {
+				return fmt.Sprintf("%s:%d: ", s.file, line+1)
+			}
+		}
+	}
+	return ""
 }
 
 // prefixes reads prefixes and single addresses.

@@ -109,51 +109,83 @@ func (b *Box) signal(s syscall.Signal) error {
 func (b *Box) Log() []string { return b.said }
 
 // Flows asks the box for its flows, live or ended lately, and decodes them into v.
-func (b *Box) Flows(ctx context.Context, v any) error {
+func (b *Box) Flows(ctx context.Context, v any) error { return b.ask(ctx, "flows?all", v) }
+
+// Paths asks a CPE for its paths and decodes them into v.
+func (b *Box) Paths(ctx context.Context, v any) error { return b.ask(ctx, "paths", v) }
+
+// ask gets what the control socket has to say about something.
+func (b *Box) ask(ctx context.Context, about string, v any) error {
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", b.Control)
 		},
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/flows?all", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/"+about, nil)
 	if err != nil {
 		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask %s for its flows: %w", b.Role, err)
+		return fmt.Errorf("ask %s for its %s: %w", b.Role, about, err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask %s for its %s: %s", b.Role, about, resp.Status)
+	}
 	return json.NewDecoder(resp.Body).Decode(v)
 }
 
 // JoinPort is where the HAG of a lab takes joins.
 const JoinPort = 9000
 
-// StartPair starts a HAG and a CPE that use every line of the network. The HAG's
-// end of the second line, or of the only one, is the join address.
+// StartPair starts a HAG and a CPE that use every line of the network.
 func (n *Network) StartPair(p Program, dir string, cpeFlags ...string) (cpe, hag *Box, err error) {
-	at := n.Lines[min(1, len(n.Lines)-1)]
-	joins := []string{fmt.Sprintf("[%s]:%d", at.HAG6, JoinPort), fmt.Sprintf("%s:%d", at.HAG4, JoinPort)}
-	flags := []string{"--plain", HAGWanInterface}
-	cpeFlags = append([]string{"--plain", CPELanInterface}, cpeFlags...)
-	for _, l := range n.Lines {
-		flags = append(flags, "--path", l.Name)
-		path := l.Name
-		if l == at {
-			path += ",join=" + strings.Join(joins, ",join=")
-		}
-		cpeFlags = append(cpeFlags, "--path", path)
-	}
-	for _, j := range joins {
-		flags = append(flags, "--join", j)
-	}
-	if hag, err = p.StartBox(n.HAG, dir, "hag", flags...); err != nil {
+	if hag, err = n.StartHAG(p, dir); err != nil {
 		return nil, nil, err
 	}
-	if cpe, err = p.StartBox(n.CPE, dir, "cpe", cpeFlags...); err != nil {
+	if cpe, err = n.StartCPE(p, dir, nil, cpeFlags...); err != nil {
 		return nil, nil, errors.Join(err, hag.Stop())
 	}
 	return cpe, hag, nil
+}
+
+// StartHAG starts a HAG that uses every line of the network.
+func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
+	flags := []string{"--plain", HAGWanInterface}
+	for _, l := range n.Lines {
+		flags = append(flags, "--path", l.Name)
+	}
+	for _, j := range n.joins() {
+		flags = append(flags, "--join", j)
+	}
+	return p.StartBox(n.HAG, dir, "hag", flags...)
+}
+
+// StartCPE starts a CPE that uses every line of the network. options says by
+// line what its --path has beside the interface and join addresses, such as
+// "mode=overflow,busy=16mbit".
+func (n *Network) StartCPE(p Program, dir string, options map[string]string, flags ...string) (*Box, error) {
+	all := []string{"--plain", CPELanInterface}
+	for _, l := range n.Lines {
+		path := l.Name
+		if l == n.joinLine() {
+			path += ",join=" + strings.Join(n.joins(), ",join=")
+		}
+		if o := options[l.Name]; o != "" {
+			path += "," + o
+		}
+		all = append(all, "--path", path)
+	}
+	return p.StartBox(n.CPE, dir, "cpe", append(all, flags...)...)
+}
+
+// joinLine is the line at whose end the HAG takes joins: the second, or the only one.
+func (n *Network) joinLine() *Line { return n.Lines[min(1, len(n.Lines)-1)] }
+
+// joins are the addresses at which the HAG takes joins.
+func (n *Network) joins() []string {
+	at := n.joinLine()
+	return []string{fmt.Sprintf("[%s]:%d", at.HAG6, JoinPort), fmt.Sprintf("%s:%d", at.HAG4, JoinPort)}
 }

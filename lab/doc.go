@@ -12,8 +12,9 @@
 //
 // [Build] makes the network above, [OpenTap] watches the handshakes on one of
 // its interfaces, and [ServeTraffic] with [Request.Run] move verified bytes
-// through it. [Reexec] and [Main] give ordinary users the privileges for it, in
-// a user namespace.
+// through it. [Scenario.Run] plays a scenario on it, with both boxes: the steps of
+// its parts are tables, and what the lines carry meanwhile is a [Timeline]. [Reexec]
+// and [Main] give ordinary users the privileges for all this, in a user namespace.
 //
 // Invariants: nothing outside the lab's own namespaces is changed, no program
 // is started, and nothing outlives the process, however it ends: namespaces

@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Ports of the lab's server. Nobody listens on the refused one, and the absent
-// hosts do not exist in the server's network.
+// Ports of the lab's server. On the paced one it sends at pacedRate. Nobody
+// listens on the refused one, and the absent hosts do not exist in the server's
+// network.
 const (
 	trafficPort = 5001
 	refusedPort = 5002
+	pacedPort   = 5003
 )
 
 var (
@@ -61,17 +63,6 @@ var families = [2]struct {
 // dialer dials an address from the client, with plain TCP.
 func (n *Network) dialer(to netip.AddrPort) Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
-}
-
-// serve runs the traffic server until its listeners are closed by stop.
-func (n *Network) serve() (stop func() error, err error) {
-	l, err := n.Server.Listen("tcp", fmt.Sprintf("[::]:%d", trafficPort))
-	if err != nil {
-		return nil, err
-	}
-	done := make(chan error, 1)
-	go func() { done <- ServeTraffic(l) }()
-	return func() error { return errors.Join(l.Close(), <-done) }, nil
 }
 
 // connects is how many connections a median of the connect time is taken of.
@@ -122,17 +113,9 @@ func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(
 func (n *Network) measureFailures(ctx context.Context, m *Measured) error {
 	g, ctx := errgroup.WithContext(ctx)
 	try := func(into *attempt, to netip.AddrPort) {
-		g.Go(func() error {
-			start := time.Now()
-			c, err := n.dialer(to)(ctx)
-			into.Took = time.Since(start)
-			if err == nil {
-				return c.Close()
-			}
-			if !errors.As(err, &into.Errno) {
-				return err
-			}
-			return nil
+		g.Go(func() (err error) {
+			*into, err = n.attempt(ctx, to)
+			return err
 		})
 	}
 	for i, f := range families {
@@ -140,6 +123,20 @@ func (n *Network) measureFailures(ctx context.Context, m *Measured) error {
 		try(&m.Absent[i], netip.AddrPortFrom(f.absent, trafficPort))
 	}
 	return g.Wait()
+}
+
+// attempt connects to where the network may refuse it.
+func (n *Network) attempt(ctx context.Context, to netip.AddrPort) (attempt, error) {
+	start := time.Now()
+	c, err := n.dialer(to)(ctx)
+	a := attempt{Took: time.Since(start)}
+	if err == nil {
+		return a, c.Close()
+	}
+	if !errors.As(err, &a.Errno) {
+		return a, err
+	}
+	return a, nil
 }
 
 // carried returns the bytes that each line has carried in a direction.

@@ -21,7 +21,8 @@ type Report struct {
 	OK       bool               `json:"ok"` // every check is
 	Checks   []Check            `json:"checks"`
 	Figures  map[string]float64 `json:"figures"`
-	Wires    []Wire             `json:"wires"`
+	Wires    []Wire             `json:"wires,omitempty"` // of a comparison
+	Parts    []*Part            `json:"parts,omitempty"`
 
 	Without Measured `json:"-"`
 	With    Measured `json:"-"`
@@ -34,11 +35,11 @@ func (r *Report) check(name string, ok bool, detail string) {
 }
 
 func (r *Report) figure(name string, v float64) {
-	r.Figures[strings.NewReplacer(" ", "_", "/", "_").Replace(strings.ToLower(name))] = v
+	r.Figures[strings.NewReplacer(" ", "_", "/", "_", ",", "").Replace(strings.ToLower(name))] = v
 }
 
-// Print shows the report to a person, with colours if the terminal has them.
-func (r *Report) Print(w io.Writer, colour bool) {
+// Print shows the report to a person.
+func (r *Report) Print(w io.Writer, s Style) {
 	fmt.Fprintf(w, "\nscenario %s: ", r.Scenario)
 	for i, l := range r.lines {
 		if i > 0 {
@@ -47,7 +48,27 @@ func (r *Report) Print(w io.Writer, colour bool) {
 		fmt.Fprintf(w, "%s %d Mbit/s, %s round trip", l.Name, l.Rate/mbit, 2*l.Delay)
 	}
 	fmt.Fprint(w, "\n\n")
-	r.printMeasured(w)
+	if r.Wires != nil {
+		r.printMeasured(w)
+		r.printWires(w)
+	}
+	for _, p := range r.Parts {
+		p.print(w, s)
+	}
+	r.printChecks(w, s)
+}
+
+// print shows the part's chart, and what there is to say of it.
+func (p *Part) print(w io.Writer, s Style) {
+	fmt.Fprintln(w, p.Title)
+	p.Timeline.Chart(w, s)
+	for _, n := range p.Notes {
+		fmt.Fprintf(w, "  %s\n", n)
+	}
+	fmt.Fprintln(w)
+}
+
+func (r *Report) printWires(w io.Writer) {
 	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
 	fmt.Fprintln(tw, "on the wire\tSYN\tSYN+ACK")
 	for _, wire := range r.Wires {
@@ -55,15 +76,15 @@ func (r *Report) Print(w io.Writer, colour bool) {
 	}
 	tw.Flush()
 	fmt.Fprintln(w)
+}
+
+func (r *Report) printChecks(w io.Writer, s Style) {
 	failed := 0
 	for _, c := range r.Checks {
-		sign, style := "ok  ", "32"
+		sign := s.paint("ok  ", "32")
 		if !c.OK {
-			sign, style = "FAIL", "1;31"
+			sign = s.paint("FAIL", "1;31")
 			failed++
-		}
-		if colour {
-			sign = "\x1b[" + style + "m" + sign + "\x1b[0m"
 		}
 		fmt.Fprintf(w, "%s  %s", sign, c.Name)
 		if !c.OK {

@@ -2,57 +2,28 @@ package lab
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"os"
-	"slices"
 	"time"
 )
 
-// Scenario is one thing that a lab can show.
+// Scenario is one thing that a lab can show. Without parts it compares the
+// network without and with boxes.
 type Scenario struct {
 	Name, Help string
 	lines      []LineConfig
 	cpeFlags   []string
 	ownSource4 bool // an IPv4 server sees the CPE's address
+	parts      []part
 }
 
-const (
-	mbit    = 1_000_000
-	dslRate = 20 * mbit
-	lteRate = 40 * mbit
-)
-
-// hybrid is a slow fixed line and a fast, more distant mobile one.
-var hybrid = []LineConfig{
-	{Name: "dsl", Rate: dslRate, Delay: 25 * time.Millisecond},
-	{Name: "lte", Rate: lteRate, Delay: 35 * time.Millisecond},
-}
-
-// Scenarios that [Run] knows; the first is the default.
-var Scenarios = []Scenario{
-	{
-		Name: "pair", Help: "a CPE and a HAG bond dsl (20 Mbit/s, 50 ms) and lte (40 Mbit/s, 70 ms) for a client with IPv6 and IPv4",
-		lines: hybrid,
-	},
-	{
-		Name: "own-source4", Help: "the same, with IPv4 dialed from the CPE's own address, as behind a NAT",
-		lines: hybrid, cpeFlags: []string{"--own-source4"}, ownSource4: true,
-	},
-}
-
-// Find returns the scenario of that name.
-func Find(name string) (Scenario, error) {
-	i := slices.IndexFunc(Scenarios, func(s Scenario) bool { return s.Name == name })
-	if i < 0 {
-		return Scenario{}, fmt.Errorf("there is no scenario %q; --list shows them", name)
-	}
-	return Scenarios[i], nil
-}
+// Charted tells whether the scenario's report has charts.
+func (s Scenario) Charted() bool { return len(s.parts) > 0 }
 
 // Options of a run.
 type Options struct {
 	Program  Program
-	Transfer time.Duration // of each bulk transfer, default 4 s
+	Transfer time.Duration // of each bulk transfer whose length is no part of the scenario; there is a default
 	// Say is told of each step before it is taken.
 	Say func(step string)
 	// Keep is called when all is done, before the network is taken down, with both
@@ -60,15 +31,19 @@ type Options struct {
 	Keep func(*Report, *Network, *Box, *Box)
 }
 
-// transferTime fits four transfers and the rest into well below 40 s.
-const transferTime = 4 * time.Second
+// run is one run of a scenario.
+type run struct {
+	Scenario
+	Options
+	n        *Network
+	arrivals [2]arrivals // by direction: at the client, at the server
+	dir      string      // for control sockets
+	r        *Report
+}
 
-// Run builds the scenario's network, compares it without and with boxes, and
-// takes it down. A check that fails is no error: see [Report.OK].
+// Run builds the scenario's network, plays it, and takes the network down. A
+// check that fails is no error: see [Report.OK].
 func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
-	if o.Transfer == 0 {
-		o.Transfer = transferTime
-	}
 	if o.Say == nil {
 		o.Say = func(string) {}
 	}
@@ -82,21 +57,40 @@ func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if e := n.Close(); err == nil {
-			err = e
-		}
-	}()
-	stop, err := n.serve()
+	defer func() { err = errors.Join(err, n.Close()) }()
+	x := &run{Scenario: s, Options: o, n: n, dir: dir}
+	x.r = &Report{Scenario: s.Name, OK: true, Figures: make(map[string]float64), lines: s.lines}
+	stop, err := n.serve(&x.arrivals[Up])
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if e := stop(); err == nil {
-			err = e
+	defer func() { err = errors.Join(err, stop()) }()
+	return x.r, x.all(ctx)
+}
+
+// all plays the scenario, and then leaves the network up if that is wanted.
+func (x *run) all(ctx context.Context) error {
+	if !x.Charted() {
+		if err := x.compare(ctx); err != nil {
+			return err
 		}
-	}()
-	r = &Report{Scenario: s.Name, OK: true, Figures: make(map[string]float64), lines: s.lines}
-	run := run{Scenario: s, Options: o, n: n, dir: dir, r: r}
-	return r, run.all(ctx)
+	}
+	for _, p := range x.parts {
+		if err := x.play(ctx, p); err != nil {
+			return err
+		}
+	}
+	if x.Keep == nil {
+		return nil
+	}
+	var like part
+	if x.Charted() {
+		like = x.parts[0]
+	}
+	cpe, hag, err := x.startBoxes(like)
+	if err != nil {
+		return err
+	}
+	x.Keep(x.r, x.n, cpe, hag)
+	return errors.Join(cpe.Stop(), hag.Stop())
 }

@@ -42,6 +42,12 @@ func (n *Network) watch() (links []watched, err error) {
 	return links, err
 }
 
+func closeTaps(links []watched) {
+	for _, l := range links {
+		l.tap.Close()
+	}
+}
+
 // wires reads what the taps saw of connections to the servers, and of joins.
 func wires(links []watched, servers ...netip.AddrPort) []Wire {
 	out := make([]Wire, len(links))

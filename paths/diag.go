@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -19,15 +18,18 @@ const (
 	// struct inet_diag_req_v2: family, protocol, ext, pad (a byte each), states
 	// u32, then struct inet_diag_sockid, which starts with the source port.
 	diagRequestSize = 56
+	diagExtensions  = 2
 	diagStates      = 4
 	diagRequestID   = 8
 	// struct inet_diag_msg: family, state, timer, retrans (a byte each), then the
-	// same struct inet_diag_sockid of 48 bytes.
-	diagMessageID = 4
-	diagIDSize    = 48
+	// same struct inet_diag_sockid of 48 bytes, five words, and attributes.
+	diagMessageID   = 4
+	diagMessageSize = 72
+	diagIDSize      = 48
 	// Within it: the ports, then the addresses, the interface, the cookie.
 	diagIDSource      = 4
 	diagIDDestination = 20
+	diagIDInterface   = 36
 	diagIDCookie      = 40
 	diagState         = 1 // within struct inet_diag_msg
 
@@ -98,11 +100,12 @@ func ProbeDestroy() error {
 	return errors.Join(err, c.Close())
 }
 
-// forgetClosed ends the TIME-WAIT of subflows that were accepted at addr, and
-// reports whether there were any: the kernel cannot bind its listener beside
-// them, and a HAG would have to wait for a minute before it may start again.
+// forgetClosed ends what the kernel keeps of closed subflows that were accepted at
+// addr, TIME-WAIT above all, and reports whether there were any: it cannot bind its
+// listener beside them, and a HAG would have to wait for a minute before it may
+// start again.
 func forgetClosed(addr netip.AddrPort) (found bool, err error) {
-	n, err := destroy(timeWait, func(local netip.AddrPort) bool { return local == addr })
+	n, err := destroy(closing, func(s *socket) bool { return s.local == addr })
 	return n > 0, err
 }
 
@@ -111,51 +114,10 @@ func forgetClosed(addr netip.AddrPort) (found bool, err error) {
 // the box's rules are gone, the kernel would take packets of a client that uses
 // its port again for theirs, and not forward them (ip_forward, early demux).
 func (s *Set) ForgetClosed() error {
-	_, err := destroy(closing, func(local netip.AddrPort) bool {
-		return !local.Addr().IsLoopback() && s.links.owner(local.Addr()) == 0
+	_, err := destroy(closing, func(at *socket) bool {
+		return !at.local.Addr().IsLoopback() && s.links.owner(at.local.Addr()) == 0
 	})
 	return err
-}
-
-// destroy ends the TCP sockets in these states whose local address matches, and
-// returns how many there were.
-func destroy(states uint32, match func(local netip.AddrPort) bool) (n int, err error) {
-	c, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	for _, family := range []uint8{unix.AF_INET6, unix.AF_INET} {
-		sockets, err := c.Execute(netlink.Message{
-			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump},
-			Data:   diagRequest(family, states),
-		})
-		if err != nil {
-			return n, err
-		}
-		var kills []netlink.Message
-		for _, s := range sockets {
-			if len(s.Data) < diagMessageID+diagIDSize {
-				continue
-			}
-			id := s.Data[diagMessageID:][:diagIDSize]
-			if match(diagSource(family, id)) {
-				kill := diagRequest(family, states)
-				copy(kill[diagRequestID:], id)
-				kills = append(kills, netlink.Message{
-					Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request}, Data: kill,
-				})
-			}
-		}
-		n += len(kills)
-		// Unacknowledged, many at a time: one that has ended meanwhile is no matter.
-		for batch := range slices.Chunk(kills, 256) {
-			if _, err := c.SendMessages(batch); err != nil {
-				return n, err
-			}
-		}
-	}
-	return n, nil
 }
 
 func diagRequest(family uint8, states uint32) []byte {
@@ -163,13 +125,4 @@ func diagRequest(family uint8, states uint32) []byte {
 	b[0], b[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(b[diagStates:], states)
 	return b
-}
-
-// diagSource reads the source of a struct inet_diag_sockid.
-func diagSource(family uint8, id []byte) netip.AddrPort {
-	addr := netip.AddrFrom16([16]byte(id[diagIDSource:])).Unmap()
-	if family == unix.AF_INET {
-		addr = netip.AddrFrom4([4]byte(id[diagIDSource:]))
-	}
-	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(id))
 }

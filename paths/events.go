@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/genetlink"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,18 +17,28 @@ import (
 type EventType uint8
 
 const (
-	Established EventType = 2
-	ConnClosed  EventType = 3
-	SubClosed   EventType = 11
+	// Lost, of no connection, is not the kernel's: it says that the kernel had more
+	// events than it could keep.
+	Lost           EventType = 0
+	Established    EventType = 2
+	ConnClosed     EventType = 3
+	SubEstablished EventType = 10
+	SubClosed      EventType = 11
+	SubPriority    EventType = 13 // the peer has sent MP_PRIO
 )
 
 // Attributes of an event, enum mptcp_event_attr.
 const (
 	eventToken      = 1
+	eventLocID      = 3
+	eventRemID      = 4
+	eventSrc4       = 5
+	eventSrc6       = 6
 	eventDst4       = 7
 	eventDst6       = 8
-	eventDport      = 10 // network byte order
-	eventLocID      = 3
+	eventSport      = 9 // these two in network byte order
+	eventDport      = 10
+	eventBackup     = 11
 	eventError      = 12
 	eventFlags      = 13
 	eventServerSide = 18
@@ -41,18 +50,26 @@ const (
 
 // Event is what the kernel reports of an MPTCP connection or of a subflow.
 type Event struct {
-	Type    EventType
-	Token   uint32
-	Remote  netip.AddrPort
-	LocalID uint8
-	Error   uint8 // errno of a subflow that closed
+	Type          EventType
+	Token         uint32
+	Local, Remote netip.AddrPort // of the subflow; of a connection's first one
+	LocalID       uint8          // address IDs, RFC 8684, section 3.2
+	RemoteID      uint8
+	Backup        bool  // the peer takes the subflow for a backup
+	Error         uint8 // errno of a subflow that closed, 0 if that was orderly
 	// Elsewhere tells that the peer takes no joins at Remote: it has said so (the C
 	// flag, RFC 8684, section 3.1), or has opened the connection itself.
 	Elsewhere bool
 }
 
+// eventBuffer is the size of the receive buffer in bytes: some 5,000 events.
+const eventBuffer = 4 << 20
+
 // Events delivers the path manager's events in order.
-type Events struct{ conn *genetlink.Conn }
+type Events struct {
+	conn *genetlink.Conn
+	in   [8192]byte // one datagram: the kernel's are not larger (NLMSG_GOODSIZE)
+}
 
 // Listen subscribes to the path manager's events (group mptcp_pm_events).
 func Listen() (*Events, error) {
@@ -64,16 +81,10 @@ func Listen() (*Events, error) {
 	if i < 0 {
 		return nil, errors.Join(fmt.Errorf("kernel has no %s: %w", eventGroup, ErrNoMPTCP), conn.Close())
 	}
-	// Losing events under load costs subflows, not connections.
-	err = errors.Join(
-		conn.SetOption(netlink.NoENOBUFS, true),
-		conn.SetReadBuffer(4<<20),
-		conn.JoinGroup(family.Groups[i].ID),
-	)
-	if err != nil {
+	if err := errors.Join(conn.SetReadBuffer(eventBuffer), conn.JoinGroup(family.Groups[i].ID)); err != nil {
 		return nil, errors.Join(fmt.Errorf("subscribe to %s: %w", eventGroup, err), conn.Close())
 	}
-	return &Events{conn}, nil
+	return &Events{conn: conn}, nil
 }
 
 // Close ends the subscription.
@@ -83,55 +94,95 @@ func (e *Events) Close() error { return e.conn.Close() }
 func (e *Events) Run(ctx context.Context, handle func(Event)) error {
 	stop := context.AfterFunc(ctx, func() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
+	raw, err := e.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
 	for {
-		msgs, _, err := e.conn.Receive()
-		if ctx.Err() != nil {
+		var n int
+		var failed error
+		err := raw.Read(func(fd uintptr) bool {
+			n, failed = unix.Read(int(fd), e.in[:])
+			return failed != unix.EAGAIN
+		})
+		switch err := errors.Join(err, failed); {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if errors.Is(err, unix.ENOBUFS) {
-			continue
-		}
-		if err != nil {
+		case errors.Is(err, unix.ENOBUFS):
+			handle(Event{Type: Lost})
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
 			return fmt.Errorf("receive MPTCP events: %w", err)
-		}
-		for _, m := range msgs {
-			if ev, err := decodeEvent(m); err == nil {
-				handle(ev)
-			}
+		default:
+			decodeEvents(e.in[:n], handle)
 		}
 	}
 }
 
-func decodeEvent(m genetlink.Message) (Event, error) {
-	ev := Event{Type: EventType(m.Header.Command)}
-	ad, err := netlink.NewAttributeDecoder(m.Data)
-	if err != nil {
-		return Event{}, err
-	}
-	var dst netip.Addr
-	var dport uint16
-	for ad.Next() {
-		switch ad.Type() {
-		case eventFlags:
-			ev.Elsewhere = ev.Elsewhere || ad.Uint16()&flagDenyJoinID0 != 0
-		case eventServerSide:
-			ev.Elsewhere = ev.Elsewhere || ad.Uint8() != 0
-		case eventDport:
-			if b := ad.Bytes(); len(b) == 2 {
-				dport = binary.BigEndian.Uint16(b)
+// decodeEvents calls handle for each well-formed event in a datagram.
+func decodeEvents(b []byte, handle func(Event)) {
+	for len(b) >= genlHeader {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < genlHeader || size > len(b) {
+			return
+		}
+		// Types below NLMSG_MIN_TYPE are netlink's own.
+		if binary.NativeEndian.Uint16(b[4:]) >= unix.NLMSG_MIN_TYPE {
+			if ev, err := decodeEvent(EventType(b[unix.NLMSG_HDRLEN]), b[genlHeader:size]); err == nil {
+				handle(ev)
 			}
-		case eventToken:
-			ev.Token = ad.Uint32()
-		case eventDst4, eventDst6:
-			dst, _ = netip.AddrFromSlice(ad.Bytes())
-		case eventLocID:
-			ev.LocalID = ad.Uint8()
-		case eventError:
-			ev.Error = ad.Uint8()
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+}
+
+// errEvent means that an event has an attribute of another size than its type.
+var errEvent = errors.New("malformed MPTCP event")
+
+// eventAttrs tells, by its type, how many bytes an attribute has, and what it says.
+var eventAttrs = [...]struct {
+	size int
+	set  func(*Event, []byte)
+}{
+	eventToken:  {4, func(ev *Event, v []byte) { ev.Token = binary.NativeEndian.Uint32(v) }},
+	eventLocID:  {1, func(ev *Event, v []byte) { ev.LocalID = v[0] }},
+	eventRemID:  {1, func(ev *Event, v []byte) { ev.RemoteID = v[0] }},
+	eventSrc4:   {4, func(ev *Event, v []byte) { setAddr(&ev.Local, v) }},
+	eventSrc6:   {16, func(ev *Event, v []byte) { setAddr(&ev.Local, v) }},
+	eventDst4:   {4, func(ev *Event, v []byte) { setAddr(&ev.Remote, v) }},
+	eventDst6:   {16, func(ev *Event, v []byte) { setAddr(&ev.Remote, v) }},
+	eventSport:  {2, func(ev *Event, v []byte) { setPort(&ev.Local, v) }},
+	eventDport:  {2, func(ev *Event, v []byte) { setPort(&ev.Remote, v) }},
+	eventBackup: {1, func(ev *Event, v []byte) { ev.Backup = v[0] != 0 }},
+	eventError:  {1, func(ev *Event, v []byte) { ev.Error = v[0] }},
+	eventFlags: {2, func(ev *Event, v []byte) {
+		ev.Elsewhere = ev.Elsewhere || binary.NativeEndian.Uint16(v)&flagDenyJoinID0 != 0
+	}},
+	eventServerSide: {1, func(ev *Event, v []byte) { ev.Elsewhere = ev.Elsewhere || v[0] != 0 }},
+}
+
+func setAddr(a *netip.AddrPort, v []byte) {
+	addr, _ := netip.AddrFromSlice(v) // of a size that it takes
+	*a = netip.AddrPortFrom(addr.Unmap(), a.Port())
+}
+
+func setPort(a *netip.AddrPort, v []byte) {
+	*a = netip.AddrPortFrom(a.Addr(), binary.BigEndian.Uint16(v))
+}
+
+// decodeEvent reads the attributes of an event, as far as they are known.
+func decodeEvent(kind EventType, b []byte) (Event, error) {
+	ev := Event{Type: kind}
+	for attr, v := range attributes(b) {
+		switch {
+		case v == nil:
+			return Event{}, errEvent
+		case int(attr) >= len(eventAttrs) || eventAttrs[attr].set == nil:
+		case len(v) != eventAttrs[attr].size:
+			return Event{}, errEvent
+		default:
+			eventAttrs[attr].set(&ev, v)
 		}
 	}
-	if dst.IsValid() {
-		ev.Remote = netip.AddrPortFrom(dst, dport)
-	}
-	return ev, ad.Err()
+	return ev, nil
 }

@@ -14,21 +14,23 @@ import (
 func subflowAddrs(fd int) ([]string, error) {
 	const solMPTCP, fullInfo, most = 284, 4, 8
 	type subflowInfo struct { // struct mptcp_subflow_info
-		_     [2]uint32
-		local [128]byte
-		_     [128]byte // remote
+		_             [2]uint32
+		local, remote [128]byte
 	}
 	var subflows [most]subflowInfo
+	var tcp [most]unix.TCPInfo
 	full := struct { // struct mptcp_full_info
 		tcpInfoKernel, tcpInfoUser uint32
 		infoKernel, infoUser       uint32
 		subflows, arrays           uint32
 		subflowInfo, tcpInfo       unsafe.Pointer
 		info                       [128]byte
-	}{infoUser: uint32(unsafe.Sizeof(subflows[0])), arrays: most, subflowInfo: unsafe.Pointer(&subflows)}
-	var pin runtime.Pinner // the kernel writes through a pointer inside full
+	}{infoUser: uint32(unsafe.Sizeof(subflows[0])), arrays: most, subflowInfo: unsafe.Pointer(&subflows),
+		tcpInfoUser: uint32(unsafe.Sizeof(tcp[0])), tcpInfo: unsafe.Pointer(&tcp)}
+	var pin runtime.Pinner // the kernel writes through pointers inside full
 	defer pin.Unpin()
 	pin.Pin(&subflows)
+	pin.Pin(&tcp)
 	size := uint32(unsafe.Sizeof(full))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), solMPTCP, fullInfo,
 		uintptr(unsafe.Pointer(&full)), uintptr(unsafe.Pointer(&size)), 0)
@@ -36,7 +38,10 @@ func subflowAddrs(fd int) ([]string, error) {
 		return nil, errno
 	}
 	var local []string
-	for _, s := range subflows[:full.subflows] {
+	for i, s := range subflows[:full.subflows] {
+		if binary.BigEndian.Uint16(s.remote[2:]) == 0 || tcp[i].State == unix.BPF_TCP_CLOSE {
+			continue // the place of the first subflow, which has left
+		}
 		a := netip.AddrFrom4([4]byte(s.local[4:8]))
 		if binary.NativeEndian.Uint16(s.local[:]) == unix.AF_INET6 {
 			a = netip.AddrFrom16([16]byte(s.local[8:24])).Unmap()

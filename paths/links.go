@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -15,6 +16,8 @@ import (
 // link is an interface and the addresses from which it can be used.
 type link struct {
 	index        int
+	enabled      bool
+	carrier      bool       // it is enabled and could carry packets (IFF_RUNNING, RFC 2863)
 	addr4, addr6 netip.Addr // the first global one of each family, or the zero Addr
 	all          []netip.Addr
 }
@@ -27,9 +30,39 @@ func (l link) addr(is4 bool) netip.Addr {
 	return l.addr6
 }
 
+// lacks tells whether subflows of the link as it was before can go on no more: an
+// address that they come from is gone, or the interface.
+func (l link) lacks(before link) bool {
+	gone := func(a netip.Addr) bool { return a.IsValid() && !slices.Contains(l.all, a) }
+	return before.index != 0 && before.index != l.index || gone(before.addr4) || gone(before.addr6)
+}
+
 // links knows the interfaces of this machine by name, and is kept up to date.
 type links struct {
 	byName atomic.Pointer[map[string]link]
+
+	mu   sync.Mutex
+	next chan struct{} // closed by the next change; nil while nobody waits for it
+}
+
+// changed returns a channel that is closed when something changes from now on.
+func (l *links) changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next == nil {
+		l.next = make(chan struct{})
+	}
+	return l.next
+}
+
+// tell wakes those that wait for a change.
+func (l *links) tell() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next != nil {
+		close(l.next)
+		l.next = nil
+	}
 }
 
 func (l *links) get(name string) link { return (*l.byName.Load())[name] }
@@ -42,6 +75,16 @@ func (l *links) owner(a netip.Addr) int {
 		}
 	}
 	return 0
+}
+
+// exists tells whether there is an interface with that index.
+func (l *links) exists(index int) bool {
+	for _, at := range *l.byName.Load() {
+		if at.index == index {
+			return true
+		}
+	}
+	return false
 }
 
 // read takes the interfaces and addresses as they are now.
@@ -65,7 +108,11 @@ func (l *links) list() error {
 	}
 	byName := make(map[string]link, len(all))
 	for _, dev := range all {
-		at := link{index: dev.Attrs().Index}
+		flags := dev.Attrs().RawFlags
+		at := link{
+			index: dev.Attrs().Index, enabled: flags&unix.IFF_UP != 0,
+			carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0,
+		}
 		for _, a := range addrs {
 			if a.LinkIndex == at.index {
 				at.offer(a)
@@ -98,7 +145,7 @@ func (l *link) offer(a netlink.Addr) {
 // changes, until ctx ends.
 func (l *links) watch(ctx context.Context, changed func()) error {
 	for ctx.Err() == nil {
-		if err := l.follow(ctx); err != nil {
+		if err := l.follow(ctx, changed); err != nil {
 			return err
 		}
 	}
@@ -107,7 +154,7 @@ func (l *links) watch(ctx context.Context, changed func()) error {
 
 // follow is watch for as long as the subscriptions last: one that has more to
 // tell than fits into its buffer ends.
-func (l *links) follow(ctx context.Context) error {
+func (l *links) follow(ctx context.Context, changed func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	addrs := make(chan netlink.AddrUpdate, 16)
@@ -122,6 +169,8 @@ func (l *links) follow(ctx context.Context) error {
 		if err := l.read(); err != nil {
 			return err
 		}
+		changed()
+		l.tell()
 		select {
 		case <-ctx.Done():
 			return nil

@@ -1,56 +1,77 @@
 package paths
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
-	"net/netip"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// Manager opens the subflows of a CPE's connections.
+// MaxPaths is how many paths a box may have: a connection's subflows are as many
+// at most (kernel: MPTCP_PM_ADDR_MAX).
+const MaxPaths = 8
+
+// Manager gives the connections of a CPE the subflows that are wanted.
+//
+// It keeps what each connection has, from the kernel's events, and what each path
+// is wanted for, and asks the kernel for the difference. One goroutine asks; a
+// connection has no goroutine and no timer of its own.
 type Manager struct {
 	set    *Set
 	log    *slog.Logger
 	pm     *PM
 	events *Events
-	ready  chan join
+	start  time.Time
+	wake   chan struct{} // has room for one: there is something to do
 
-	mu    sync.Mutex
-	conns map[uint32]conn // by token
+	// Of the goroutine that asks the kernel.
+	batch *Batch
+	asked []request
 
-	opened, failed, skipped atomic.Uint64
+	mu       sync.Mutex // guards what follows
+	conns    map[uint32]*conn
+	uses     []Use // by path
+	counters []Counters
+	todo     todo
 }
 
-// conn is what is known of one connection.
-type conn struct {
-	remote      netip.AddrPort // of its first subflow
-	elsewhere   bool           // the peer takes no joins there
-	tracked     bool           // the box relays it
-	established bool           // the kernel lets it have subflows
-	tries       [MaxPaths]uint8
+// Terms are what policy grants a connection.
+type Terms struct {
+	// Paths are those that it may use, as a bit each; 0 is all of them.
+	Paths uint8
+	// After is how many bytes it must have carried before it gets a further subflow.
+	After uint64
 }
 
-// MaxPaths is how many paths a box may have: a connection's subflows are as many
-// at most (kernel: MPTCP_PM_ADDR_MAX).
-const MaxPaths = 8
-
-// join is a connection that is ready for its further subflows.
-type join struct {
-	token  uint32
-	remote netip.AddrPort
-	// elsewhere says to use the HAG's join address and not remote.
-	elsewhere bool
+// Traffic tells how many bytes a connection has carried. It is asked often, and
+// while the manager is locked: it must not block.
+type Traffic interface {
+	BytesUp() uint64
+	BytesDown() uint64
 }
 
-// NewManager prepares a manager of the paths in set.
+// Counters are what became of subflows.
+type Counters struct {
+	Open   int    `json:"open"`   // now, first ones of connections too
+	Opened uint64 `json:"opened"` // by the manager
+	Failed uint64 `json:"failed"` // attempts
+	Lost   uint64 `json:"lost"`   // closed by the peer or the kernel
+	Closed uint64 `json:"closed"` // by the manager
+}
+
+// NewManager prepares a manager of the paths in set, which are wanted as their
+// policies say when all of them are up.
 func NewManager(set *Set, log *slog.Logger) (*Manager, error) {
-	m := &Manager{set: set, log: log, ready: make(chan join, 4096), conns: make(map[uint32]conn)}
+	m := &Manager{
+		set: set, log: log, start: time.Now(), wake: make(chan struct{}, 1),
+		conns: make(map[uint32]*conn), uses: set.initial(), counters: make([]Counters, len(set.Paths)),
+	}
 	var err error
 	if m.pm, err = Open(); err != nil {
 		return nil, err
@@ -58,186 +79,236 @@ func NewManager(set *Set, log *slog.Logger) (*Manager, error) {
 	if m.events, err = Listen(); err != nil {
 		return nil, errors.Join(err, m.pm.Close())
 	}
+	m.batch = m.pm.NewBatch()
 	return m, nil
 }
 
 // Close ends the manager's connections to the kernel.
 func (m *Manager) Close() error { return errors.Join(m.pm.Close(), m.events.Close()) }
 
-// Run opens subflows until ctx ends.
+// Run gives connections their subflows until ctx ends.
 func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.events.Run(ctx, m.handle) })
-	g.Go(func() error {
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case j := <-m.ready:
-				m.join(j)
-			}
-		}
-	})
+	g.Go(func() error { m.work(ctx); return nil })
 	return g.Wait()
 }
 
-// Track says that the box relays the connection with that token.
-func (m *Manager) Track(token uint32) {
-	m.update(token, func(c *conn) { c.tracked = true })
+// Track says that the box relays the connection with that token, on these terms.
+// Traffic may be nil if the terms set no After.
+func (m *Manager) Track(token uint32, terms Terms, traffic Traffic) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.conn(token)
+	c.tracked, c.terms, c.traffic = true, terms, traffic
+	m.begin(c)
 }
 
 // Forget ends what Track began.
 func (m *Manager) Forget(token uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.conns, token)
+	if c := m.conns[token]; c != nil {
+		m.drop(c)
+	}
 }
 
+// Want says what each path is wanted for from now on. The connections that were
+// busiest since it last changed get their subflows first.
+//
+// Subflows on a path that is not wanted any more are closed in an orderly way,
+// each once another one that is wanted is open. Those of a path that is dead are
+// better ended at once, before this: the manager learns of it from the kernel.
+func (m *Manager) Want(uses []Use) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Equal(uses, m.uses) {
+		return
+	}
+	before := m.uses
+	m.uses = slices.Clone(uses)
+	type busy struct {
+		c     *conn
+		bytes uint64
+	}
+	order := make([]busy, 0, len(m.conns))
+	for _, c := range m.conns {
+		if c.subflows == nil {
+			continue
+		}
+		for i := range c.subflows {
+			if before[i] == Closed && uses[i] != Closed {
+				c.subflows[i].tries, c.subflows[i].at = 0, 0 // what failed before says nothing now
+			}
+		}
+		order = append(order, busy{c, c.newBytes()})
+	}
+	slices.SortFunc(order, func(a, b busy) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, b := range order {
+		m.queue(b.c)
+	}
+}
+
+// Counters returns what became of the subflows on all paths.
+func (m *Manager) Counters() (sum Counters) {
+	for _, c := range m.CountersByPath() {
+		sum.Open += c.Open
+		sum.Opened += c.Opened
+		sum.Failed += c.Failed
+		sum.Lost += c.Lost
+		sum.Closed += c.Closed
+	}
+	return sum
+}
+
+// CountersByPath returns what became of the subflows on each path.
+func (m *Manager) CountersByPath() []Counters {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.counters)
+}
+
+// handle takes an event of the kernel.
 func (m *Manager) handle(ev Event) {
+	first := 0
+	if ev.Type == Established {
+		first = max(m.set.index(ev.Local, ev.Remote), 0) // may ask the kernel for a route
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	switch ev.Type {
 	case Established:
-		m.update(ev.Token, func(c *conn) {
-			c.established, c.remote, c.elsewhere = true, ev.Remote, ev.Elsewhere
-		})
+		c := m.conn(ev.Token)
+		c.established, c.elsewhere = true, ev.Elsewhere
+		c.local, c.remote, c.first = ev.Local, ev.Remote, first
+		m.begin(c)
 	case ConnClosed:
-		m.Forget(ev.Token)
+		if c := m.conns[ev.Token]; c != nil {
+			m.drop(c)
+		}
+	case SubEstablished:
+		m.opened(ev)
 	case SubClosed:
-		if i := pathOf(ev.LocalID); ev.Error != 0 && i >= 0 && i < len(m.set.Paths) {
-			m.log.Debug("subflow closed", "token", ev.Token, "path", m.set.Paths[i].Name, "err", unix.Errno(ev.Error))
-			m.again(ev.Token, i)
+		m.closed(ev)
+	case Lost:
+		m.doubt()
+	}
+}
+
+// opened notes that a subflow which was asked for is open.
+func (m *Manager) opened(ev Event) {
+	c, i := m.conns[ev.Token], pathOf(ev.LocalID)
+	if c == nil || i < 0 || i >= len(c.subflows) {
+		return // a connection, or a subflow, that is none of the box's
+	}
+	s := &c.subflows[i]
+	if s.phase != opening {
+		return
+	}
+	m.enter(c, i, open, m.now())
+	s.local, s.remote = ev.Local, ev.Remote
+	m.counters[i].Opened++
+	m.queue(c) // it may have made another one needless
+}
+
+// closed notes that a subflow is gone.
+func (m *Manager) closed(ev Event) {
+	c := m.conns[ev.Token]
+	i := c.find(ev)
+	if i < 0 {
+		return
+	}
+	s := &c.subflows[i]
+	m.log.Debug("subflow closed", "token", ev.Token, "path", m.set.Paths[i].Name, "err", unix.Errno(ev.Error))
+	switch s.phase {
+	case opening:
+		m.counters[i].Failed++
+		m.retry(c, i)
+	case open:
+		m.counters[i].Lost++
+		if m.now()-s.at >= settled {
+			s.tries = 0
 		}
+		m.retry(c, i)
+	case leaving:
+		m.counters[i].Closed++
+		m.enter(c, i, absent, 0)
+		m.queue(c)
 	}
 }
 
-// A subflow that could not be opened, or was reset, is tried again a few times,
-// later each time. It may be too early: a connection that is established refuses
-// subflows for a moment (ENOTCONN), and a HAG announces one address after the
-// other and refuses joins to those whose turn has not come.
-const (
-	attempts = 6
-	pause    = 25 * time.Millisecond
-)
-
-// again schedules another attempt to open the subflow of path i.
-func (m *Manager) again(token uint32, i int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c, known := m.conns[token]
-	if !known || !c.tracked {
-		return
+// doubt is for when events were lost: asked for anew what they are told, the
+// subflows that are gone will turn out to be, and no attempt waits for ever.
+// Connections that nobody tracks may have ended.
+func (m *Manager) doubt() {
+	m.log.Warn("more MPTCP events than could be kept: asking for the state of all subflows")
+	for _, c := range m.conns {
+		if !c.tracked {
+			m.drop(c)
+			continue
+		}
+		for i := range c.subflows {
+			c.subflows[i].told = Closed
+		}
+		m.queue(c)
+		m.wakeAt(c, m.now()+patience)
 	}
-	if c.tries[i]++; c.tries[i] >= attempts {
-		m.failed.Add(1)
-		return
-	}
-	m.conns[token] = c
-	// Kernels that do not tell the C flag leave it to the first attempt to find out.
-	elsewhere := c.elsewhere || len(m.set.Paths[i].Join) > 0
-	time.AfterFunc(pause<<c.tries[i], func() { m.attempt(join{token, c.remote, elsewhere}, i) })
 }
 
-// update changes what is known of a connection. When that makes it ready, it is
-// handed on to be joined; should too many wait already, it stays on one path.
-func (m *Manager) update(token uint32, change func(*conn)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// conn returns what is known of a connection, which may be nothing yet.
+func (m *Manager) conn(token uint32) *conn {
 	c := m.conns[token]
-	change(&c)
-	m.conns[token] = c
-	if !c.tracked || !c.established {
+	if c == nil {
+		c = &conn{token: token}
+		m.conns[token] = c
+	}
+	return c
+}
+
+// begin gives a connection its subflows, once the box relays it and the kernel
+// lets it have some.
+func (m *Manager) begin(c *conn) {
+	if !c.tracked || !c.established || c.subflows != nil {
 		return
 	}
-	select {
-	case m.ready <- join{token, c.remote, c.elsewhere}:
-	default:
-		m.skipped.Add(1)
+	c.subflows = make([]subflow, len(m.set.Paths))
+	c.subflows[c.first] = subflow{local: c.local, remote: c.remote, told: Normal}
+	m.enter(c, c.first, open, m.now())
+	c.fresh, c.small = true, c.terms.After > 0
+	if c.small {
+		m.todo.growing = append(m.todo.growing, c)
 	}
+	m.queue(c)
 }
 
-// join opens a subflow on every path but the one that the first subflow uses.
-func (m *Manager) join(j join) {
-	first := max(m.set.towards(j.remote.Addr()), 0)
-	for i := range m.set.Paths {
-		if i != first {
-			m.attempt(j, i)
-		}
+// drop forgets a connection.
+func (m *Manager) drop(c *conn) {
+	for i := range c.subflows {
+		m.enter(c, i, absent, 0)
 	}
+	c.gone = true
+	delete(m.conns, c.token)
 }
 
-// attempt opens the subflow of path i.
-func (m *Manager) attempt(j join, i int) {
-	switch err := m.open(j, i, m.set.Paths[i]); {
-	case err == nil:
-		m.opened.Add(1)
-	case errors.Is(err, unix.ENOTCONN):
-		m.again(j.token, i)
-	case !m.knows(j.token): // the connection has ended (the kernel says EINVAL)
-	default:
-		m.failed.Add(1)
-		m.log.Debug("join", "path", m.set.Paths[i].Name, "token", j.token, "err", err)
+// enter changes the phase of a subflow. What at means depends on the phase.
+func (m *Manager) enter(c *conn, i int, to phase, at time.Duration) {
+	s := &c.subflows[i]
+	if s.phase == open {
+		m.counters[i].Open--
 	}
+	if to == open {
+		m.counters[i].Open++
+	}
+	s.phase, s.at = to, at
 }
 
-// knows tells whether the connection is still there.
-func (m *Manager) knows(token uint32) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, known := m.conns[token]
-	return known
+// retry has an absent subflow asked for again in a while.
+func (m *Manager) retry(c *conn, i int) {
+	s := &c.subflows[i]
+	s.tries = min(s.tries+1, 32)
+	m.enter(c, i, absent, m.now()+backoff(s.tries))
+	m.queue(c) // others may have to take its place
 }
 
-// errNoAddress means that a path has no address, or no join address, of a family in common.
-var errNoAddress = errors.New("no usable address")
-
-// open opens the subflow of path i: to the server itself if it takes joins
-// there, else to a join address of the path. There an IPv6 connection may use an
-// IPv4 path (kernel: mptcp_pm_addr_families_match), never the other way round.
-func (m *Manager) open(j join, i int, p Path) error {
-	at := m.set.links.get(p.Interface)
-	is4 := j.remote.Addr().Is4()
-	local, remote := at.addr(is4), j.remote
-	if j.elsewhere || !local.IsValid() {
-		remote = pick(p.Join, is4)
-	}
-	if !is4 && (!local.IsValid() || !remote.IsValid()) {
-		local, remote = at.addr(true), pick(p.Join, true)
-	}
-	if !local.IsValid() || !remote.IsValid() {
-		return errNoAddress
-	}
-	from := Address{AddrPort: netip.AddrPortFrom(local, 0), ID: localID(i, local), Interface: at.index}
-	if p.Backup {
-		from.Flags |= flagBackup
-	}
-	return m.pm.CreateSubflow(j.token, from, Address{AddrPort: remote})
-}
-
-// localID is the address ID of path i: the peer knows the address by it (0 is
-// the address of the first subflow).
-func localID(i int, a netip.Addr) uint8 {
-	id := uint8(2*i + 1)
-	if a.Is4() {
-		id++
-	}
-	return id
-}
-
-// pathOf returns the path whose address has that ID, or -1.
-func pathOf(id uint8) int {
-	if id == 0 || id > 2*MaxPaths {
-		return -1
-	}
-	return int(id-1) / 2
-}
-
-// Counters of a manager.
-type Counters struct {
-	Opened  uint64 `json:"opened"`
-	Failed  uint64 `json:"failed"`
-	Skipped uint64 `json:"skipped"` // too many connections waited to be joined
-}
-
-// Counters returns what became of the subflows that the manager meant to open.
-func (m *Manager) Counters() Counters {
-	return Counters{m.opened.Load(), m.failed.Load(), m.skipped.Load()}
-}
+// now is the time since the manager was made.
+func (m *Manager) now() time.Duration { return time.Since(m.start) }

@@ -13,12 +13,15 @@ import (
 
 // uapi linux/mptcp_pm.h: commands.
 const (
-	cmdAddAddr       = 1
-	cmdDelAddr       = 2
-	cmdGetAddr       = 3
-	cmdSetLimits     = 5
-	cmdGetLimits     = 6
-	cmdSubflowCreate = 10
+	cmdAddAddr        = 1
+	cmdDelAddr        = 2
+	cmdGetAddr        = 3
+	cmdSetLimits      = 5
+	cmdGetLimits      = 6
+	cmdSetFlags       = 7
+	cmdRemove         = 9
+	cmdSubflowCreate  = 10
+	cmdSubflowDestroy = 11
 )
 
 // Top-level attributes and those of an address.
@@ -27,6 +30,7 @@ const (
 	attrRcvAddAddr = 2
 	attrSubflows   = 3
 	attrToken      = 4
+	attrLocID      = 5
 	attrAddrRemote = 6
 
 	addrFamily  = 1
@@ -62,6 +66,10 @@ func Open() (*PM, error) {
 	if err != nil {
 		return nil, err
 	}
+	// An acknowledgement need not repeat the request.
+	if err := conn.SetOption(netlink.CapAcknowledge, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("set up generic netlink: %w", err), conn.Close())
+	}
 	return &PM{conn: conn, family: family}, nil
 }
 
@@ -83,18 +91,12 @@ func dial() (*genetlink.Conn, genetlink.Family, error) {
 // Close ends the connection to the kernel.
 func (p *PM) Close() error { return p.conn.Close() }
 
-// do sends one command and returns the replies.
-func (p *PM) do(cmd uint8, flags netlink.HeaderFlags, encode func(*netlink.AttributeEncoder)) ([]genetlink.Message, error) {
-	ae := netlink.NewAttributeEncoder()
-	encode(ae)
-	data, err := ae.Encode()
-	if err != nil {
-		return nil, err
-	}
+// do sends one command with these attributes and returns the replies.
+func (p *PM) do(cmd uint8, flags netlink.HeaderFlags, attributes []byte) ([]genetlink.Message, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.conn.Execute(genetlink.Message{
-		Header: genetlink.Header{Command: cmd, Version: p.family.Version}, Data: data,
+		Header: genetlink.Header{Command: cmd, Version: p.family.Version}, Data: attributes,
 	}, p.family.ID, netlink.Request|flags)
 }
 
@@ -106,27 +108,31 @@ type Address struct {
 	Interface int // index, 0 for any
 }
 
-func (a Address) encode(ae *netlink.AttributeEncoder) error {
+// append appends the address as a nest of attributes.
+func (a Address) append(b []byte, kind uint16) []byte {
+	b, start := openAttr(b, kind|unix.NLA_F_NESTED)
 	if ip := a.Addr(); ip.Is4() {
-		ae.Uint16(addrFamily, unix.AF_INET)
-		ae.Bytes(addr4, ip.AsSlice())
+		four := ip.As4()
+		b = appendUint16(b, addrFamily, unix.AF_INET)
+		b = appendBytes(b, addr4, four[:])
 	} else {
-		ae.Uint16(addrFamily, unix.AF_INET6)
-		ae.Bytes(addr6, ip.AsSlice())
+		six := ip.As16()
+		b = appendUint16(b, addrFamily, unix.AF_INET6)
+		b = appendBytes(b, addr6, six[:])
 	}
 	if a.ID != 0 {
-		ae.Uint8(addrID, a.ID)
+		b = appendUint8(b, addrID, a.ID)
 	}
 	if a.Port() != 0 {
-		ae.Uint16(addrPort, a.Port())
+		b = appendUint16(b, addrPort, a.Port())
 	}
 	if a.Flags != 0 {
-		ae.Uint32(addrFlags, a.Flags)
+		b = appendUint32(b, addrFlags, a.Flags)
 	}
 	if a.Interface != 0 {
-		ae.Int32(addrIfIndex, int32(a.Interface))
+		b = appendUint32(b, addrIfIndex, uint32(a.Interface))
 	}
-	return nil
+	return closeAttr(b, start)
 }
 
 func (a *Address) decode(ad *netlink.AttributeDecoder) error {
@@ -150,15 +156,15 @@ func (a *Address) decode(ad *netlink.AttributeDecoder) error {
 	return ad.Err()
 }
 
-// CreateSubflow opens a subflow of the connection with that token. A local
-// address is bound to its interface; its port is the kernel's choice.
+// CreateSubflow is [Batch.Create] for a single subflow.
 func (p *PM) CreateSubflow(token uint32, local, remote Address) error {
-	_, err := p.do(cmdSubflowCreate, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-		ae.Uint32(attrToken, token)
-		ae.Nested(attrAddr, local.encode)
-		ae.Nested(attrAddrRemote, remote.encode)
-	})
-	return err
+	b := p.NewBatch()
+	b.Create(token, local, remote)
+	errs, err := p.Send(b)
+	if err != nil {
+		return err
+	}
+	return errs[0]
 }
 
 // AddEndpoint makes the kernel accept joins at addr and announce it. An
@@ -168,9 +174,7 @@ func (p *PM) AddEndpoint(addr netip.AddrPort) error {
 		return err
 	}
 	add := func() error {
-		_, err := p.do(cmdAddAddr, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-			ae.Nested(attrAddr, Address{AddrPort: addr, Flags: flagSignal}.encode)
-		})
+		_, err := p.do(cmdAddAddr, netlink.Acknowledge, Address{AddrPort: addr, Flags: flagSignal}.append(nil, attrAddr))
 		return err
 	}
 	err := add()
@@ -200,9 +204,7 @@ func (p *PM) RemoveEndpoint(addr netip.AddrPort) error {
 		if e.AddrPort != addr {
 			continue
 		}
-		_, err := p.do(cmdDelAddr, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-			ae.Nested(attrAddr, Address{AddrPort: addr, ID: e.ID}.encode)
-		})
+		_, err := p.do(cmdDelAddr, netlink.Acknowledge, Address{AddrPort: addr, ID: e.ID}.append(nil, attrAddr))
 		if err != nil {
 			return fmt.Errorf("remove join address %s: %w", addr, err)
 		}
@@ -212,7 +214,7 @@ func (p *PM) RemoveEndpoint(addr netip.AddrPort) error {
 
 // Endpoints lists the endpoints of the in-kernel path manager.
 func (p *PM) Endpoints() ([]Address, error) {
-	msgs, err := p.do(cmdGetAddr, netlink.Dump, func(*netlink.AttributeEncoder) {})
+	msgs, err := p.do(cmdGetAddr, netlink.Dump, nil)
 	if err != nil {
 		return nil, fmt.Errorf("list MPTCP endpoints: %w", err)
 	}
@@ -244,7 +246,7 @@ type Limits struct {
 
 // Limits returns the limits of the in-kernel path manager.
 func (p *PM) Limits() (Limits, error) {
-	msgs, err := p.do(cmdGetLimits, 0, func(*netlink.AttributeEncoder) {})
+	msgs, err := p.do(cmdGetLimits, 0, nil)
 	if err != nil {
 		return Limits{}, fmt.Errorf("read MPTCP limits: %w", err)
 	}
@@ -268,10 +270,8 @@ func (p *PM) Limits() (Limits, error) {
 
 // SetLimits sets the limits of the in-kernel path manager.
 func (p *PM) SetLimits(l Limits) error {
-	_, err := p.do(cmdSetLimits, netlink.Acknowledge, func(ae *netlink.AttributeEncoder) {
-		ae.Uint32(attrSubflows, l.Subflows)
-		ae.Uint32(attrRcvAddAddr, l.Announcements)
-	})
+	limits := appendUint32(appendUint32(nil, attrSubflows, l.Subflows), attrRcvAddAddr, l.Announcements)
+	_, err := p.do(cmdSetLimits, netlink.Acknowledge, limits)
 	if err != nil {
 		return fmt.Errorf("set MPTCP limits: %w", err)
 	}

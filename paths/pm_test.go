@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -16,11 +15,13 @@ import (
 // nested encodes an address as the kernel takes it, without the nest's own header.
 func nested(t *testing.T, a Address) []byte {
 	t.Helper()
-	ae := netlink.NewAttributeEncoder()
-	check(t, a.encode(ae))
-	b, err := ae.Encode()
-	check(t, err)
-	return b
+	for kind, v := range attributes(a.append(nil, attrAddr)) {
+		if kind != attrAddr {
+			t.Fatalf("an address is attribute %d", kind)
+		}
+		return v
+	}
+	panic("no attribute")
 }
 
 var someAddresses = []Address{
@@ -194,50 +195,6 @@ func TestSubflowOfAnUnknownConnectionIsAnError(t *testing.T) {
 	err := p.CreateSubflow(1, Address{AddrPort: at(n.Lines[1].CPE6, 0), ID: 3}, Address{AddrPort: at(n.Lines[1].HAG6, 7100)})
 	if !errors.Is(err, unix.EINVAL) { // kernel: mptcp_userspace_pm_get_sock
 		t.Errorf("CreateSubflow gives %v, want invalid argument", err)
-	}
-}
-
-func TestEventsAreDecoded(t *testing.T) {
-	encode := func(fill func(*netlink.AttributeEncoder)) genetlink.Message {
-		ae := netlink.NewAttributeEncoder()
-		fill(ae)
-		b, err := ae.Encode()
-		check(t, err)
-		return genetlink.Message{Header: genetlink.Header{Command: uint8(SubClosed)}, Data: b}
-	}
-	for _, c := range []struct {
-		name string
-		msg  genetlink.Message
-		want Event
-	}{
-		{"nothing but a type", encode(func(*netlink.AttributeEncoder) {}), Event{Type: SubClosed}},
-		{"IPv6", encode(func(ae *netlink.AttributeEncoder) {
-			ae.Uint32(eventToken, 0xa1a2a3a4)
-			ae.Uint8(eventLocID, 3)
-			ae.Bytes(eventDport, []byte{1, 0xbb})
-			ae.Uint16(eventFlags, flagDenyJoinID0)
-			ae.Bytes(eventDst6, netip.MustParseAddr("2001:db8::1").AsSlice())
-			ae.Uint8(eventError, uint8(unix.ECONNRESET))
-			ae.Uint32(200, 1) // one that is not known yet
-		}), Event{SubClosed, 0xa1a2a3a4, netip.MustParseAddrPort("[2001:db8::1]:443"), 3, uint8(unix.ECONNRESET), true}},
-		{"IPv4", encode(func(ae *netlink.AttributeEncoder) {
-			ae.Bytes(eventDst4, netip.MustParseAddr("192.0.2.1").AsSlice())
-		}), Event{Type: SubClosed, Remote: netip.MustParseAddrPort("192.0.2.1:0")}},
-		{"a connection that the peer opened", encode(func(ae *netlink.AttributeEncoder) {
-			ae.Uint8(eventServerSide, 1)
-		}), Event{Type: SubClosed, Elsewhere: true}},
-	} {
-		got, err := decodeEvent(c.msg)
-		if err != nil || got != c.want {
-			t.Errorf("%s: %+v, %v, want %+v", c.name, got, err, c.want)
-		}
-	}
-	broken := encode(func(ae *netlink.AttributeEncoder) { ae.Bytes(eventToken, []byte{1, 2}) })
-	if _, err := decodeEvent(broken); err == nil {
-		t.Error("a token of two bytes is decoded")
-	}
-	if _, err := decodeEvent(genetlink.Message{Data: []byte{9, 0, 1, 0}}); err == nil {
-		t.Error("an attribute longer than its message is decoded")
 	}
 }
 

@@ -2,13 +2,16 @@ package paths
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
+	rtnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // routes remembers for a moment by which interface packets leave, because a
@@ -58,6 +61,25 @@ func egress(dst netip.Addr) int {
 	return routes[0].LinkIndex
 }
 
+// routed tells whether packets from src to dst can leave by the interface with
+// that index.
+func routed(dst, src netip.Addr, index int) bool {
+	// Asked with a source, the kernel heeds rules for it, but may name a better
+	// IPv6 route by another interface (kernel: ip6_route_output_flags).
+	for _, from := range []net.IP{src.AsSlice(), nil} {
+		routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{
+			OifIndex: index, SrcAddr: from,
+			// Without a route it takes any IPv4 address for a neighbour on the
+			// interface; it does not pretend to have an entry for that.
+			FIBMatch: true,
+		})
+		if err == nil && len(routes) > 0 && routes[0].LinkIndex == index {
+			return true
+		}
+	}
+	return false
+}
+
 // NextHop returns the neighbour to which packets to dst are sent: dst itself on
 // a directly connected network, the zero Addr if there is no route.
 func NextHop(dst netip.Addr) netip.Addr {
@@ -69,6 +91,35 @@ func NextHop(dst netip.Addr) netip.Addr {
 		return gateway.Unmap()
 	}
 	return dst
+}
+
+// routeWatch reports that routes have changed.
+type routeWatch struct{ conn *rtnetlink.Conn }
+
+func openRouteWatch() (*routeWatch, error) {
+	c, err := rtnetlink.Dial(unix.NETLINK_ROUTE, &rtnetlink.Config{Groups: unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE})
+	if err != nil {
+		return nil, fmt.Errorf("watch routes: %w", err)
+	}
+	return &routeWatch{c}, nil
+}
+
+func (w *routeWatch) close() error { return w.conn.Close() }
+
+// run calls changed for each change, until ctx ends.
+func (w *routeWatch) run(ctx context.Context, changed func()) error {
+	stop := context.AfterFunc(ctx, func() { _ = w.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for {
+		_, err := w.conn.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) { // more of them than fit is a change, too
+			return fmt.Errorf("watch routes: %w", err)
+		}
+		changed()
+	}
 }
 
 // WatchNeighbours calls failed for each neighbour that does not answer, until ctx ends.

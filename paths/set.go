@@ -2,7 +2,6 @@ package paths
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -11,8 +10,12 @@ import (
 type Path struct {
 	Name      string
 	Interface string
-	Backup    bool             // its subflows carry bytes only when no other can
 	Join      []netip.AddrPort // where the HAG takes joins, at most one per address family
+
+	Mode  Mode   // when a CPE uses it; empty is [Always]
+	Busy  Busy   // for mode [Overflow]
+	Quota Quota  // what a CPE may use of it
+	Rate  uint64 // bit/s that it may carry each way, 0 for as many as it can
 }
 
 // Set is the paths of a box, with the interfaces and addresses that they have now.
@@ -55,21 +58,6 @@ func pick(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Reachable tells whether every join address has a route.
-func (s *Set) Reachable() error {
-	for _, j := range s.joins {
-		if egress(j.Addr()) != 0 {
-			continue
-		}
-		family := "IPv6"
-		if j.Addr().Is4() {
-			family = "IPv4"
-		}
-		return fmt.Errorf("join address %s: there is no route to it: give this machine %s and a route, or leave the address out", j, family)
-	}
-	return nil
-}
-
 // Watch keeps the set up to date until ctx ends.
 func (s *Set) Watch(ctx context.Context) error { return s.links.watch(ctx, s.routes.clear) }
 
@@ -77,17 +65,20 @@ func (s *Set) Watch(ctx context.Context) error { return s.links.watch(ctx, s.rou
 // a path's interface uses that path. Otherwise the routing table tells: for a
 // client's address, and for a join that a HAG accepted.
 func (s *Set) Of(local, remote netip.AddrPort) *Path {
-	if !slices.Contains(s.joins, local) {
-		if index := s.links.owner(local.Addr()); index != 0 {
-			if i := s.at(index); i >= 0 {
-				return &s.Paths[i]
-			}
-		}
-	}
-	if i := s.towards(remote.Addr()); i >= 0 {
+	if i := s.index(local, remote); i >= 0 {
 		return &s.Paths[i]
 	}
 	return nil
+}
+
+// index returns which path a subflow uses, or -1.
+func (s *Set) index(local, remote netip.AddrPort) int {
+	if !slices.Contains(s.joins, local) {
+		if i := s.at(s.links.owner(local.Addr())); i >= 0 {
+			return i
+		}
+	}
+	return s.towards(remote.Addr())
 }
 
 // towards returns which path the routing table uses to reach dst, or -1.

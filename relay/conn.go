@@ -28,10 +28,11 @@ type Conn struct {
 	mu             sync.Mutex
 	phase          phase
 	onward, client leg
-	up, down       stream // from the client, to the client
-	last           Info   // of the multipath leg, when it was closed
-	halfClosed     bool   // one stream has ended
-	lost           error  // how the onward leg ended before it was paired
+	local          netip.AddrPort // of the onward leg, once it is connected
+	up, down       stream         // from the client, to the client
+	last           Info           // of the multipath leg, when it was closed
+	halfClosed     bool           // one stream has ended
+	lost           error          // how the onward leg ended before it was paired
 }
 
 // leg is one kernel connection of a relayed flow.
@@ -62,17 +63,12 @@ func (c *Conn) BytesUp() uint64 { return c.up.moved.Load() }
 // BytesDown returns how many bytes were passed on to the client.
 func (c *Conn) BytesDown() uint64 { return c.down.moved.Load() }
 
-// Local returns the address and port from which the onward leg was dialed.
+// Local returns the address and port from which the onward leg is connected, the
+// zero AddrPort if it never was.
 func (c *Conn) Local() netip.AddrPort {
-	if !c.OwnSource {
-		return c.Client
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == closed {
-		return netip.AddrPort{}
-	}
-	return localOf(c.onward.fd)
+	return c.local
 }
 
 // isConnected tells whether the dial has succeeded and the client is awaited.
@@ -196,7 +192,7 @@ func (c *Conn) dialed() error {
 	} else if _, err := unix.Getpeername(c.onward.fd); err != nil {
 		return nil // not yet
 	}
-	c.phase = connected
+	c.phase, c.local = connected, localOf(c.onward.fd)
 	return nil
 }
 

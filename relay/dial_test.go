@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/lab"
 	"github.com/synbond/synbond/relay"
 )
 
@@ -181,22 +182,45 @@ func TestClientSeesThatItsServerRefuses(t *testing.T) {
 }
 
 func TestOwnSourceDialsFromTheBox(t *testing.T) {
-	b := newBench(t, benchConfig{mptcp: true, ownSource: true})
-	c, s := b.pair("tcp", "mptcp", "203.0.113.2")
+	for _, server := range []string{"203.0.113.2", "2001:db8:2::2"} {
+		for i, name := range []string{"where the kernel chooses", "where it is told to"} {
+			t.Run(server+" "+name, func(t *testing.T) {
+				b := newBench(t, benchConfig{mptcp: true, ownSource: true})
+				is4 := netip.MustParseAddr(server).Is4()
+				want := address(b.Lines[i], is4)
+				if i > 0 {
+					b.cfg.from, b.cfg.by = want, b.Lines[i].Name
+				}
+				b.talkFrom(t, want, server)
+			})
+		}
+	}
+}
+
+func address(l *lab.Line, is4 bool) netip.Addr {
+	if is4 {
+		return l.CPE4
+	}
+	return l.CPE6
+}
+
+// talkFrom makes a connection, has it used and ended, and checks from where the
+// server sees it.
+func (b *bench) talkFrom(t *testing.T, want netip.Addr, server string) {
+	t.Helper()
+	c, s := b.pair("tcp", "mptcp", server)
 	conn := b.last()
 	remote := s.RemoteAddr().(*net.TCPAddr).AddrPort()
-	if want := b.Lines[0].CPE4; remote.Addr().Unmap() != want {
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if remote.Addr() != want {
 		t.Errorf("the server sees %v, want %v", remote, want)
-	}
-	if conn.Local() != netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()) {
-		t.Errorf("Local is %v, the server sees %v", conn.Local(), remote)
 	}
 	check(t, send(c, []byte("hello"))())
 	check(t, receive(s, []byte("hello"))())
 	check(t, s.Close())
 	b.expect(nil, 5, 0)
-	if conn.Local().IsValid() {
-		t.Error("a closed connection still has a local address")
+	if conn.Local() != remote {
+		t.Errorf("Local is %v, the server has seen %v", conn.Local(), remote)
 	}
 }
 

@@ -72,6 +72,8 @@ type closing struct {
 type benchConfig struct {
 	mptcp     bool // dial onward with MPTCP
 	ownSource bool
+	from      netip.Addr // and by: where from, with ownSource
+	by        string
 	loops     int // default: 2
 	// connected takes the place of the verdict after a dial, if it is set.
 	connected func(b *bench, c *relay.Conn, id uint32, err error)
@@ -82,7 +84,7 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 	t.Helper()
 	lab.Require(t)
 	leftOver(t)
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	b := &bench{
@@ -164,7 +166,8 @@ func (b *bench) syn(p nfq.Packet) {
 func (b *bench) dial(key flow) (conn *relay.Conn, err error) {
 	err = b.CPE.Do(func() error {
 		conn, err = b.relay.Dial(relay.Dial{
-			Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, OwnSource: b.cfg.ownSource, Tag: key,
+			Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, Tag: key,
+			OwnSource: b.cfg.ownSource, From: b.cfg.from, Interface: b.cfg.by,
 		})
 		return err
 	})

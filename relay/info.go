@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"runtime"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -49,6 +50,9 @@ type Subflow struct {
 	Local, Remote            netip.AddrPort
 	RTT                      time.Duration
 	BytesSent, BytesReceived uint64
+	Retransmitted            uint64 // bytes, among those sent
+
+	left bool // it has, although the kernel still lists it
 }
 
 // Info is what the kernel knows of a multipath leg.
@@ -63,7 +67,11 @@ type Info struct {
 func (c *Conn) Info() (Info, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.info()
+	info, ok := c.info()
+	if c.phase != closed {
+		info.Subflows = slices.DeleteFunc(info.Subflows, func(s Subflow) bool { return s.left })
+	}
+	return info, ok
 }
 
 func (c *Conn) info() (Info, bool) {
@@ -118,7 +126,8 @@ func fullInfo(fd int) (Info, error) {
 	}
 	info := Info{MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token}
 	for i := range min(raw.subflows, maxSubflows) {
-		// The kernel keeps the first subflow's place after it has left, without an address.
+		// The kernel keeps the first subflow's place after it has left, in the end
+		// without an address.
 		if remote := rawAddrPort(&subflows[i].remote); remote.Port() != 0 {
 			info.Subflows = append(info.Subflows, subflowOf(rawAddrPort(&subflows[i].local), remote, &tcp[i]))
 		}
@@ -145,7 +154,8 @@ func tcpInfo(fd int) (Info, error) {
 func subflowOf(local, remote netip.AddrPort, ti *unix.TCPInfo) Subflow {
 	return Subflow{
 		Local: local, Remote: remote, RTT: time.Duration(ti.Rtt) * time.Microsecond,
-		BytesSent: ti.Bytes_sent, BytesReceived: ti.Bytes_received,
+		BytesSent: ti.Bytes_sent, BytesReceived: ti.Bytes_received, Retransmitted: ti.Bytes_retrans,
+		left: ti.State == unix.BPF_TCP_CLOSE,
 	}
 }
 

@@ -139,8 +139,12 @@ func (r *Relay) end() {
 // Dial says what to connect to, and as whom.
 type Dial struct {
 	Client, Server netip.AddrPort
-	// OwnSource dials from an address of this machine instead of the client's.
+	// OwnSource dials from an address of this machine instead of the client's: from
+	// the one that From names, by the interface that Interface names, or where these
+	// are zero as the kernel chooses.
 	OwnSource bool
+	From      netip.Addr
+	Interface string
 	MPTCP     bool
 	// Mark is the socket's SO_MARK; 0 is the one of the [Config].
 	Mark uint32
@@ -176,10 +180,8 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 
 func (r *Relay) connect(c *Conn) error {
 	fd := c.onward.fd
-	if !c.OwnSource {
-		if err := unix.Bind(fd, sockaddr(c.Client)); err != nil {
-			return os.NewSyscallError("bind", err)
-		}
+	if err := c.bind(fd); err != nil {
+		return err
 	}
 	if err := unix.Connect(fd, sockaddr(c.Server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return os.NewSyscallError("connect", err)
@@ -200,6 +202,26 @@ func (r *Relay) connect(c *Conn) error {
 		return err
 	}
 	return nil
+}
+
+// bind gives a socket the end from which it is to connect.
+func (d *Dial) bind(fd int) error {
+	if d.OwnSource && d.Interface != "" {
+		if err := unix.BindToDevice(fd, d.Interface); err != nil {
+			return os.NewSyscallError("bind to "+d.Interface, err)
+		}
+	}
+	local := d.Client
+	if d.OwnSource {
+		local = netip.AddrPortFrom(d.From, 0)
+		// The port is chosen when the server is known, so that many servers can share
+		// it. Where the kernel does not do that, there are fewer ports.
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	}
+	if !local.Addr().IsValid() {
+		return nil
+	}
+	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(local)))
 }
 
 // take removes the connection that waits for its client, if it is there. A

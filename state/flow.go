@@ -80,7 +80,7 @@ type Flow struct {
 	Side   Side // by which it entered
 	Action Action
 	State  State
-	Reason string // why it is passed, or how it ended
+	Reason string // why it is passed or relayed, or how it ended
 	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
 	Held uint32
 	// ISN is the initial sequence number of that SYN.

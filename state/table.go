@@ -159,9 +159,9 @@ func (t *Table) full() string {
 }
 
 // Move takes the live flow with key k to state to, and returns a copy of it as
-// it is then. It reports false, and changes nothing, when there is no such flow
-// or when the flow is not in a state from which to can follow: events of a flow
-// that has moved on come late, not wrong.
+// it is then. An empty reason leaves the one that it has. Move reports false, and
+// changes nothing, when there is no such flow or when the flow is not in a state
+// from which to can follow: events of a flow that has moved on come late, not wrong.
 func (t *Table) Move(now time.Duration, k Key, to State, reason string) (Flow, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -279,6 +279,22 @@ func TestKeyBeginsAgainAfterItEnded(t *testing.T) {
 	}
 }
 
+func TestReasonStaysUntilThereIsAnother(t *testing.T) {
+	table := NewTable(Config{})
+	table.Begin(0, Flow{Key: nth(1), State: Dialing, Reason: "rule"})
+	for _, step := range []struct {
+		to          State
+		reason, has string
+	}{{Released, "", "rule"}, {Relaying, "", "rule"}, {Closed, "fin", "fin"}} {
+		if f, _ := table.Move(0, nth(1), step.to, step.reason); f.Reason != step.has {
+			t.Errorf("%v: reason %q, want %q", step.to, f.Reason, step.has)
+		}
+	}
+	if got, want := table.Totals().Reasons, map[string]uint64{"rule": 1, "fin": 1}; !maps.Equal(got, want) {
+		t.Errorf("reasons %v, want %v", got, want)
+	}
+}
+
 func TestTotalsCountStatesAndReasons(t *testing.T) {
 	table := NewTable(Config{})
 	bring(t, table, nth(1), Relaying)

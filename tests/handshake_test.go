@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -31,13 +29,14 @@ const (
 	handshakeAll = syn | 0x10
 )
 
-// loss loses the first segment that it describes.
+// loss loses the first segment that it describes, or all of them.
 type loss struct {
 	name  string
 	host  *lab.Host
 	hook  *nftables.ChainHook
 	port  uint32 // offset of the server's port
 	flags byte
+	all   bool
 }
 
 // install puts the loss in force for one server port.
@@ -57,15 +56,17 @@ func (l loss) install(server uint16) error {
 		load := func(at, n uint32) expr.Any {
 			return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: at, Len: n}
 		}
-		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+		match := []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{unix.IPPROTO_TCP}),
 			load(l.port, 2), equal(binaryutil.BigEndian.PutUint16(server)),
 			load(tcpFlags, 1),
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{handshakeAll}, Xor: []byte{0}},
 			equal([]byte{l.flags}),
-			&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		}})
+		}
+		if !l.all {
+			match = append(match, &expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeDay, Burst: 1})
+		}
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(match, &expr.Verdict{Kind: expr.VerdictDrop})})
 		return c.Flush()
 	})
 }
@@ -75,14 +76,14 @@ func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
 	in, out := nftables.ChainHookInput, nftables.ChainHookOutput
 	var all sync.WaitGroup
 	for _, l := range []loss{
-		{"the client's SYN", p.Client, out, destPort, syn},
-		{"the CPE's SYN", p.CPE, out, destPort, syn},
-		{"the HAG's SYN", p.HAG, out, destPort, syn},
-		{"the server's SYN+ACK", p.Server, out, sourcePort, synACK},
-		{"the HAG's SYN+ACK", p.HAG, out, sourcePort, synACK},
-		{"the CPE's SYN+ACK", p.Client, in, sourcePort, synACK},
-		{"the client's ACK", p.Client, out, destPort, 0x10},
-		{"the CPE's ACK", p.CPE, out, destPort, 0x10},
+		{"the client's SYN", p.Client, out, destPort, syn, false},
+		{"the CPE's SYN", p.CPE, out, destPort, syn, false},
+		{"the HAG's SYN", p.HAG, out, destPort, syn, false},
+		{"the server's SYN+ACK", p.Server, out, sourcePort, synACK, false},
+		{"the HAG's SYN+ACK", p.HAG, out, sourcePort, synACK, false},
+		{"the CPE's SYN+ACK", p.Client, in, sourcePort, synACK, false},
+		{"the client's ACK", p.Client, out, destPort, 0x10, false},
+		{"the CPE's ACK", p.CPE, out, destPort, 0x10, false},
 	} {
 		for _, f := range families {
 			listener := listenAt(t, p.Server, f.server)
@@ -291,24 +292,21 @@ func silence(t *testing.T, n *lab.Network, addr netip.Addr) {
 // flood sends SYNs in another's name, each from a port of its own.
 func flood(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, n int) {
 	t.Helper()
-	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: from.AsSlice(), DstIP: to.Addr().AsSlice()}
+	all := make([][]byte, n)
+	for i := range all {
+		ip, tcp := synOf(netip.AddrPortFrom(from, uint16(20_000+i)), to)
+		tcp.Seq = uint32(i)
+		all[i] = serialize(ip, tcp)
+	}
+	send(t, h, all...)
+}
+
+// send has a host send packets as they are.
+func send(t *testing.T, h *lab.Host, packets ...[]byte) {
+	t.Helper()
 	err := h.Do(func() error {
-		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		for i := range n {
-			tcp := &layers.TCP{SrcPort: layers.TCPPort(20_000 + i), DstPort: layers.TCPPort(to.Port()), Seq: uint32(i), SYN: true, Window: 64000}
-			if err := tcp.SetNetworkLayerForChecksum(ip); err != nil {
-				return err
-			}
-			b := gopacket.NewSerializeBuffer()
-			options := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-			if err := gopacket.SerializeLayers(b, options, ip, tcp); err != nil {
-				return err
-			}
-			if err := unix.Sendto(fd, b.Bytes(), 0, &unix.SockaddrInet6{Addr: to.Addr().As16()}); err != nil {
+		for _, p := range packets {
+			if err := sendRaw(p); err != nil {
 				return err
 			}
 		}
@@ -317,4 +315,20 @@ func flood(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, n int)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// sendRaw sends one packet to the destination in its header.
+func sendRaw(p []byte) error {
+	domain, to := unix.AF_INET6, unix.Sockaddr(nil)
+	if p[0]>>4 == 4 {
+		domain, to = unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])}
+	} else {
+		to = &unix.SockaddrInet6{Addr: [16]byte(p[24:40])}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, p, 0, to)
 }

@@ -148,7 +148,8 @@ func scratch(t *testing.T) string {
 type pair struct {
 	*lab.Network
 	cpe, hag *lab.Box
-	dir      string // of the control sockets
+	dir      string   // of the control sockets
+	cpeFlags []string // of one that can be started again
 }
 
 // start starts both boxes, which end with the test.
@@ -181,6 +182,19 @@ func (p *pair) down(t *testing.T) {
 		}
 	}
 	p.cpe, p.hag = nil, nil
+}
+
+// restartCPE stops the CPE and starts it again.
+func (p *pair) restartCPE(t *testing.T) {
+	t.Helper()
+	err := p.cpe.Stop()
+	p.cpe = nil
+	if err == nil {
+		p.cpe, err = synbond().StartBox(p.CPE, p.dir, "cpe", p.cpeFlags...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // kill ends both boxes as a crash would.

@@ -164,10 +164,7 @@ func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 			time.Sleep(2200 * time.Millisecond)
 			dump(t, p.cpe)
 			p.lineUp(t, i)
-			time.Sleep(200 * time.Millisecond) // for the box to hear of it
-			if !joined() {
-				t.Error("no subflow by lte again")
-			}
+			eventually(t, "a subflow by lte again", joined) // once the line has held for a while
 		})
 	}
 }

@@ -11,27 +11,23 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// tuned connects a client's socket after setting its options.
-func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int) {
+// socket connects a client's socket by what connect does with it. It closes with
+// the test.
+func socket(t *testing.T, h *lab.Host, to netip.AddrPort, connect func(fd int, to unix.Sockaddr) error) (fd int) {
 	t.Helper()
-	var fd int
+	domain, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
+	if to.Addr().Is4() {
+		domain, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
+	}
 	err := h.Do(func() (err error) {
-		family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
-		if to.Addr().Is4() {
-			family, sa = unix.AF_INET, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
-		}
-		if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+		fd, err = unix.Socket(domain, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
 			return err
 		}
-		for which, value := range options {
-			if err := unix.SetsockoptInt(fd, which[0], which[1], value); err != nil {
-				return fmt.Errorf("option %v: %w", which, err)
-			}
+		if err = connect(fd, sa); err == unix.EINPROGRESS {
+			return nil
 		}
-		if err := unix.Connect(fd, sa); err != unix.EINPROGRESS {
-			return err
-		}
-		return nil
+		return err
 	})
 	t.Cleanup(func() { unix.Close(fd) })
 	if err != nil {
@@ -40,6 +36,42 @@ func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int)
 	eventually(t, "the client is connected", func() bool {
 		_, err := unix.Getpeername(fd)
 		return err == nil
+	})
+	return fd
+}
+
+// tuned connects a client's socket after setting its options.
+func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int) {
+	t.Helper()
+	socket(t, h, to, func(fd int, to unix.Sockaddr) error {
+		for which, value := range options {
+			if err := unix.SetsockoptInt(fd, which[0], which[1], value); err != nil {
+				return fmt.Errorf("option %v: %w", which, err)
+			}
+		}
+		return unix.Connect(fd, to)
+	})
+}
+
+// fastOpen connects with data in the SYN (TCP Fast Open without a cookie, RFC 7413).
+func fastOpen(t *testing.T, h *lab.Host, to netip.AddrPort, data string) (fd int) {
+	t.Helper()
+	set(t, h, "5", "net.ipv4.tcp_fastopen") // as a client, no cookie needed
+	return socket(t, h, to, func(fd int, to unix.Sockaddr) error {
+		return unix.Sendto(fd, []byte(data), unix.MSG_FASTOPEN, to)
+	})
+}
+
+// hears waits until a socket has been sent a text.
+func hears(t *testing.T, fd int, want string) {
+	t.Helper()
+	var got []byte
+	eventually(t, want+" from the server", func() bool {
+		b := make([]byte, 64)
+		if n, err := unix.Read(fd, b); err == nil {
+			got = append(got, b[:n]...)
+		}
+		return string(got) == want
 	})
 }
 
@@ -90,9 +122,6 @@ func TestDataInASYNIsNotLost(t *testing.T) {
 	for _, action := range []string{"relay", "learn"} {
 		t.Run(action, func(t *testing.T) {
 			n := build(t, twoLines)
-			if err := n.Client.Sysctl("net.ipv4.tcp_fastopen", "5"); err != nil { // as a client, no cookie needed
-				t.Fatal(err)
-			}
 			if action == "relay" {
 				start(t, n)
 			} else {
@@ -101,26 +130,7 @@ func TestDataInASYNIsNotLost(t *testing.T) {
 			seen := tap(t, n)
 			l := listenAt(t, n.Server, lab.Server6)
 			serve(l, echo)
-			to := addrOf(l)
-			var fd int
-			err := n.Client.Do(func() (err error) {
-				if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
-					return err
-				}
-				return unix.Sendto(fd, []byte(word), unix.MSG_FASTOPEN, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
-			})
-			t.Cleanup(func() { unix.Close(fd) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []byte
-			eventually(t, "the echo of the data", func() bool {
-				b := make([]byte, 64)
-				if n, err := unix.Read(fd, b); err == nil {
-					got = append(got, b[:n]...)
-				}
-				return string(got) == word
-			})
+			hears(t, fastOpen(t, n.Client, addrOf(l), word), word)
 			if syn, _ := handshakes(t, seen.client); string(syn.Payload) != word {
 				t.Errorf("the SYN has the data %q", syn.Payload)
 			}

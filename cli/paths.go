@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/synbond/synbond/box"
+)
+
+// runPaths shows the paths of a running box.
+func runPaths(ctx context.Context, c *invocation) error {
+	v := c.bindView()
+	if err := c.parse(); err != nil {
+		return err
+	}
+	return v.show(ctx, c, "paths", printed(printPaths))
+}
+
+// printPaths prints a table: a line per path, or on a HAG per path of a CPE.
+func printPaths(w io.Writer, p box.Paths) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer tw.Flush()
+	if p.HAG == nil {
+		printPeers(tw, p)
+		return
+	}
+	fmt.Fprintf(w, "HAG is %s for %s\n\n", withReason(p.HAG.State, p.HAG.Reason), ago(p.HAG.SinceMS))
+	fmt.Fprintln(tw, "PATH\tINTERFACE\tMODE\tUSE\tSUBFLOWS\tUP\tDOWN\tRTT\tLOSS\tQUOTA\tADDRESSES\tSTATE")
+	for _, p := range p.Paths {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
+			p.Subflows, rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
+			cmp.Or(strings.TrimSpace(p.Address6+" "+p.Address4), "none"), withReason(p.State, p.Reason), ago(p.SinceMS))
+	}
+}
+
+// printPeers shows the paths of the CPEs that a HAG hears of.
+func printPeers(w io.Writer, p box.Paths) {
+	if len(p.Peers) == 0 {
+		fmt.Fprintln(w, "no CPE probes this HAG")
+		return
+	}
+	fmt.Fprintln(w, "CPE\tPATH\tADDRESS\tSTATE\tHEARD")
+	for _, peer := range p.Peers {
+		for _, at := range peer.Paths {
+			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s ago\n", peer.Box, at.Index+1, at.Address, at.State, ago(at.HeardMS))
+		}
+	}
+}
+
+func withReason(state, reason string) string {
+	if reason == "" {
+		return state
+	}
+	return state + " (" + reason + ")"
+}
+
+// ago shows a time with no more digits than a reader wants.
+func ago(ms int64) string {
+	d := time.Duration(ms) * time.Millisecond
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func rttText(p *box.PathState) string {
+	if !p.Probed {
+		return "-"
+	}
+	return (time.Duration(p.RTTUS) * time.Microsecond).Round(100 * time.Microsecond).String()
+}
+
+func lossText(p *box.PathState) string {
+	if !p.Probed {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f %%", 100*p.Loss)
+}
+
+func quotaText(q *box.QuotaState) string {
+	if q == nil {
+		return "-"
+	}
+	size := func(n uint64) string { return scaled(n, 1000, "B", "kB", "MB", "GB", "TB", "PB") } // as quotas are sold
+	return fmt.Sprintf("%s of %s until %s", size(q.Used), size(q.Limit), q.Until.Format(time.DateOnly))
+}
+
+// rateText shows bit/s.
+func rateText(n uint64) string {
+	return scaled(n, 1000, "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s")
+}

@@ -1,0 +1,87 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	mbit    = 1_000_000
+	dslRate = 20 * mbit
+	lteRate = 40 * mbit
+)
+
+// hybrid is a slow fixed line and a fast, more distant mobile one.
+var hybrid = []LineConfig{
+	{Name: "dsl", Rate: dslRate, Delay: 25 * time.Millisecond},
+	{Name: "lte", Rate: lteRate, Delay: 35 * time.Millisecond},
+}
+
+// uneven is the same with round trips that differ much more.
+var uneven = []LineConfig{
+	{Name: "dsl", Rate: dslRate, Delay: 10 * time.Millisecond},
+	{Name: "lte", Rate: lteRate, Delay: 60 * time.Millisecond},
+}
+
+// Scenarios that can be run; the first is the default.
+var Scenarios = []Scenario{
+	{
+		Name: "pair", Help: "a CPE and a HAG bond dsl (20 Mbit/s, 50 ms) and lte (40 Mbit/s, 70 ms) for a client with IPv6 and IPv4",
+		lines: hybrid,
+	},
+	{
+		Name: "own-source4", Help: "the same, with IPv4 dialed from the CPE's own address, as behind a NAT",
+		lines: hybrid, cpeFlags: []string{"--own-source4"}, ownSource4: true,
+	},
+	{
+		Name: "failover", Help: "dsl, the first path, loses its carrier in the midst of a download and of an upload, and gets it back",
+		lines: uneven,
+		parts: []part{
+			outage("download", Down, "dsl", "lte", noCarrier),
+			outage("upload", Up, "dsl", "lte", noCarrier),
+		},
+	},
+	{
+		Name: "silent-loss", Help: "the same with a line that goes silent while its carrier stays: dsl, and lte",
+		lines: uneven,
+		parts: []part{
+			outage("dsl, download", Down, "dsl", "lte", silent),
+			outage("dsl, upload", Up, "dsl", "lte", silent),
+			outage("lte, download", Down, "lte", "dsl", silent),
+			outage("lte, upload", Up, "lte", "dsl", silent),
+		},
+	},
+	{
+		Name: "overflow", Help: "lte carries something only while dsl is busy",
+		lines: uneven,
+		parts: []part{overflow},
+	},
+	{
+		Name: "first-path-down", Help: "new connections while dsl, the first path, is down: passed, relayed from the CPE's own address, and over no line at all",
+		lines: uneven,
+		parts: []part{passing, fromOwnSource, allDown},
+	},
+	{
+		Name: "hag-down", Help: "the HAG's box is stopped, and killed: connections go on without it until it is back",
+		lines: uneven,
+		parts: []part{
+			withoutHAG("stopped", (*Box).Stop),
+			withoutHAG("killed", (*Box).Kill),
+		},
+	},
+	{
+		Name: "flap", Help: "dsl goes up and down every 300 ms under 200 idle connections and a busy one",
+		lines: uneven,
+		parts: []part{flaps},
+	},
+}
+
+// Find returns the scenario of that name.
+func Find(name string) (Scenario, error) {
+	i := slices.IndexFunc(Scenarios, func(s Scenario) bool { return s.Name == name })
+	if i < 0 {
+		return Scenario{}, fmt.Errorf("there is no scenario %q; --list shows them", name)
+	}
+	return Scenarios[i], nil
+}

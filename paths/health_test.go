@@ -1,0 +1,243 @@
+package paths
+
+import (
+	"testing"
+	"time"
+)
+
+// line is a path over a line with a round trip of 40 ms, in a time of its own.
+type line struct {
+	*health
+	now      time.Time
+	sequence uint64
+	packets  counters
+	dead     bool // nothing comes back
+	full     bool // the line delivers packets although answers stay away
+	idle     bool // nothing but probes is sent
+	sole     bool
+	loses    uint64   // of so many probes one is lost; 0 for none
+	coming   []flight // answers under way
+}
+
+const lineRTT = 40 * time.Millisecond
+
+func newLine(t *testing.T, cfg ProbeConfig) *line {
+	t.Helper()
+	cfg, err := cfg.withDefaults()
+	check(t, err)
+	epoch := time.Unix(1000, 0)
+	l := &line{health: newHealth(cfg, epoch), now: epoch}
+	l.link("")
+	l.check(epoch, false)
+	return l
+}
+
+// run lets time pass in steps of a millisecond, and returns for how long the
+// path was in the state that it was in first.
+func (l *line) run(d time.Duration) (kept time.Duration) {
+	begun, was, end := l.now, l.up, l.now.Add(d)
+	for l.now.Before(end) {
+		l.now = l.now.Add(time.Millisecond)
+		l.pass()
+		if l.up == was {
+			kept = l.now.Sub(begun)
+		} else {
+			was = !l.up // never again
+		}
+	}
+	return kept
+}
+
+func (l *line) pass() {
+	if !l.dead {
+		for len(l.coming) > 0 && !l.coming[0].at.After(l.now) {
+			l.packets.receivedPackets++
+			l.activity.echoes++
+			if l.expects(l.coming[0].sequence) {
+				l.answer(l.now, l.coming[0].sequence)
+			}
+			l.coming = l.coming[1:]
+		}
+	}
+	if !l.idle && (!l.dead || l.full) {
+		l.packets.receivedPackets += 2
+		l.packets.sentPackets++
+	}
+	l.traffic(l.now, l.packets)
+	l.check(l.now, l.sole)
+	if l.due(l.now) {
+		l.sequence++
+		l.probed(l.now, l.sequence, true)
+		l.packets.sentPackets++
+		if !l.dead && (l.loses == 0 || l.sequence%l.loses != 0) {
+			l.coming = append(l.coming, flight{l.sequence, l.now.Add(lineRTT)})
+		}
+	}
+}
+
+func TestHealthFollowsWhatHappensToALine(t *testing.T) {
+	type step struct {
+		name     string
+		do       func(*line)
+		time     time.Duration
+		up       bool
+		reason   string
+		min, max time.Duration // for which the state before lasted; max 0: it is not looked at
+	}
+	silent := func(l *line) { l.dead, l.coming = true, nil }
+	back := func(l *line) { l.dead = false }
+	idle := func(l *line) { l.idle = true }
+	nothing := func(*line) {}
+	for _, c := range []struct {
+		name  string
+		cfg   ProbeConfig
+		steps []step
+	}{
+		{"a busy line goes silent and comes back", ProbeConfig{}, []step{
+			{"busy", nothing, 10 * time.Second, true, "", 10 * time.Second, 0},
+			{"silent", silent, 5 * time.Second, false, reasonSilent, 190 * time.Millisecond, 260 * time.Millisecond},
+			{"back", back, 3 * time.Second, true, "", time.Second, 2100 * time.Millisecond},
+		}},
+		{"an idle line goes silent", ProbeConfig{}, []step{
+			{"idle", idle, time.Minute, true, "", time.Minute, 0},
+			{"silent", silent, 10 * time.Second, false, reasonSilent, 0, 6 * time.Second},
+		}},
+		{"a line without any answer is as its link is", ProbeConfig{}, []step{
+			{"silent", silent, time.Minute, true, "", time.Minute, 0},
+			{"unplugged", func(l *line) { l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged", func(l *line) { l.link("") }, 2 * time.Second, true, "", time.Second, 1002 * time.Millisecond},
+		}},
+		{"a full line may answer late, but not too late", ProbeConfig{}, []step{
+			{"busy", nothing, time.Second, true, "", time.Second, 0},
+			{"late", func(l *line) { l.dead, l.full, l.coming = true, true, nil }, 1900 * time.Millisecond, true, "", 0, 0},
+			{"too late", nothing, 200 * time.Millisecond, false, reasonSilent, 0, 0},
+		}},
+		{"a line that comes back with its link must answer again", ProbeConfig{}, []step{
+			{"busy", nothing, time.Second, true, "", time.Second, 0},
+			{"unplugged", func(l *line) { silent(l); l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged, silent", func(l *line) { l.link("") }, 10 * time.Second, false, reasonSilent, 0, 0},
+			{"answers", back, 4 * time.Second, true, "", 0, 0},
+		}},
+		{"the only path is not held back", ProbeConfig{Hold: time.Minute}, []step{
+			{"busy", nothing, time.Second, true, "", time.Second, 0},
+			{"unplugged", func(l *line) { l.sole = true; l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 0},
+			{"plugged", func(l *line) { l.link("") }, time.Second, true, "", lineRTT, 2 * lineRTT},
+		}},
+		{"a refused path is up, and says why it is of no use", ProbeConfig{}, []step{
+			{"busy", nothing, time.Second, true, "", time.Second, 0},
+			{"refused", func(l *line) { silent(l); l.refuse(l.now, "") }, 100 * time.Millisecond, true, reasonRefused, 0, 0},
+			{"and then silent", nothing, 10 * time.Second, false, reasonSilent, 0, 0},
+		}},
+		{"a HAG that does not understand leaves the link to judge", ProbeConfig{}, []step{
+			{"denied", func(l *line) { silent(l); l.refuse(l.now, "why") }, time.Minute, true, "why", time.Minute, 0},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLine(t, c.cfg)
+			for _, s := range c.steps {
+				s.do(l)
+				kept := l.run(s.time)
+				if l.up != s.up || l.note() != s.reason {
+					t.Fatalf("%s: up %v (%q), want %v (%q)", s.name, l.up, l.note(), s.up, s.reason)
+				}
+				if kept < s.min || s.max > 0 && kept > s.max {
+					t.Errorf("%s: changed after %v, want %v to %v", s.name, kept, s.min, s.max)
+				}
+			}
+		})
+	}
+}
+
+func TestPathThatFlapsIsHeldBackLongerEachTime(t *testing.T) {
+	l := newLine(t, ProbeConfig{})
+	l.run(10 * time.Second)
+	flap := func() time.Duration {
+		l.link(reasonCarrier)
+		l.run(time.Second)
+		l.link("")
+		return l.run(2 * maxHold).Truncate(time.Second)
+	}
+	// Each return is awaited for two minutes: all but the first few fall together.
+	for _, want := range []time.Duration{1, 1, 1} {
+		if got := flap(); got != want*time.Second {
+			t.Errorf("after a calm time: held back for %v, want %v s", got, want)
+		}
+	}
+	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		l.link(reasonCarrier)
+		l.run(time.Second)
+		l.link("")
+		if got := l.run((want + 1) * time.Second).Truncate(time.Second); got != want*time.Second {
+			t.Errorf("held back for %v, want %v s", got, want)
+		}
+		if !l.up {
+			t.Fatalf("not back: %q", l.note())
+		}
+	}
+}
+
+func TestIdlePathIsProbedSeldom(t *testing.T) {
+	l := newLine(t, ProbeConfig{})
+	l.idle = true
+	l.run(time.Second)
+	before := l.sent
+	l.run(10 * time.Minute)
+	if n := l.sent - before; n < 100 || n > 130 {
+		t.Errorf("%d probes in ten minutes", n)
+	}
+	// One that is lost is followed by a few.
+	before = l.sent
+	for range 10 {
+		l.dead, l.coming = true, nil
+		for sent := l.sent; l.sent == sent; {
+			l.run(time.Millisecond)
+		}
+		l.dead = false
+		l.run(time.Minute)
+	}
+	if n := l.sent - before; n > 10*20 {
+		t.Errorf("%d probes in ten minutes with ten losses", n)
+	}
+	// A packet now and then costs a probe each, not more.
+	before = l.sent
+	for range 100 {
+		l.packets.sentPackets++
+		l.run(time.Second)
+	}
+	if n := l.sent - before; n < 90 || n > 140 {
+		t.Errorf("%d probes for 100 packets", n)
+	}
+}
+
+func TestLossAndRoundTripAreMeasured(t *testing.T) {
+	l := newLine(t, ProbeConfig{})
+	l.loses = 4
+	if kept := l.run(time.Minute); kept < time.Minute {
+		t.Errorf("it went down after %v: %s", kept, l.note())
+	}
+	s := l.status()
+	if s.RTT.Round(time.Millisecond) != lineRTT || s.MinRTT != lineRTT || s.RTTVar > time.Millisecond {
+		t.Errorf("round trip %v, least %v, variation %v", s.RTT, s.MinRTT, s.RTTVar)
+	}
+	if s.Loss != 0.25 || s.Missed+4 < s.Sent/4 || s.Missed > s.Sent/4 {
+		t.Errorf("loss %v: %d of %d", s.Loss, s.Missed, s.Sent)
+	}
+}
+
+func TestProbeConfigIsChecked(t *testing.T) {
+	for _, c := range []struct {
+		cfg ProbeConfig
+		ok  bool
+	}{
+		{ProbeConfig{}, true},
+		{ProbeConfig{Every: time.Millisecond}, false},
+		{ProbeConfig{Idle: maxIdle}, true},
+		{ProbeConfig{Idle: maxIdle + 1}, false},
+		{ProbeConfig{Silence: -1}, false},
+		{ProbeConfig{Hold: time.Hour}, false},
+	} {
+		if _, err := c.cfg.withDefaults(); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c.cfg, err)
+		}
+	}
+}

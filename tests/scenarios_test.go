@@ -1,0 +1,74 @@
+package tests
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/lab/labtest"
+)
+
+// playScenario runs a scenario of `synbond lab` to its end and shows its report where a
+// check has failed that matters.
+func playScenario(t *testing.T, name string, o lab.Options, matters func(lab.Check) bool) *lab.Report {
+	t.Helper()
+	lab.Require(t)
+	labtest.LeavesNothing(t)
+	s, err := lab.Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Program = synbond()
+	r, err := s.Run(within(t, time.Minute), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := false
+	for _, c := range r.Checks {
+		bad = bad || !c.OK && matters(c)
+	}
+	if bad {
+		r.Print(os.Stdout, lab.Style{UTF8: true})
+		t.Errorf("scenario %s: checks have failed", name)
+	}
+	return r
+}
+
+func TestTransferOutlivesTheFirstLine(t *testing.T) {
+	// How long it stalls, and whether so short a transfer sees the line come back,
+	// is for `make scenarios`.
+	r := playScenario(t, "failover", lab.Options{Transfer: 2 * time.Second}, func(c lab.Check) bool {
+		return strings.HasSuffix(c.Name, "every byte arrives as it was sent") || strings.HasSuffix(c.Name, "stop cleanly")
+	})
+	for _, p := range r.Parts {
+		if len(p.Timeline.At) == 0 || len(p.Timeline.Lines) != 2 || len(p.Timeline.Marks) < 2 {
+			t.Errorf("%s: the timeline lacks something: %+v", p.Title, p.Timeline)
+		}
+	}
+}
+
+func TestConnectionsGoOnWithoutTheHAG(t *testing.T) {
+	playScenario(t, "hag-down", lab.Options{}, func(lab.Check) bool { return true })
+}
+
+func TestInterruptedScenarioLeavesNothing(t *testing.T) {
+	lab.Require(t)
+	labtest.LeavesNothing(t)
+	s, err := lab.Find("failover")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err = s.Run(ctx, lab.Options{Program: synbond(), Say: func(step string) {
+		if strings.Contains(step, "loses its carrier") {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted, it ended with %v", err)
+	}
+}
