@@ -54,6 +54,10 @@ func (c *invocation) replay(ctx context.Context, o replayOptions, cfg pcaps.Conf
 	cfg.Decided, cfg.Progress = say.decided, p.show
 	report, err := pcaps.Replay(ctx, reader, writer, cfg)
 	p.clear()
+	ended := say.end(report)
+	if errors.Is(err, ended) { // nothing can be printed, since a decision could not be
+		ended = nil
+	}
 	switch {
 	case errors.Is(err, pcaps.ErrTruncated):
 		fmt.Fprintf(c.stderr, "synbond: warning: %s: %s; what comes before is complete\n", o.in, oneLine(err))
@@ -61,7 +65,7 @@ func (c *invocation) replay(ctx context.Context, o replayOptions, cfg pcaps.Conf
 	case errors.Is(err, pcaps.ErrFormat):
 		err = fmt.Errorf("%s: %w", o.in, err)
 	}
-	return errors.Join(err, closeOut(), say.end(report))
+	return errors.Join(err, closeOut(), ended)
 }
 
 // replayOptions are the flags of the command.
@@ -70,6 +74,7 @@ type replayOptions struct {
 	in, out  string // captures
 	file     string // configuration
 	role     string
+	paths    []string // interfaces
 	json     bool
 }
 
@@ -82,12 +87,15 @@ func (o *replayOptions) bind(c *invocation) {
 	f.StringVar(&o.out, "out", "", "write what the box would have sent to this file: pcap if it ends with .pcap, else pcapng")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringSliceVar(&o.settings.Plain, "plain", nil, "interface of the capture that faces the plain side (repeat for more)")
-	f.Var((*pathFlag)(&o.settings.Path), "path", "interface of the capture that faces the multipath side (repeat for more)")
+	f.StringSliceVar(&o.paths, "path", nil, "interface of the capture that faces the multipath side (repeat for more)")
 }
 
 // config turns the flags, and the file that fills in what no flag says, into the
 // configuration of a replay.
 func (o *replayOptions) config(c *invocation) (pcaps.Config, error) {
+	if o.out == "-" {
+		return pcaps.Config{}, usagef("--out needs a file: standard output has the decisions")
+	}
 	role := box.Role(o.role)
 	if !slices.Contains([]box.Role{"", box.CPE, box.HAG}, role) {
 		return pcaps.Config{}, usagef("role %q is none of cpe, hag", o.role)
@@ -102,9 +110,11 @@ func (o *replayOptions) config(c *invocation) (pcaps.Config, error) {
 	if err != nil {
 		return pcaps.Config{}, err
 	}
-	cfg := pcaps.Config{Role: role, Plain: s.Plain, Policy: policy, Table: s.table(), Learnt: s.learnt()}
-	for _, p := range s.Path {
-		cfg.Paths = append(cfg.Paths, p.Interface)
+	cfg := pcaps.Config{Role: role, Plain: s.Plain, Paths: o.paths, Policy: policy, Table: s.table(), Learnt: s.learnt()}
+	if len(o.paths) == 0 {
+		for _, p := range s.Path {
+			cfg.Paths = append(cfg.Paths, p.Interface)
+		}
 	}
 	cfg.Join, err = addrPorts(s.Join)
 	return cfg, err
@@ -173,7 +183,12 @@ func (c *invocation) teller(asJSON bool, p *replayProgress) teller {
 		say = jsonTeller(w)
 	}
 	decided, end := say.decided, say.end
-	say.end = func(r *pcaps.Report) error { return errors.Join(end(r), w.Flush()) }
+	say.end = func(r *pcaps.Report) error {
+		if err := end(r); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
 	if interactive(c.stdout) { // where each decision is to be seen at once
 		say.decided = func(d pcaps.Decision) error {
 			p.clear()

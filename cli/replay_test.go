@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -134,6 +135,7 @@ func TestReplayFailsInOneClearLine(t *testing.T) {
 		{"a role that does not exist", []string{in, "--role", "hub"}, exitUsage, "hub"},
 		{"an action that does not exist", []string{in, "--action", "bond"}, exitUsage, "bond"},
 		{"the output is the input", []string{in, "--out", in}, exitUsage, "is the capture that is to be read"},
+		{"an output that is no file", []string{in, "--out", "-"}, exitUsage, "--out needs a file"},
 		{"a file that is not there", []string{in + "x"}, exitFailure, "no such file"},
 		{"a text", []string{write(t, "a.txt", []byte("this is no capture"))}, exitFailure, "neither pcap nor pcapng"},
 		{"an empty file", []string{write(t, "empty", nil)}, exitFailure, "neither pcap nor pcapng"},
@@ -146,6 +148,20 @@ func TestReplayFailsInOneClearLine(t *testing.T) {
 				t.Errorf("exit %d, want %d: %s", code, c.code, stderr)
 			}
 		})
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestReplaySaysOnceThatNothingCanBePrinted(t *testing.T) {
+	for _, args := range [][]string{{"replay", capture(t)}, {"replay", capture(t), "--json"}} {
+		var stderr bytes.Buffer
+		if code := Main(args, fullDisk{}, &stderr); code != exitFailure || stderr.String() != "synbond: no space left\n" {
+			t.Errorf("%v: exit %d: %s", args[2:], code, stderr.String())
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func (r *replay) syn(f *Frame, t *track, packet []byte) error {
 		t = r.begin(f, d.Key, side)
 	}
 	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
-	t.verdict, t.entered = d.Verdict, f.Direction
+	t.verdict, t.entered, t.near = d.Verdict, f.Direction, f.Interface
 	r.follow(t)
 	r.observe(p, t, m, f.Number)
 	return r.carryOut(f, t, d, packet, text)
@@ -130,10 +130,25 @@ func (r *replay) follow(t *track) {
 	}
 }
 
+// copies tells whether the capture shows with the segment in hand how one leaves the
+// box that it has shown coming in.
+func (r *replay) copies(f *Frame, t *track) bool {
+	up := t.up(&r.seg)
+	if !up || !r.seg.IsSYN() || r.seg.Seq != t.isn {
+		return t.copied(f, up)
+	}
+	elsewhere := f.Interface != t.near && !r.place(f).recorded
+	if elsewhere || f.Direction == Outbound && t.entered == Inbound {
+		t.far, t.forwarded = f.Interface, true
+		return true
+	}
+	return false
+}
+
 // hasLeft tells whether the capture shows a SYN on its way out of the box: a copy
 // of one that it shows coming in, or that of the box which was captured itself.
 func (r *replay) hasLeft(f *Frame, p *place, t *track, m rewrite.MPTCP) bool {
-	if f.Direction == Outbound && t.entered == Inbound && r.seg.Seq == t.isn {
+	if r.again {
 		return true
 	}
 	if !p.leaving(f) && !(p.sided && t.state == state.Dialing && p.side != t.side) {
@@ -170,10 +185,12 @@ func (r *replay) carryOut(f *Frame, t *track, d box.Decision, packet []byte, in 
 		t.held, t.quote = clone(f), bytes.Clone(packet[:len(f.Packet())])
 		err = r.made(f, r.beyond(f, t.side.Opposite()), onward, d)
 	case box.Deliver:
-		if t.state == state.Released && t.reply != nil {
-			out, end = describePacket(t.reply), Client
-			err = r.made(r.turned(f), r.place(f).Interface, t.reply, d)
+		if t.state != state.Released || t.reply == nil {
+			err = r.leaveOut() // the box's kernel knows what to answer, if anything
+			break
 		}
+		out, end = describePacket(t.reply), Client
+		err = r.made(r.turned(f), r.place(f).Interface, t.reply, d)
 	case box.Prohibited: // the server's address stands for the box's, which no capture tells
 		reply := icmpError(d.Verdict, t.server.Addr(), t.client.Addr(), packet[:len(f.Packet())])
 		out, end = describePacket(reply), Client
@@ -190,7 +207,7 @@ func (r *replay) carryOut(f *Frame, t *track, d box.Decision, packet []byte, in 
 // step adds a packet to the handshake of a flow.
 func (r *replay) step(f *Frame, t *track, from, to End, packet string) {
 	switch {
-	case t == nil || t.flow == nil:
+	case t == nil || t.flow == nil || r.again:
 	case len(t.flow.Handshake) == maxSteps:
 		t.flow.Omitted++
 	default:

@@ -13,14 +13,18 @@ import (
 
 // synack takes the second packet of a handshake. It ends the dial of a flow, or
 // answers a SYN that was to ask.
-func (r *replay) synack(f *Frame, t *track, packet []byte) error {
-	m, _ := r.seg.MPTCP()
+// cut tells that the options of the packet are not all there.
+func (r *replay) synack(f *Frame, t *track, packet []byte, cut bool) error {
+	m, text := r.optionsOf(cut)
 	if t == nil || t.up(&r.seg) {
-		return r.answered(f, t, m, packet)
+		return r.answered(f, t, text, packet)
 	}
 	p := r.place(f)
-	r.observe(p, t, m, f.Number)
-	text := describe(&r.seg, m)
+	if cut {
+		t.session.cut()
+	} else {
+		r.observe(p, t, m, f.Number)
+	}
 	if t.leaving(f, p) {
 		t.answer, t.renumbered = r.seg.Seq, false
 		return r.told(f, t, outcome{text: text, answer: answer(&r.seg, packet, t.isn, t.capable(m))})
@@ -39,15 +43,14 @@ func (r *replay) synack(f *Frame, t *track, packet []byte) error {
 	case state.Rejected: // no SYN has got there
 		return r.leaveOut()
 	}
-	if f.Direction == Outbound && t.edited { // a copy of the one that has been edited
+	if r.again && t.edited {
 		return r.leaveOut()
 	}
-	return r.answered(f, t, m, packet)
+	return r.answered(f, t, text, packet)
 }
 
 // answered takes a SYN+ACK that is not for the box. A box that learns looks at it.
-func (r *replay) answered(f *Frame, t *track, m rewrite.MPTCP, packet []byte) error {
-	text := describe(&r.seg, m)
+func (r *replay) answered(f *Frame, t *track, text string, packet []byte) error {
 	if !r.learns {
 		r.step(f, t, Server, Client, text)
 		return r.pass(f)
@@ -71,11 +74,10 @@ func (r *replay) answered(f *Frame, t *track, m rewrite.MPTCP, packet []byte) er
 func (r *replay) rst(f *Frame, t *track) error {
 	p, up := r.place(f), t.up(&r.seg)
 	refused := outcome{text: describe(&r.seg, rewrite.MPTCP{}), errno: syscall.ECONNREFUSED}
-	copied := f.Direction == Outbound && t.state == state.Refused
 	switch {
 	case t.leaving(f, p) && !up:
 		return r.told(f, t, refused)
-	case t.leaving(f, p) || copied:
+	case t.leaving(f, p) || r.again && t.state == state.Refused:
 		return r.leaveOut()
 	case t.state == state.Dialing && !up && r.seg.Flags&rewrite.ACK != 0 && t.answers(&r.seg, p):
 		return r.ended(f, t, refused)
@@ -125,14 +127,18 @@ func (r *replay) fin(f *Frame, t *track, cut bool) error {
 func (r *replay) ack(f *Frame, t *track, cut bool) error {
 	up, p := t.up(&r.seg), r.place(f)
 	first := r.acknowledge(f, t, up, cut)
-	if t.flow != nil && !cut && t.session.watched() {
-		r.observeACK(p, t, up)
+	if t.flow != nil && t.session.watched() {
+		if !cut {
+			r.observeACK(p, t, up)
+		} else if first {
+			t.session.cut()
+		}
 	}
 	switch {
 	case t.leaving(f, p):
 		return r.leaveOut()
-	case first:
-		return r.thirdACK(f, t, cut)
+	case first, up && t.listens() && len(r.seg.Payload) == 0:
+		return r.thirdACK(f, t, first, cut)
 	}
 	return r.pass(f)
 }
@@ -153,22 +159,34 @@ func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 	return true
 }
 
-// thirdACK takes the third packet of a handshake. If it is for the box's listener
-// the server gets one of the box, without MP_CAPABLE.
-func (r *replay) thirdACK(f *Frame, t *track, cut bool) error {
-	var m rewrite.MPTCP
-	if !cut {
-		m, _ = r.seg.MPTCP() // a bad option is none
-	}
-	text := describe(&r.seg, m)
-	if t.action != state.Relay || t.side == state.Plain || !m.Capable {
+// thirdACK takes the third packet of a handshake, for the first time or not. If it
+// is for the box's listener the server gets one of the box, without MP_CAPABLE.
+func (r *replay) thirdACK(f *Frame, t *track, first, cut bool) error {
+	m, text := r.optionsOf(cut)
+	switch {
+	case t.listens() && m.Capable && r.again:
+		return r.leaveOut()
+	case t.listens() && m.Capable:
+	case first:
 		return r.through(f, t, true, text)
+	default:
+		return r.pass(f)
 	}
 	r.step(f, t, Client, Box, text)
 	out := *f
 	out.Replace(withoutCapable(f.Packet(), &r.seg, headerAt(&r.seg, len(f.Packet())+f.Missing())))
 	r.step(f, t, Box, Server, describe(&r.seg, rewrite.MPTCP{}))
 	return r.write(&out, r.beyond(f, state.Plain))
+}
+
+// optionsOf returns the MPTCP options of the segment in hand, and what it is for
+// people. Where options are cut off, or bad, there are none.
+func (r *replay) optionsOf(cut bool) (m rewrite.MPTCP, text string) {
+	if cut {
+		return m, describe(&r.seg, m) + ", options cut off"
+	}
+	m, _ = r.seg.MPTCP()
+	return m, describe(&r.seg, m)
 }
 
 // icmp takes an ICMP error. One about the SYN that the box has sent ends its dial:
@@ -181,7 +199,7 @@ func (r *replay) icmp(f *Frame, report icmpReport) error {
 		return r.pass(f)
 	}
 	o := outcome{text: report.text, errno: report.errno, from: report.from}
-	copied := f.Direction == Outbound && t.state == state.Unreachable
+	r.again = t.copied(f, false)
 	switch {
 	case t.leaving(f, r.place(f)):
 		if report.seq != t.isn { // of the machine's kernel, to the box's socket
@@ -191,7 +209,7 @@ func (r *replay) icmp(f *Frame, report icmpReport) error {
 			o.errno = syscall.EACCES // what the box calls so, although the kernel reads it as another
 		}
 		return r.told(f, t, o)
-	case copied:
+	case r.again && t.state == state.Unreachable:
 		return r.leaveOut()
 	case t.state == state.Dialing && report.errno != 0 && (report.seq == t.onward || report.seq == t.isn):
 		return r.ended(f, t, o)

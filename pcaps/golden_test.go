@@ -205,18 +205,33 @@ func expanded(t *testing.T, b []byte) []byte {
 	return b
 }
 
-// compareText tells the lines in which two texts differ.
+// compareText tells the lines in which two texts differ: those that are not of their
+// longest common subsequence.
 func compareText(t *testing.T, want, got []byte) {
 	t.Helper()
 	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
-	for i := range max(len(w), len(g)) {
+	common := make([][]int, len(w)+1) // how many lines w[i:] and g[j:] have in common
+	for i := range common {
+		common[i] = make([]int, len(g)+1)
+	}
+	for i, line := range slices.Backward(w) {
+		for j := range slices.Backward(g) {
+			common[i][j] = max(common[i+1][j], common[i][j+1])
+			if line == g[j] {
+				common[i][j] = common[i+1][j+1] + 1
+			}
+		}
+	}
+	for i, j := 0, 0; i < len(w) || j < len(g); {
 		switch {
-		case i >= len(g):
-			t.Errorf("line %d is missing: %s", i+1, w[i])
-		case i >= len(w):
-			t.Errorf("line %d is one too many: %s", i+1, g[i])
-		case w[i] != g[i]:
-			t.Errorf("line %d is\n%s\nwant\n%s", i+1, g[i], w[i])
+		case i < len(w) && j < len(g) && w[i] == g[j]:
+			i, j = i+1, j+1
+		case j == len(g) || i < len(w) && common[i+1][j] >= common[i][j+1]:
+			t.Errorf("line %d is missing: %s", j+1, w[i])
+			i++
+		default:
+			t.Errorf("line %d is new: %s", j+1, g[j])
+			j++
 		}
 	}
 }

@@ -14,7 +14,8 @@ func transport(packet []byte) (protocol uint8, at int, ok bool) {
 	switch {
 	case len(packet) >= ipv4Size && packet[0]>>4 == 4:
 		const offset = 0x1fff
-		return packet[9], int(packet[0]&0x0f) * 4, binary.BigEndian.Uint16(packet[6:])&offset == 0
+		at = int(packet[0]&0x0f) * 4
+		return packet[9], at, at >= ipv4Size && binary.BigEndian.Uint16(packet[6:])&offset == 0
 	case len(packet) >= ipv6Size && packet[0]>>4 == 6:
 		return transport6(packet)
 	}
@@ -143,15 +144,20 @@ func parseICMP(packet []byte) (icmpReport, bool) {
 		return icmpReport{}, false
 	}
 	r := icmpReport{kind: [2]uint8(packet[at:]), errno: cause.errno, seq: binary.BigEndian.Uint32(quote[tcp+4:])}
-	source, destination := binary.BigEndian.Uint16(quote[tcp:]), binary.BigEndian.Uint16(quote[tcp+2:])
-	src, dst := addresses(quote)
-	r.src, r.dst = netip.AddrPortFrom(src, source), netip.AddrPortFrom(dst, destination)
+	r.src, r.dst = endpoints(quote, tcp)
 	r.from, _ = addresses(packet)
 	r.text = "ICMP " + cause.name
 	if protocol == protocolICMPv6 {
 		r.text = "ICMPv6 " + cause.name
 	}
 	return r, true
+}
+
+// endpoints reads source and destination of a packet with its ports at an offset.
+func endpoints(packet []byte, at int) (src, dst netip.AddrPort) {
+	from, to := addresses(packet)
+	return netip.AddrPortFrom(from, binary.BigEndian.Uint16(packet[at:])),
+		netip.AddrPortFrom(to, binary.BigEndian.Uint16(packet[at+2:]))
 }
 
 // addresses reads source and destination of a packet that has its IP header.

@@ -88,8 +88,8 @@ func clone(f *Frame) *Frame {
 
 // comment is a decision in the words of a packet comment.
 func comment(d box.Decision) string {
-	if d.Reason == "" {
-		return d.Verdict.String()
+	if verdict := d.Verdict.String(); d.Reason == "" || d.Reason == verdict {
+		return verdict
 	}
 	return d.Verdict.String() + ": " + d.Reason
 }

@@ -25,7 +25,7 @@ func (l *Lines) Decision(d Decision) error {
 		frame = fmt.Sprint(d.Frame)
 	}
 	verdict := d.Verdict
-	if d.Reason != "" {
+	if d.Reason != "" && d.Reason != verdict {
 		verdict += " (" + d.Reason + ")"
 	}
 	usual := [...]int{44, 21, 18} // an IPv6 flow, SYN+ACK MP_CAPABLE v1, accept (mp-join)
@@ -43,9 +43,6 @@ func (l *Lines) Decision(d Decision) error {
 func timeText(us int64) string { return fmt.Sprintf("%5d.%06d", us/1e6, us%1e6) }
 
 func flowText(client, server netip.AddrPort) string {
-	if !client.IsValid() {
-		return "?"
-	}
 	return client.String() + " → " + server.String()
 }
 
@@ -125,6 +122,13 @@ func (t *Totals) print(w io.Writer) {
 		if n.count > 0 {
 			fmt.Fprintf(w, "%d %s\n", n.count, n.text)
 		}
+	}
+	for _, link := range slices.Sorted(maps.Keys(t.Unread)) {
+		fmt.Fprintf(w, "%d of them of %s, which is not read\n", t.Unread[link], link)
+	}
+	if t.Late > 0 {
+		fmt.Fprintf(w, "%d packets are earlier than one before them, by up to %v: reordercap(1) sorts a capture\n",
+			t.Late, time.Duration(t.LateUS)*time.Microsecond)
 	}
 	printCounts(w, "decisions", t.Verdicts)
 	printCounts(w, "reasons", t.Reasons)

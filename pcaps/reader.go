@@ -18,6 +18,8 @@ var (
 	ErrTruncated = errors.New("truncated capture file")
 )
 
+var errNoCapture = fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
+
 // Reader reads a capture file: pcap with times in microseconds or nanoseconds, or
 // pcapng, of either byte order, compressed by gzip or not. Times of pcapng in
 // fractions that are a power of two, or in whole seconds, are inexact. A Reader is
@@ -46,7 +48,10 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if err == nil {
 		err = c.open()
 	}
-	if err != nil {
+	switch {
+	case err == errNoCapture:
+		return nil, err
+	case err != nil:
 		return nil, c.failure(err, "in its header")
 	}
 	return c, nil
@@ -71,7 +76,7 @@ func (r *Reader) open() error {
 			return open(r)
 		}
 	}
-	return fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
+	return errNoCapture
 }
 
 func (r *Reader) openPcap() error {

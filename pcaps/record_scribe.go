@@ -163,10 +163,7 @@ func (s *scribe) decided(n *note) (record, bool) {
 }
 
 func decisionText(d box.Decision) string {
-	text := d.Verdict.String()
-	if d.Reason != "" {
-		text += ": " + d.Reason
-	}
+	text := comment(d)
 	if d.Supersedes {
 		text += ", in the place of the SYN before"
 	}
@@ -192,13 +189,9 @@ func (s *scribe) settled(n *note) (record, bool) {
 }
 
 func outcomeText(d box.Decision, took time.Duration) string {
-	text := d.Verdict.String()
-	switch d.Reason {
-	case text:
-	case "":
+	text := comment(d)
+	if d.Reason == "" {
 		text += ": connected"
-	default:
-		text += ": " + d.Reason
 	}
 	return text + " after " + took.Round(10*time.Microsecond).String()
 }

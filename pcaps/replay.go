@@ -54,7 +54,9 @@ type replay struct {
 	patience  int           // looks at the clock after which nothing waits any longer
 
 	// Of the frame in hand.
-	seg    rewrite.Segment
+	seg   rewrite.Segment
+	again bool // it is the copy of another, on its way out of the box
+
 	report Report
 }
 
@@ -70,7 +72,7 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 		cfg: cfg, core: box.NewCore(cfg.Table, cfg.Learnt, cfg.Policy), learns: cfg.Policy.Learns(),
 		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]namedEnd),
 	}
-	r.report.Totals.Verdicts = make(map[string]uint64)
+	r.report.Totals.Verdicts, r.report.Totals.Unread = make(map[string]uint64), make(map[string]uint64)
 	timeouts := cfg.Table.WithDefaults()
 	r.patience = int(max(timeouts.Dial, timeouts.HalfOpen)/every) + 1
 	err := r.run(ctx)
@@ -113,9 +115,13 @@ func (r *replay) frame(f *Frame) error {
 	t := &r.report.Totals
 	t.Packets++
 	t.Bytes += uint64(len(f.Data))
+	r.again = false
 	packet := r.whole(f)
 	if packet == nil {
 		t.NotIP++
+		if link := r.place(f).LinkType; links[link] == nil {
+			t.Unread[link.String()]++
+		}
 		return r.pass(f)
 	}
 	if f.Missing() > 0 {
@@ -130,10 +136,16 @@ func (r *replay) frame(f *Frame) error {
 // clock goes on to the time of a frame, and ends what has waited too long until
 // then. It never goes back, as the clock of a box does not.
 func (r *replay) clock(at time.Time) error {
-	if r.report.Totals.Packets == 0 {
+	t := &r.report.Totals
+	if t.Packets == 0 {
 		r.first = at
 	}
-	r.now = max(r.now, at.Sub(r.first))
+	now := at.Sub(r.first)
+	if late := r.now - now; late > 0 {
+		t.Late++
+		t.LateUS = max(t.LateUS, late.Microseconds())
+	}
+	r.now = max(r.now, now)
 	for ticks := r.patience; r.now-r.tick >= every; ticks-- {
 		r.tick += every
 		if r.tracks.waiting == 0 || ticks == 0 { // nothing is left but memory to give back
@@ -185,6 +197,7 @@ func (r *replay) unparsed(f *Frame, why error) error {
 	if !r.diverted(flags) {
 		return r.pass(f)
 	}
+	r.seg.Src, r.seg.Dst = endpoints(packet, at)
 	return r.unreadable(f, flagsText(flags))
 }
 
@@ -205,7 +218,9 @@ func (r *replay) segment(f *Frame, packet []byte) error {
 	seg := &r.seg
 	t := r.tracks.of(seg)
 	if t != nil {
-		t.count(seg)
+		if r.again = r.copies(f, t); !r.again {
+			t.count(seg)
+		}
 	}
 	const special = rewrite.SYN | rewrite.RST | rewrite.FIN
 	cut := len(packet)-len(seg.Payload) > len(f.Packet()) // in the TCP header
@@ -220,11 +235,13 @@ func (r *replay) segment(f *Frame, packet []byte) error {
 		return r.unreadable(f, flagsText(seg.Flags))
 	case seg.IsSYN():
 		return r.syn(f, t, mend(seg, packet, f.Missing()))
+	case seg.IsSYNACK() && cut:
+		tcp := headerAt(seg, len(packet))
+		packet = f.Packet()
+		seg.Options = packet[min(tcp+tcpSize, len(packet)):]
+		return r.synack(f, t, packet, cut)
 	case seg.IsSYNACK():
-		if !cut {
-			packet = mend(seg, packet, f.Missing())
-		}
-		return r.synack(f, t, packet)
+		return r.synack(f, t, mend(seg, packet, f.Missing()), cut)
 	case t != nil && seg.Flags&rewrite.RST != 0:
 		return r.rst(f, t)
 	case t != nil && seg.Flags&rewrite.FIN != 0:

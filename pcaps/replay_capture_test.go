@@ -6,7 +6,9 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/synbond/synbond/box"
 	"github.com/synbond/synbond/rewrite"
@@ -105,6 +107,9 @@ func TestRouterThatShowsEachPacketTwiceIsUnderstood(t *testing.T) {
 	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "3: SYN: hold (repeat): SYN MP_CAPABLE v1 → server",
 		"5: SYN+ACK: deliver: SYN+ACK → client")
 	p.wantOut(t, "SYN MP_CAPABLE v1", "SYN MP_CAPABLE v1", "SYN+ACK", "ACK", "ACK")
+	if flow := p.wantFlow(t, "plain relay relaying"); flow.Packets != 4 || len(flow.Handshake) != 7 {
+		t.Errorf("copies are counted: %+v", flow)
+	}
 	for i := range 3 {
 		if p.out[i].Direction != Outbound {
 			t.Errorf("packet %d is %v", i, p.out[i].Direction)
@@ -113,6 +118,113 @@ func TestRouterThatShowsEachPacketTwiceIsUnderstood(t *testing.T) {
 	passed := play(t, f.bytes(), Config{Policy: &box.Policy{Default: state.Pass}})
 	if len(passed.out) != 8 {
 		t.Errorf("%d packets pass, want 8", len(passed.out))
+	}
+}
+
+func TestCopiesByAnotherInterfaceAreNoRepeats(t *testing.T) {
+	one, other := Interface{Name: "eth0", LinkType: LinkRaw}, Interface{Name: "eth1", LinkType: LinkRaw}
+	f := newFilm(t, Pcapng)
+	steps := []struct {
+		up     bool
+		packet []byte
+	}{
+		{true, talk6.syn(capableSYN)}, {false, talk6.synack(capableSYNACK)}, {true, talk6.ack(capableACK)},
+		{true, talk6.up(rewrite.FIN|rewrite.ACK, nil, "an end")}, {false, talk6.down(rewrite.FIN|rewrite.ACK, nil, "")},
+	}
+	for _, s := range steps {
+		ways := []Interface{one, other}
+		if !s.up {
+			slices.Reverse(ways)
+		}
+		f.by(ways[0]).show(s.packet).by(ways[1]).show(s.packet)
+	}
+	f.by(other).show(talk6.syn(capableSYN)) // so late as if the file was not in order
+	p := play(t, f.bytes(), Config{})
+	p.wantLines(t, "1: SYN MP_CAPABLE v1: hold: SYN → server",
+		"3: SYN+ACK MP_CAPABLE v1: deliver: SYN+ACK MP_CAPABLE v1 → client")
+	p.wantOut(t, "SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "FIN+ACK, 6 bytes", "FIN+ACK, 6 bytes", "FIN+ACK", "FIN+ACK")
+	if flow := p.wantFlow(t, "multipath relay closed fin"); flow.Packets != 5 || flow.BytesUp != 6 {
+		t.Errorf("copies are counted: %+v", flow)
+	}
+}
+
+func TestThirdACKThatIsRepeatedGoesOnWithoutMPCapableToo(t *testing.T) {
+	p := play(t, newFilm(t, Pcapng).show(talk4.syn(capableSYN), talk4.synack(), talk4.ack(capableACK), talk4.ack(capableACK)).bytes(), Config{})
+	p.wantOut(t, "SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "ACK")
+}
+
+func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
+	const kept = 8 // of the options
+	second := talk{netip.MustParseAddrPort("192.0.2.9:50000"), server4}
+	join, joinAnswer, joinACK := joinSteps(1)
+	cut := func(packet []byte) Frame {
+		return Frame{Data: packet[:ipv4Size+tcpSize+kept], Length: len(packet)}
+	}
+	f := newFilm(t, Pcapng).show(talk4.syn(capableSYN)).frame(cut(talk4.synack(capableSYNACK)))
+	p := play(t, f.bytes(), Config{})
+	p.wantLines(t, "1: SYN MP_CAPABLE v1: hold: SYN → server",
+		"2: SYN+ACK, options cut off: deliver: SYN+ACK MP_CAPABLE v1 → client")
+	if flow := p.wantFlow(t, "multipath relay released"); flow.ServerToken != 0 || flow.Fallback != "" {
+		t.Errorf("connection %+v", flow.Connection)
+	}
+	learn := Config{Policy: &box.Policy{Default: state.Learn}}
+	f = newFilm(t, Pcapng).show(talk4.syn()).frame(cut(talk4.synack(capableSYNACK)))
+	play(t, f.bytes(), learn).wantLines(t, "1: SYN: rewrite: SYN MP_CAPABLE v1 → server",
+		"2: SYN+ACK, options cut off: accept (truncated)")
+
+	for name, seen := range map[string][]Frame{
+		"the answer":    {cut(second.synack(joinAnswer)), {Data: second.ack(joinACK)}},
+		"the third ACK": {{Data: second.synack(joinAnswer)}, cut(second.ack(joinACK)), {Data: second.ack(nil)}},
+	} {
+		f := newFilm(t, Pcapng).show(talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK), second.syn(join))
+		for _, s := range seen {
+			f.frame(s)
+		}
+		connection := play(t, f.bytes(), Config{}).report.Flows[0].Connection
+		if len(connection.Subflows) != 1 || connection.Subflows[0].State != "answered; the options that tell more are cut off" {
+			t.Errorf("%s is cut: %+v", name, connection.Subflows)
+		}
+	}
+}
+
+func TestSYNsThatCannotBeReadAreTheirFlowsAllTheSame(t *testing.T) {
+	malformed := talk6.syn()
+	malformed[ipv6Size+12] = 0xf0 // a TCP header longer than the packet
+	p := play(t, newFilm(t, Pcapng).show(malformed).bytes(), Config{})
+	p.wantLines(t, "1: SYN: accept (bad-tcp-header)")
+	if d := p.decisions[0]; d.Client != client6 || d.Server != server6 {
+		t.Errorf("it is of %v and %v", d.Client, d.Server)
+	}
+}
+
+func TestFramesThatCannotBeReadOrAreLateAreCounted(t *testing.T) {
+	f := newFilm(t, Pcapng).show(talk4.syn()).wait(-3 * time.Millisecond).show(talk4.synack())
+	f.by(Interface{LinkType: 147}).show(talk4.ack(nil))
+	totals := play(t, f.bytes(), Config{}).report.Totals
+	if totals.Late != 2 || totals.LateUS != 2000 || totals.NotIP != 1 || totals.Unread["link type 147"] != 1 {
+		t.Errorf("totals %+v", totals)
+	}
+	var b bytes.Buffer
+	totals.print(&b)
+	for _, line := range []string{
+		"1 of them of link type 147, which is not read\n",
+		"2 packets are earlier than one before them, by up to 2ms: reordercap(1) sorts a capture\n",
+	} {
+		if !strings.Contains(b.String(), line) {
+			t.Errorf("%q is not in\n%s", line, b.String())
+		}
+	}
+}
+
+func TestClockThatJumpsDoesNotTakeItsTime(t *testing.T) {
+	f := newFilm(t, Pcapng)
+	mapped := talk{netip.MustParseAddrPort("[::ffff:192.0.2.1]:5"), server6}
+	for range 50 {
+		f.show(mapped.syn(), talk6.syn()).wait(1000 * time.Hour)
+	}
+	p := play(t, f.bytes(), Config{})
+	if n := p.report.Totals.Entered["timed-out"]; n != 98 {
+		t.Errorf("%d flows timed out", n)
 	}
 }
 

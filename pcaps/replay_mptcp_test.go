@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/synbond/synbond/box"
 	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
 )
 
 const clientNonce, serverNonce = 0x21222324, 0x31323334
@@ -90,6 +92,14 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 				t.Errorf("fallback %q, MPTCP %v; want %q, %v", f.Fallback, f.MPTCP, c.fallback, c.mptcp)
 			}
 		})
+	}
+}
+
+func TestStrippedConnectionIsOfTCPWhateverItsEndsSay(t *testing.T) {
+	file := newFilm(t, Pcapng).show(talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)).bytes()
+	f := play(t, file, Config{Policy: &box.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
+	if f.MPTCP || f.Fallback != stripped || f.ClientToken == 0 || f.ServerToken == 0 {
+		t.Errorf("connection %+v", f.Connection)
 	}
 }
 

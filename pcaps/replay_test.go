@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -395,18 +394,6 @@ func TestDataOfKnownFlowsCostsNoAllocation(t *testing.T) {
 	}
 	if few, many := count(100), count(1100); many > few+20 {
 		t.Errorf("a thousand segments more cost %v allocations", many-few)
-	}
-}
-
-func TestClockThatJumpsDoesNotTakeItsTime(t *testing.T) {
-	f := newFilm(t, Pcapng)
-	mapped := talk{netip.MustParseAddrPort("[::ffff:192.0.2.1]:5"), server6}
-	for range 50 {
-		f.show(mapped.syn(), talk6.syn()).wait(1000 * time.Hour)
-	}
-	p := play(t, f.bytes(), Config{})
-	if n := p.report.Totals.Entered["timed-out"]; n != 98 {
-		t.Errorf("%d flows timed out", n)
 	}
 }
 

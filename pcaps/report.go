@@ -6,7 +6,7 @@ import "net/netip"
 type Decision struct {
 	Frame   int            `json:"frame"`   // what it is about; 0 when a time was up
 	TimeUS  int64          `json:"time_us"` // since the first frame
-	Client  netip.AddrPort `json:"client"`  // both are void for what could not be read
+	Client  netip.AddrPort `json:"client"`
 	Server  netip.AddrPort `json:"server"`
 	In      string         `json:"in"` // what came, such as "SYN MP_CAPABLE v1"
 	Verdict string         `json:"verdict"`
@@ -32,8 +32,8 @@ type Flow struct {
 	Frame     int            `json:"frame"`    // of its first SYN
 	TimeUS    int64          `json:"time_us"`  // of that, since the first frame of the capture
 	SetupUS   int64          `json:"setup_us"` // from the SYN to both legs
-	Packets   uint64         `json:"packets"`
-	BytesUp   uint64         `json:"bytes_up"` // payload, as often as it was captured
+	Packets   uint64         `json:"packets"`  // without copies of those that a router has forwarded
+	BytesUp   uint64         `json:"bytes_up"` // payload of these
 	BytesDown uint64         `json:"bytes_down"`
 	Connection
 	Handshake []Step `json:"handshake"`
@@ -97,6 +97,9 @@ type Totals struct {
 	Bytes    uint64            `json:"bytes"`    // captured
 	Cut      uint64            `json:"cut"`      // packets with bytes behind the snap length
 	NotIP    uint64            `json:"not_ip"`   // copied without a look
+	Unread   map[string]uint64 `json:"unread"`   // of which, by link type, where it is one that the package does not know
+	Late     uint64            `json:"late"`     // packets with a time before that of another before them
+	LateUS   int64             `json:"late_us"`  // by how much, at most
 	LeftOut  uint64            `json:"left_out"` // of which the capture shows both how they came and how they left, or that the box has sent
 	Written  uint64            `json:"written"`  // packets of the output
 	SpanUS   int64             `json:"span_us"`  // from the first frame to the last

@@ -31,11 +31,21 @@ const (
 	failed       = "MP_FAIL"
 	infinite     = "infinite mapping"
 	otherVersion = "the box's kernel speaks version 1 only"
+	stripped     = "the box takes MP_CAPABLE out of the SYN"
 	notCaptured  = "no MP_CAPABLE in the SYN+ACK that was captured; the box's has one"
 )
 
 // watched tells whether later segments may tell more.
 func (s *session) watched() bool { return s.answered || s.join != nil && !s.confirmed }
+
+// cut takes up a segment whose options the capture has cut off: no later one tells
+// whether a subflow has joined.
+func (s *session) cut() {
+	if s.join != nil {
+		s.confirmed = true
+		s.join.state("answered; the options that tell more are cut off")
+	}
+}
 
 // observe takes up the MPTCP options of a SYN or SYN+ACK of a flow. Where a box was
 // recorded while it relayed, the multipath side has them.
@@ -66,6 +76,9 @@ func (r *replay) offer(p *place, t *track, m rewrite.MPTCP) {
 		s.offered, s.version = true, m.Version
 		if m.Version == 0 {
 			r.learnKey(t, m.SenderKey, true)
+		}
+		if t.action == state.Strip {
+			t.fallback(stripped)
 		}
 	case t.action == state.Relay && t.side == state.Plain && !p.recorded:
 		s.offered, s.version = true, 1 // by the box
@@ -105,7 +118,7 @@ func (r *replay) observeACK(p *place, t *track, up bool) {
 		}
 		return
 	}
-	if !s.answered || t.flow.Fallback != "" {
+	if !s.answered {
 		return
 	}
 	if s.confirmed {

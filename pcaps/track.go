@@ -26,6 +26,10 @@ type track struct {
 	data    uint32
 	verdict box.Verdict
 	entered Direction
+	near    int // the interface of its frame
+
+	forwarded bool // a copy of the SYN was captured on its way out of the box
+	far       int  // the interface of that
 
 	onward uint32 // the sequence number of the SYN that was sent on
 	held   *Frame // the newest SYN, while Dialing
@@ -50,6 +54,23 @@ type track struct {
 // leaving tells whether a frame shows what the box has sent for the flow. What its
 // machine has sent of itself is no business of the box's.
 func (t *track) leaving(f *Frame, p *place) bool { return !t.own && p.leaving(f) }
+
+// copied tells whether a frame of a flow, on its way up or down, shows leaving the
+// box what another has shown coming in.
+func (t *track) copied(f *Frame, up bool) bool {
+	switch {
+	case !t.forwarded:
+		return false
+	case t.near == t.far: // "any" interface
+		return f.Direction == Outbound
+	case up:
+		return f.Interface == t.far
+	}
+	return f.Interface == t.near
+}
+
+// listens tells whether the client's handshake is with the box's MPTCP listener.
+func (t *track) listens() bool { return t.action == state.Relay && t.side == state.Multipath }
 
 // count adds a segment to what the flow has carried.
 func (t *track) count(seg *rewrite.Segment) {
