@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -178,4 +180,48 @@ func family(a netip.Addr) int {
 		return netlink.FAMILY_V4
 	}
 	return netlink.FAMILY_V6
+}
+
+// settle waits until the host's interfaces have their carrier and its addresses
+// can be used: on a busy machine the kernel takes its time.
+func (h *Host) settle() error {
+	const pause, patience = 5 * time.Millisecond, 10 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
+		var missing string
+		err := h.Netlink(func(nl *netlink.Handle) (err error) {
+			missing, err = unsettled(nl)
+			return err
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("settle %s: %w", h.Name, err)
+		case missing == "":
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("settle %s: %s is not ready after %v", h.Name, missing, patience)
+		}
+	}
+}
+
+// unsettled names an interface that is up but cannot be used yet, or "".
+func unsettled(nl *netlink.Handle) (string, error) {
+	links, err := nl.LinkList()
+	if err != nil {
+		return "", err
+	}
+	for _, l := range links {
+		at := l.Attrs()
+		if at.Flags&net.FlagUp == 0 || at.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := nl.AddrList(l, netlink.FAMILY_ALL)
+		if err != nil {
+			return "", err
+		}
+		tentative := func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TENTATIVE != 0 }
+		if at.OperState != netlink.OperUp || slices.ContainsFunc(addrs, tentative) {
+			return at.Name, nil
+		}
+	}
+	return "", nil
 }

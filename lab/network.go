@@ -73,6 +73,11 @@ func (n *Network) build(t Topology) error {
 			return err
 		}
 	}
+	for _, h := range n.hosts() {
+		if err := h.settle(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -181,7 +181,7 @@ func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
 	for _, b := range []*lab.Box{p.cpe, p.hag} {
 		eventually(t, b.Role+" has settled all flows", func() bool {
 			live := dump(t, b).Totals.Live
-			return live["dialing"]+live["released"]+live["learning"] == 0
+			return live["dialing"]+live["released"]+live["learning"] == 0 && live["relaying"] == len(families)
 		})
 	}
 	time.Sleep(1500 * time.Millisecond) // a recording is flushed once a second
