@@ -58,7 +58,8 @@ func (h ipHeader) packet(payload []byte) []byte {
 // pseudoHeader is what the checksums of TCP and ICMPv6 cover beside the payload
 // of the IP packet (RFC 9293, section 3.1; RFC 8200, section 8.1).
 func pseudoHeader(src, dst netip.Addr, protocol uint8, length int) []byte {
-	b := append(src.AsSlice(), dst.AsSlice()...)
+	b := make([]byte, 0, ipv6Size)
+	b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
 	b = binary.BigEndian.AppendUint32(b, uint32(length))
 	return binary.BigEndian.AppendUint32(b, uint32(protocol))
 }

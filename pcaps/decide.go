@@ -34,9 +34,12 @@ func (r *replay) decided(e event, d box.Decision, out string) error {
 		Frame: e.frame, TimeUS: e.at.Microseconds(), In: e.in,
 		Verdict: d.Verdict.String(), Reason: d.Reason, Out: out,
 	}
-	if d.Key != (state.Key{}) {
+	switch {
+	case d.Key != (state.Key{}):
 		report.Client, report.Server = d.Key.Client(), d.Key.Server()
-	} else {
+	case r.seg.IsSYNACK():
+		report.Client, report.Server = r.seg.Dst, r.seg.Src
+	default:
 		report.Client, report.Server = r.seg.Src, r.seg.Dst
 	}
 	return r.cfg.Decided(report)
@@ -44,9 +47,9 @@ func (r *replay) decided(e event, d box.Decision, out string) error {
 
 // unreadable decides about a packet that the rules of a box divert though it is
 // no whole SYN.
-func (r *replay) unreadable(f *Frame, in string) error {
+func (r *replay) unreadable(f *Frame) error {
 	d := r.core.Packet(r.now, state.Plain, uint32(f.Number), f.Packet())
-	return errors.Join(r.decided(r.event(f, in), d, ""), r.goOn(f, d))
+	return errors.Join(r.decided(r.event(f, flagsText(r.seg.Flags)), d, ""), r.goOn(f, d))
 }
 
 // syn decides about a SYN. The packet has its right checksum.

@@ -108,8 +108,12 @@ func tokenText(token uint32) string {
 }
 
 func (t *Totals) print(w io.Writer) {
-	fmt.Fprintf(w, "\n%d packets in %v, %d bytes captured; flows: %d\n",
-		t.Packets, time.Duration(t.SpanUS)*time.Microsecond, t.Bytes, t.Flows)
+	from := ""
+	if !t.Start.IsZero() {
+		from = " from " + t.Start.UTC().Format(time.RFC3339Nano)
+	}
+	fmt.Fprintf(w, "\n%d packets in %v%s, %d bytes captured; flows: %d\n",
+		t.Packets, time.Duration(t.SpanUS)*time.Microsecond, from, t.Bytes, t.Flows)
 	for _, n := range []struct {
 		count uint64
 		text  string
@@ -126,9 +130,9 @@ func (t *Totals) print(w io.Writer) {
 	for _, link := range slices.Sorted(maps.Keys(t.Unread)) {
 		fmt.Fprintf(w, "%d of them of %s, which is not read\n", t.Unread[link], link)
 	}
-	if t.Late > 0 {
-		fmt.Fprintf(w, "%d packets are earlier than one before them, by up to %v: reordercap(1) sorts a capture\n",
-			t.Late, time.Duration(t.LateUS)*time.Microsecond)
+	const disorder = time.Millisecond // less is how the cores of a machine differ
+	if late := time.Duration(t.LateUS) * time.Microsecond; late >= disorder {
+		fmt.Fprintf(w, "%d packets are earlier than one before them, by up to %v: reordercap(1) sorts a capture\n", t.Late, late)
 	}
 	printCounts(w, "decisions", t.Verdicts)
 	printCounts(w, "reasons", t.Reasons)

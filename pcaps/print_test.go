@@ -52,7 +52,7 @@ flow 2: [2001:db8:2::2]:443 → [2001:db8:1::1]:49152
         5     0.004000     │←───────────────────────┼───── SYN+ACK MP_JOIN ──│
         6     0.005000     │── ACK MP_JOIN ─────────┼───────────────────────→│
 
-7 packets in 6ms, BYTES bytes captured; flows: 2
+7 packets in 6ms from 2026-03-01T12:00:00Z, BYTES bytes captured; flows: 2
 7 packets written
 decisions: 1 accept, 1 deliver, 1 hold
 reasons: 1 mp-join, 1 reset

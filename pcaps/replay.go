@@ -49,7 +49,6 @@ type replay struct {
 	places    []place // by index of the interface
 	tracks    tracks
 	tokens    map[uint32]namedEnd
-	first     time.Time
 	now, tick time.Duration // since the first frame: the clock, when it was last looked at
 	patience  int           // looks at the clock after which nothing waits any longer
 
@@ -138,9 +137,9 @@ func (r *replay) frame(f *Frame) error {
 func (r *replay) clock(at time.Time) error {
 	t := &r.report.Totals
 	if t.Packets == 0 {
-		r.first = at
+		t.Start = at.UTC()
 	}
-	now := at.Sub(r.first)
+	now := at.Sub(t.Start)
 	if late := r.now - now; late > 0 {
 		t.Late++
 		t.LateUS = max(t.LateUS, late.Microseconds())
@@ -198,7 +197,8 @@ func (r *replay) unparsed(f *Frame, why error) error {
 		return r.pass(f)
 	}
 	r.seg.Src, r.seg.Dst = endpoints(packet, at)
-	return r.unreadable(f, flagsText(flags))
+	r.seg.Flags = flags
+	return r.unreadable(f)
 }
 
 // diverted tells whether the rules of a box send a packet with these flags to the
@@ -232,7 +232,7 @@ func (r *replay) segment(f *Frame, packet []byte) error {
 	}
 	switch {
 	case seg.IsSYN() && cut:
-		return r.unreadable(f, flagsText(seg.Flags))
+		return r.unreadable(f)
 	case seg.IsSYN():
 		return r.syn(f, t, mend(seg, packet, f.Missing()))
 	case seg.IsSYNACK() && cut:

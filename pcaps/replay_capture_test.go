@@ -169,8 +169,11 @@ func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
 	}
 	learn := Config{Policy: &box.Policy{Default: state.Learn}}
 	f = newFilm(t, Pcapng).show(talk4.syn()).frame(cut(talk4.synack(capableSYNACK)))
-	play(t, f.bytes(), learn).wantLines(t, "1: SYN: rewrite: SYN MP_CAPABLE v1 → server",
-		"2: SYN+ACK, options cut off: accept (truncated)")
+	p = play(t, f.bytes(), learn)
+	p.wantLines(t, "1: SYN: rewrite: SYN MP_CAPABLE v1 → server", "2: SYN+ACK, options cut off: accept (truncated)")
+	if d := p.decisions[1]; d.Client != client4 || d.Server != server4 {
+		t.Errorf("the answer is of %v and %v", d.Client, d.Server)
+	}
 
 	for name, seen := range map[string][]Frame{
 		"the answer":    {cut(second.synack(joinAnswer)), {Data: second.ack(joinACK)}},

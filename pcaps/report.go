@@ -1,6 +1,9 @@
 package pcaps
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Decision is what a box decides about a packet of the capture, or when a time is up.
 type Decision struct {
@@ -94,16 +97,17 @@ type Step struct {
 // Totals count what a capture holds, and what became of it.
 type Totals struct {
 	Packets  uint64            `json:"packets"`
-	Bytes    uint64            `json:"bytes"`    // captured
-	Cut      uint64            `json:"cut"`      // packets with bytes behind the snap length
-	NotIP    uint64            `json:"not_ip"`   // copied without a look
-	Unread   map[string]uint64 `json:"unread"`   // of which, by link type, where it is one that the package does not know
-	Late     uint64            `json:"late"`     // packets with a time before that of another before them
-	LateUS   int64             `json:"late_us"`  // by how much, at most
-	LeftOut  uint64            `json:"left_out"` // of which the capture shows both how they came and how they left, or that the box has sent
-	Written  uint64            `json:"written"`  // packets of the output
-	SpanUS   int64             `json:"span_us"`  // from the first frame to the last
-	Flows    int               `json:"flows"`    // with those that are not listed
+	Bytes    uint64            `json:"bytes"`          // captured
+	Cut      uint64            `json:"cut"`            // packets with bytes behind the snap length
+	NotIP    uint64            `json:"not_ip"`         // copied without a look
+	Unread   map[string]uint64 `json:"unread"`         // of which, by link type, where it is one that the package does not know
+	Late     uint64            `json:"late"`           // packets with a time before that of another before them
+	LateUS   int64             `json:"late_us"`        // by how much, at most
+	LeftOut  uint64            `json:"left_out"`       // of which the capture shows both how they came and how they left, or that the box has sent
+	Written  uint64            `json:"written"`        // packets of the output
+	Start    time.Time         `json:"start,omitzero"` // when the first frame was captured: time 0 of all others
+	SpanUS   int64             `json:"span_us"`        // from the first frame to the last
+	Flows    int               `json:"flows"`          // with those that are not listed
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Entered  map[string]uint64 `json:"entered"` // flows that ever came into each state
 	Reasons  map[string]uint64 `json:"reasons"`

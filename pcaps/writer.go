@@ -76,7 +76,7 @@ func (w *Writer) add(in Interface) (index int, err error) {
 func (w *Writer) addPcap(in Interface) error {
 	if w.pcap != nil {
 		if in.LinkType != w.link {
-			return fmt.Errorf("a pcap file has one link type, and these frames have two: %v, %v", w.link, in.LinkType)
+			return fmt.Errorf("a pcap file has one link type, and these frames have two: %v, %v; pcapng takes both", w.link, in.LinkType)
 		}
 		return nil
 	}
