@@ -53,6 +53,8 @@ func TestDecisionAboutASYN(t *testing.T) {
 		{"policy does not reject a join", state.Multipath, syn(t, join), state.Reject, Accept, "mp-join", state.Passed, true},
 
 		{"policy strips MP_CAPABLE of the other box", state.Multipath, syn(t, mss, capable), state.Strip, Rewrite, "", state.Passed, true},
+		{"policy strips MP_CAPABLE of a host", state.Plain, syn(t, mss, capable), state.Strip, Rewrite, "", state.Passed, true},
+		{"policy rejects MP_CAPABLE of a host", state.Plain, syn(t, mss, capable), state.Reject, Prohibited, "", state.Rejected, true},
 		{"policy strips what has no MP_CAPABLE", state.Plain, plain, state.Strip, Accept, "", state.Passed, true},
 		{"policy learns from a host's SYN", state.Plain, plain, state.Learn, Rewrite, "", state.Learning, true},
 		{"policy learns from the other box's SYN, which asks by itself", state.Multipath, syn(t, mss, capable), state.Learn, Accept, "", state.Learning, true},

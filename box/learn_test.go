@@ -162,6 +162,11 @@ func TestHostsOwnMPTCPIsMarkedForTheOtherBox(t *testing.T) {
 	if d.Verdict != Rewrite || d.Reason != "end-to-end" || !bytes.Equal(d.Packet, original) {
 		t.Errorf("at the HAG: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Packet, original)
 	}
+	marked := cpe.Packet(1, state.Plain, 9, original).Packet
+	strips := NewCore(state.Config{}, state.LearntConfig{}, &Policy{Default: state.Strip, EndToEnd: code})
+	if d := strips.Packet(0, state.Multipath, 8, marked); d.Reason != "end-to-end" || !bytes.Equal(d.Packet, original) {
+		t.Errorf("at a HAG that strips: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Packet, original)
+	}
 	if d := hag.Packet(0, state.Multipath, 9, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, capable)); d.Verdict != Hold {
 		t.Errorf("a SYN of the CPE's own at the HAG: %v", d.Verdict)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Policy chooses the action for a SYN: the first rule that matches, else what
-// every box does, else the default. A policy is never changed, only replaced.
+// Policy chooses the action for a SYN: that of the first rule that matches, else
+// the default. A policy is never changed, only replaced.
 type Policy struct {
 	Rules   []Rule
 	Default state.Action
@@ -46,27 +46,22 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 	if syn.Join {
 		return Choice{Action: state.Pass, Reason: "mp-join"} // belongs to a connection between its ends
 	}
-	// The box speaks MPTCP on the multipath side only. To relay anything else is
-	// no choice: a rule that does not say so means what can be relayed.
-	unfit := ""
-	switch {
-	case side == state.Plain && syn.Capable:
-		unfit = "end-to-end" // the host speaks MPTCP itself
-	case syn.Capable && p.marked(seg):
-		unfit = "end-to-end" // and the other box says so
-	case side == state.Multipath && !syn.Capable:
-		unfit = "plain-tcp" // the other box did not offer to bond it
-	}
 	choice := Choice{Action: p.Default}
 	i := slices.IndexFunc(p.Rules, func(r Rule) bool { return r.matches(side, seg, syn) })
 	if i >= 0 {
 		choice = Choice{p.Rules[i].Action, p.Rules[i].Name, p.Rules[i].Terms}
 	}
-	relays := choice.Action == state.Relay || choice.Action == state.Learn
+	// The box speaks MPTCP on the multipath side only, and cannot sign in a host's
+	// name: to relay all SYNs means all that can be relayed. Where all pass by
+	// default, these say why they would pass anyway.
+	relays := choice.Action == state.Relay || choice.Action == state.Learn || choice.Action == state.Pass && i < 0
+	promised := side == state.Multipath && syn.Capable && p.marked(seg) // by the other box, to the host
 	switch {
-	case unfit != "" && (relays || i < 0):
-		return Choice{Action: state.Pass, Reason: unfit}
-	case relays && seg.Authenticated(): // the box cannot sign in the host's name
+	case relays && side == state.Plain && syn.Capable, promised && (relays || i < 0):
+		return Choice{Action: state.Pass, Reason: "end-to-end"} // the host speaks MPTCP itself
+	case relays && side == state.Multipath && !syn.Capable: // the other box did not offer to bond it
+		return Choice{Action: state.Pass, Reason: "plain-tcp"}
+	case relays && seg.Authenticated():
 		return Choice{Action: state.Pass, Reason: rewrite.Authenticated.Error()}
 	}
 	return choice
