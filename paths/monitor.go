@@ -34,9 +34,10 @@ type Monitor struct {
 	counters *counterReader
 	counted  time.Time
 
-	mu       sync.Mutex
-	statuses []Status
-	hag      HAGStatus
+	mu        sync.Mutex
+	published bool // the paths were looked at
+	statuses  []Status
+	hag       HAGStatus
 }
 
 // NewMonitor prepares a monitor of the paths in set. It fails where a figure of

@@ -10,12 +10,13 @@ func (m *Monitor) publish(now time.Time) (changed bool) {
 	for i, w := range m.paths {
 		s, before := w.status(), m.statuses[i]
 		m.statuses[i] = s
-		if s.alike(before) {
+		if m.published && s.alike(before) {
 			continue
 		}
 		changed = true
 		m.report(w.Name, s, before)
 	}
+	m.published = true
 	hag := m.judgeHAG()
 	before := m.hag
 	if hag.State == before.State {
@@ -33,9 +34,9 @@ func (m *Monitor) publish(now time.Time) (changed bool) {
 
 func (m *Monitor) report(path string, s, before Status) {
 	switch {
-	case s.Up != before.Up && s.Up:
+	case s.Up && !before.Up && m.published:
 		m.log.Info("path is up", "path", path)
-	case s.Up != before.Up:
+	case !s.Up && (before.Up || !m.published):
 		m.log.Warn("path is down", "path", path, "reason", s.Reason)
 	case s.Up && s.Reason != before.Reason && s.Reason != "":
 		m.log.Warn("path is judged by its link only", "path", path, "reason", s.Reason)
