@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -113,14 +114,14 @@ func claim() (net.Listener, error) {
 
 func (b *Box) controlHandler() http.Handler {
 	mux := http.NewServeMux()
-	answer := func(w http.ResponseWriter, v any) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(v) // a client that left early is no error of ours
+	answer := func(path string, write func(w io.Writer, r *http.Request) error) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = write(w, r) // a client that left early is no error of ours
+		})
 	}
-	mux.HandleFunc("GET /flows", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, b.dump(r.URL.Query().Has("all")))
-	})
-	mux.HandleFunc("GET /paths", func(w http.ResponseWriter, r *http.Request) { answer(w, b.paths()) })
+	answer("/flows", func(w io.Writer, r *http.Request) error { return b.writeDump(w, r.URL.Query().Has("all")) })
+	answer("/paths", func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	return mux

@@ -1,6 +1,11 @@
 package box
 
 import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
 	"net/netip"
 	"time"
 
@@ -73,32 +78,63 @@ type Totals struct {
 	Recording *RecordingTotals `json:"recording,omitempty"`
 }
 
-// dump describes the live flows, and with all also those that ended lately.
-func (b *Box) dump(all bool) Dump {
+// writeDump writes a [Dump] of the live flows, and with all also of those that ended
+// lately. It does so flow by flow: a million of them in one piece of memory would
+// stop the whole process for as long as that takes to grow.
+func (b *Box) writeDump(w io.Writer, all bool) error {
+	out := bufio.NewWriter(w)
+	values := json.NewEncoder(out)
+	totals := b.totals()
+	fmt.Fprintf(out, `{"role":%q,"flows":[`, b.cfg.Role) // a write that failed fails the next ones, too
+	separator := ""
+	for f := range b.described(all) {
+		out.WriteString(separator)
+		if err := values.Encode(f); err != nil {
+			return err
+		}
+		separator = ","
+		if f.State == state.Relaying.String() {
+			totals.BytesUp += f.BytesUp
+			totals.BytesDown += f.BytesDown
+		}
+	}
+	out.WriteString(`],"totals":`)
+	if err := values.Encode(totals); err != nil {
+		return err
+	}
+	if learnt := b.learnt(); all && len(learnt) > 0 {
+		out.WriteString(`,"learnt":`)
+		if err := values.Encode(learnt); err != nil {
+			return err
+		}
+	}
+	out.WriteString("}\n")
+	return out.Flush()
+}
+
+// described yields the flows of a dump.
+func (b *Box) described(all bool) iter.Seq[Flow] {
+	return func(yield func(Flow) bool) {
+		backups, err := paths.Backups()
+		if err != nil {
+			b.cfg.Log.Warn("which subflows are backups is not known", "err", err)
+		}
+		for f := range b.core.Table.All() {
+			if (all || f.State.Live()) && !yield(b.describe(f, b.now(), backups)) {
+				return
+			}
+		}
+	}
+}
+
+// learnt describes what action learn has found out.
+func (b *Box) learnt() []Learnt {
 	now := b.now()
-	backups, err := paths.Backups()
-	if err != nil {
-		b.cfg.Log.Warn("which subflows are backups is not known", "err", err)
+	var out []Learnt
+	for e := range b.core.Learnt.All(now) {
+		out = append(out, Learnt{e.Prefix, e.Capable, (e.Expires - now).Milliseconds()})
 	}
-	d := Dump{Role: b.cfg.Role, Flows: []Flow{}, Totals: b.totals()}
-	for f := range b.core.Table.All() {
-		live := f.State.Live()
-		if !live && !all {
-			continue
-		}
-		out := b.describe(f, now, backups)
-		d.Flows = append(d.Flows, out)
-		if f.State == state.Relaying {
-			d.Totals.BytesUp += out.BytesUp
-			d.Totals.BytesDown += out.BytesDown
-		}
-	}
-	if all {
-		for e := range b.core.Learnt.All(now) {
-			d.Learnt = append(d.Learnt, Learnt{e.Prefix, e.Capable, (e.Expires - now).Milliseconds()})
-		}
-	}
-	return d
+	return out
 }
 
 func (b *Box) totals() Totals {

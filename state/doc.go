@@ -6,7 +6,8 @@
 //
 //	Dialing ──→ Released ──→ Relaying ──→ Closed
 //	   │            └──→ Abandoned (the client never completed the handshake)
-//	   └──→ Refused, Unreachable, TimedOut, Failed
+//	   ├──→ Refused, Unreachable, TimedOut, Failed
+//	   └──→ Dialing (from elsewhere), Passed (with no box in the way after all)
 //	Learning ──→ Passed (the SYN+ACK was seen), TimedOut
 //	Passed, Rejected: decided at the SYN, nothing to follow
 //
@@ -14,10 +15,15 @@
 // verdict. The package holds no sockets and no packets; it has no clock of its
 // own either: every call that depends on the time is given it.
 //
-// Cost: one map entry per flow. Flows of one state wait in one queue, oldest
-// first, and share one timeout, so that expiry touches only what has expired.
-// Ended flows make room for new ones: the oldest is forgotten first. Live flows
-// are never evicted; the table refuses new ones instead (see [Table.Begin]).
+// A flow is a record of two cache lines; records lie side by side in pages that
+// never move, and a map leads from a key to the record's number. No record is a
+// heap object of its own, and no link between records is a pointer. Memory grows
+// by pages, and is kept for flows to come.
+//
+// Flows that wait for the same timeout are in one queue, oldest first, so that
+// expiry touches only what has expired. Ended flows make room for new ones: the
+// oldest is forgotten first. Live flows are never evicted; the table refuses new
+// ones instead (see [Table.Begin]). docs/adr/0014-flow-table.md has the figures.
 //
 // Lock order: Table.mu is the only lock and is never held during a callback.
 package state

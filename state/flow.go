@@ -62,9 +62,10 @@ func (s State) Live() bool { return s <= Relaying }
 
 // follows lists, for each state, the states that a flow may come from.
 var follows = [states][]State{
+	Dialing:     {Dialing}, // once more, from elsewhere
 	Released:    {Dialing},
 	Relaying:    {Released},
-	Passed:      {Learning},
+	Passed:      {Learning, Dialing},
 	Closed:      {Relaying, Released, Dialing},
 	Abandoned:   {Released},
 	Refused:     {Dialing},
@@ -74,7 +75,8 @@ var follows = [states][]State{
 }
 
 // Flow is one client connection as a box sees it. Its fields change only
-// through the [Table] that it belongs to.
+// through the [Table] that it belongs to. What the SYN of a live flow is compared
+// with comes first: it shares a cache line.
 type Flow struct {
 	Key    Key
 	Side   Side // by which it entered
@@ -90,9 +92,6 @@ type Flow struct {
 	Began, Changed, Setup time.Duration
 	// Legs is whatever carries the flow, for the owner of the table.
 	Legs any
-
-	queue      State // whose queue it waits in: State, or Closed for all that have ended
-	prev, next *Flow
 }
 
 // Age returns how long ago the flow began.

@@ -147,7 +147,7 @@ func TestTableBehavesLikeAPlainList(t *testing.T) {
 }
 
 func TestAllYieldsEveryFlowThatStaysWhileOthersComeAndGo(t *testing.T) {
-	const stay = 3 * chunk
+	const stay = 3 * page
 	table := NewTable(Config{MaxEnded: 10})
 	for n := range stay {
 		bring(t, table, nth(n), Relaying)
@@ -189,10 +189,10 @@ func TestAllYieldsEveryFlowThatStaysWhileOthersComeAndGo(t *testing.T) {
 
 func TestAllMayBeLeftEarlyAndItsCallerMayUseTheTable(t *testing.T) {
 	table := NewTable(Config{})
-	for n := range 2*chunk + 5 {
+	for n := range 2*page + 5 {
 		bring(t, table, nth(n), Dialing)
 	}
-	for _, limit := range []int{1, chunk, chunk + 1, 2*chunk + 5} {
+	for _, limit := range []int{1, page, page + 1, 2*page + 5} {
 		n := 0
 		for f := range table.All() {
 			table.Attach(f.Key, n) // would hang if the lock were held

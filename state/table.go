@@ -45,8 +45,9 @@ type Table struct {
 	timeout [states]time.Duration // 0: never
 
 	mu      sync.Mutex
-	flows   map[Key]*Flow
-	queues  [states]queue
+	slots   map[Key]slot
+	flows   *slab
+	len     [firstFlow]int // of the queues, by root
 	entered [states]uint64 // how often a flow came into each state
 	reasons map[string]uint64
 }
@@ -54,26 +55,21 @@ type Table struct {
 // NewTable returns an empty table.
 func NewTable(cfg Config) *Table {
 	cfg = cfg.WithDefaults()
-	t := &Table{cfg: cfg, flows: make(map[Key]*Flow), reasons: make(map[string]uint64)}
+	t := &Table{cfg: cfg, slots: make(map[Key]slot), flows: newSlab(), reasons: make(map[string]uint64)}
 	t.timeout[Dialing] = cfg.Dial
 	t.timeout[Released] = cfg.HalfOpen
 	t.timeout[Learning] = cfg.HalfOpen
 	t.timeout[Closed] = cfg.Memory
-	for i := range t.queues {
-		t.queues[i].init()
-	}
 	return t
 }
 
 // Lookup returns a copy of the live flow with key k.
 func (t *Table) Lookup(k Key) (Flow, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	f := t.live(k)
-	if f == nil {
+	f, ok := t.Last(k)
+	if !ok || !f.State.Live() {
 		return Flow{}, false
 	}
-	return *f, true
+	return f, true
 }
 
 // Last returns a copy of the flow with key k, also of one that has ended, as long
@@ -81,19 +77,19 @@ func (t *Table) Lookup(k Key) (Flow, bool) {
 func (t *Table) Last(k Key) (Flow, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.flows[k]
-	if f == nil {
+	n := t.slots[k]
+	if n == none {
 		return Flow{}, false
 	}
-	return *f, true
+	return t.flows.at(n).Flow, true
 }
 
-// live returns the flow with key k unless it has ended.
-func (t *Table) live(k Key) *Flow {
-	if f := t.flows[k]; f != nil && f.State.Live() {
-		return f
+// live returns the slot of the flow with key k unless it has ended.
+func (t *Table) live(k Key) slot {
+	if n := t.slots[k]; n != none && t.flows.at(n).State.Live() {
+		return n
 	}
-	return nil
+	return none
 }
 
 // Begun is what a SYN meant to the table.
@@ -117,33 +113,41 @@ type Begun struct {
 func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old := t.flows[f.Key]
-	if old != nil && old.State.Live() {
-		b := Begun{Repeat: true, State: old.State, Superseded: old.Held, Other: old.ISN != f.ISN}
-		if old.State == Dialing {
-			old.Held, old.ISN = f.Held, f.ISN
-		}
-		return b
+	n := t.slots[f.Key]
+	if n != none && t.flows.at(n).State.Live() {
+		return t.flows.at(n).repeat(f)
 	}
 	if full := t.full(); f.State.Live() && full != "" {
 		return Begun{Full: full}
 	}
-	if old != nil {
-		t.queues[old.queue].remove(old)
+	if n != none {
+		t.leave(n)
+	} else {
+		n = t.flows.take()
+		t.slots[f.Key] = n
 	}
-	begun := f // only what is recorded goes to the heap
-	begun.Began, begun.Changed = now, now
-	t.flows[f.Key] = &begun
+	f.Began, f.Changed = now, now
+	t.flows.at(n).Flow = f
 	if f.Reason != "" {
 		t.reasons[f.Reason]++
 	}
-	t.enter(&begun)
+	t.enter(n)
 	return Begun{}
+}
+
+// repeat tells what the SYN of f means to the flow, which is live. While that is
+// dialing it holds this SYN from now on.
+func (r *record) repeat(f Flow) Begun {
+	b := Begun{Repeat: true, State: r.State, Superseded: r.Held, Other: r.ISN != f.ISN}
+	if r.State == Dialing {
+		r.Held, r.ISN = f.Held, f.ISN
+	}
+	return b
 }
 
 // halfOpen counts the flows whose handshake is not complete.
 func (t *Table) halfOpen() int {
-	return t.queues[Dialing].len + t.queues[Released].len + t.queues[Learning].len
+	return t.len[root(Dialing)] + t.len[root(Released)] + t.len[root(Learning)]
 }
 
 // full says why the table takes no further live flow, or "".
@@ -152,7 +156,7 @@ func (t *Table) full() string {
 	switch {
 	case halfOpen >= t.cfg.MaxHalfOpen:
 		return "half-open-full"
-	case halfOpen+t.queues[Relaying].len >= t.cfg.MaxFlows:
+	case halfOpen+t.len[root(Relaying)] >= t.cfg.MaxFlows:
 		return "flows-full"
 	}
 	return ""
@@ -165,16 +169,17 @@ func (t *Table) full() string {
 func (t *Table) Move(now time.Duration, k Key, to State, reason string) (Flow, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := t.live(k)
-	if f == nil || !slices.Contains(follows[to], f.State) {
+	n := t.live(k)
+	if n == none || !slices.Contains(follows[to], t.flows.at(n).State) {
 		return Flow{}, false
 	}
-	t.move(now, f, to, reason)
-	return *f, true
+	t.move(now, n, to, reason)
+	return t.flows.at(n).Flow, true
 }
 
-func (t *Table) move(now time.Duration, f *Flow, to State, reason string) {
-	t.queues[f.queue].remove(f)
+func (t *Table) move(now time.Duration, n slot, to State, reason string) {
+	t.leave(n)
+	f := &t.flows.at(n).Flow
 	f.State, f.Changed = to, now
 	if reason != "" {
 		f.Reason = reason
@@ -183,34 +188,47 @@ func (t *Table) move(now time.Duration, f *Flow, to State, reason string) {
 	if to == Relaying {
 		f.Setup = now - f.Began
 	}
-	t.enter(f)
+	t.enter(n)
 }
 
-// enter queues f by its state, and forgets the oldest ended flow if there are too many.
-func (t *Table) enter(f *Flow) {
-	t.entered[f.State]++
-	f.queue = f.State
-	if !f.State.Live() {
-		f.queue = Closed
+// enter queues the flow by its state, and forgets the oldest ended flow if there
+// are too many.
+func (t *Table) enter(n slot) {
+	r := t.flows.at(n)
+	t.entered[r.State]++
+	r.queue = root(r.State)
+	t.len[r.queue]++
+	if r.State == Relaying {
+		r.prev, r.next = n, n // it waits for no timeout: to leave it touches no neighbour
+	} else {
+		t.flows.push(n)
 	}
-	t.queues[f.queue].push(f)
-	if ended := &t.queues[Closed]; ended.len > t.cfg.MaxEnded {
-		t.forget(ended.oldest())
+	if ended := root(Closed); t.len[ended] > t.cfg.MaxEnded {
+		t.forget(t.flows.oldest(ended))
 	}
 }
 
-func (t *Table) forget(f *Flow) {
-	t.queues[f.queue].remove(f)
-	delete(t.flows, f.Key)
+// leave takes the flow out of its queue.
+func (t *Table) leave(n slot) {
+	t.len[t.flows.at(n).queue]--
+	t.flows.unlink(n)
 }
 
-// Attach gives the live flow with key k its legs.
-func (t *Table) Attach(k Key, legs any) {
+func (t *Table) forget(n slot) {
+	t.leave(n)
+	delete(t.slots, t.flows.at(n).Key)
+	t.flows.give(n)
+}
+
+// Attach gives the live flow with key k its legs, and reports whether there is one.
+func (t *Table) Attach(k Key, legs any) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f := t.live(k); f != nil {
-		f.Legs = legs
+	n := t.live(k)
+	if n != none {
+		t.flows.at(n).Legs = legs
 	}
+	return n != none
 }
 
 // expired is where a flow goes whose time in a state is up.
@@ -223,30 +241,35 @@ func (t *Table) Expire(now time.Duration, limit int) []Flow {
 	defer t.mu.Unlock()
 	var moved []Flow
 	for _, s := range [...]State{Dialing, Released, Learning, Closed} {
-		q := &t.queues[s]
-		for q.len > 0 && limit > 0 && now-q.oldest().Changed >= t.timeout[s] {
+		for limit > 0 && t.len[root(s)] > 0 {
+			n := t.flows.oldest(root(s))
+			if now-t.flows.at(n).Changed < t.timeout[s] {
+				break
+			}
 			limit--
-			f := q.oldest()
 			if s == Closed {
-				t.forget(f)
+				t.forget(n)
 				continue
 			}
-			t.move(now, f, expired[s], "no-answer")
-			moved = append(moved, *f)
+			t.move(now, n, expired[s], "no-answer")
+			moved = append(moved, t.flows.at(n).Flow)
 		}
 	}
 	return moved
 }
 
 // Waiting returns copies of the flows that, between last and now, have been in
-// state s for 1, 2, 4, 8… times unit.
+// state s, which must have a timeout, for 1, 2, 4, 8… times unit.
 func (t *Table) Waiting(s State, unit, last, now time.Duration) []Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []Flow
 	doublings := func(at time.Duration) int { return bits.Len64(uint64(max(at, 0) / unit)) }
-	q := &t.queues[s]
-	for f := q.oldest(); f != &q.root && now-f.Changed >= unit; f = f.next {
+	for n := t.flows.oldest(root(s)); n != root(s); n = t.flows.at(n).next {
+		f := &t.flows.at(n).Flow
+		if now-f.Changed < unit {
+			break
+		}
 		if doublings(now-f.Changed) > doublings(last-f.Changed) {
 			out = append(out, *f)
 		}
@@ -254,35 +277,35 @@ func (t *Table) Waiting(s State, unit, last, now time.Duration) []Flow {
 	return out
 }
 
-// chunk is how many flows [Table.All] copies in one turn of the lock: some 20 µs.
-const chunk = 256
-
 // All yields a copy of every flow, in no order. Flows that come or go meanwhile
 // may be yielded or not. The lock is not held while the caller has its turn.
 func (t *Table) All() iter.Seq[Flow] {
 	return func(yield func(Flow) bool) {
-		batch := make([]Flow, 0, chunk)
-		hand := func() bool {
-			t.mu.Unlock()
-			defer t.mu.Lock()
+		batch := make([]Flow, 0, page)
+		for i := 0; t.copyPage(i, &batch); i++ {
 			for _, f := range batch {
 				if !yield(f) {
-					return false
+					return
 				}
 			}
-			batch = batch[:0]
-			return true
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		// A map may change while it is ranged over, as long as it does so under the lock.
-		for _, f := range t.flows {
-			if batch = append(batch, *f); len(batch) == chunk && !hand() {
-				return
-			}
-		}
-		hand()
 	}
+}
+
+// copyPage copies the flows of page number i, if there is one, to batch.
+func (t *Table) copyPage(i int, batch *[]Flow) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i >= len(t.flows.pages) {
+		return false
+	}
+	*batch = (*batch)[:0]
+	for j := range t.flows.pages[i] {
+		if r := &t.flows.pages[i][j]; r.queue != none {
+			*batch = append(*batch, r.Flow)
+		}
+	}
+	return true
 }
 
 // Count counts a packet that began no flow, by reason.
@@ -311,7 +334,7 @@ func (t *Table) Totals() Totals {
 	for s := range states {
 		out.Entered[s.String()] = t.entered[s]
 		if s.Live() {
-			out.Live[s.String()] = t.queues[s].len
+			out.Live[s.String()] = t.len[root(s)]
 		}
 	}
 	return out

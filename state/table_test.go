@@ -4,17 +4,20 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // nth is the key of flow number n.
 func nth(n int) Key {
 	client := netip.AddrFrom4([4]byte{10, byte(n >> 22), byte(n >> 14), byte(n >> 6)})
-	return KeyOf(netip.AddrPortFrom(client, uint16(1024+n&0x3f)), netip.MustParseAddrPort("[2001:db8:2::2]:443"))
+	return KeyOf(netip.AddrPortFrom(client, uint16(1024+n&0x3f)), server)
 }
+
+var server = netip.MustParseAddrPort("[2001:db8:2::2]:443")
 
 // way is how a flow comes to each state: the states on its way there.
 var way = map[State][]State{
@@ -48,6 +51,7 @@ func all(table *Table) map[Key]Flow {
 var legal = map[[2]State]bool{
 	{Dialing, Released}: true, {Dialing, Refused}: true, {Dialing, Unreachable}: true,
 	{Dialing, TimedOut}: true, {Dialing, Failed}: true, {Dialing, Closed}: true,
+	{Dialing, Dialing}: true, {Dialing, Passed}: true,
 	{Released, Relaying}: true, {Released, Abandoned}: true, {Released, Failed}: true, {Released, Closed}: true,
 	{Relaying, Closed}: true,
 	{Learning, Passed}: true, {Learning, TimedOut}: true,
@@ -96,9 +100,9 @@ func TestOnlyLiveFlowsAreFound(t *testing.T) {
 		if _, found := table.Lookup(nth(2)); found {
 			t.Errorf("%v: another key is found", s)
 		}
-		table.Attach(k, "legs")
-		if attached := all(table)[k].Legs != nil; attached != live {
-			t.Errorf("%v: legs attached: %v", s, attached)
+		attached := table.Attach(k, "legs")
+		if has := all(table)[k].Legs != nil; has != live || attached != live {
+			t.Errorf("%v: it has legs: %v, attached: %v", s, has, attached)
 		}
 	}
 }
@@ -367,58 +371,68 @@ func TestNamesAreAsTheCommandLinePrintsThem(t *testing.T) {
 	}
 }
 
-func TestCostPerSYNAllocatesTheFlowOnly(t *testing.T) {
-	table, k := NewTable(Config{}), nth(1)
-	bring(t, table, k, Dialing)
-	if n := testing.AllocsPerRun(100, func() { table.Begin(0, Flow{Key: k, Held: 1}); table.Lookup(k) }); n != 0 {
-		t.Errorf("a repeated SYN costs %v allocations", n)
-	}
+func TestFlowsBeginRepeatAndEndWithoutAllocation(t *testing.T) {
+	table := NewTable(Config{MaxEnded: 10})
 	next := 0
-	if n := testing.AllocsPerRun(100, func() {
-		next++
-		table.Begin(0, Flow{Key: nth(1 + next%2), State: Passed})
-	}); n > 1 {
-		t.Errorf("a new flow costs %v allocations", n)
+	cycle := func() {
+		next = (next + 1) % 100
+		k := nth(next)
+		table.Begin(0, Flow{Key: k, State: Dialing, Reason: "rule"})
+		table.Begin(0, Flow{Key: k, State: Dialing, Held: 1})
+		table.Lookup(k)
+		table.Move(0, k, Released, "")
+		table.Move(0, k, Relaying, "")
+		table.Move(0, k, Closed, "fin")
+	}
+	for range 1000 { // until there are as many records as it takes
+		cycle()
+	}
+	if n := testing.AllocsPerRun(1000, cycle); n != 0 {
+		t.Errorf("a flow costs %v allocations", n)
 	}
 }
 
-// filled is a table with n relayed flows.
-func filled(b *testing.B, n int) *Table {
-	table := NewTable(Config{MaxFlows: 2 * n})
-	for i := range n {
-		bring(b, table, nth(i), Relaying)
+func TestRecordsFillTwoCacheLinesAndARepeatTouchesOne(t *testing.T) {
+	const line = 64
+	if size := unsafe.Sizeof(record{}); size != 2*line {
+		t.Errorf("a record has %d bytes", size)
 	}
-	return table
-}
-
-func BenchmarkBeginAndMove(b *testing.B) {
-	for _, n := range []int{1000, 1_000_000} {
-		b.Run(strconv.Itoa(n)+" flows", func(b *testing.B) {
-			table := filled(b, n)
-			i := 0
-			for b.Loop() {
-				k := nth(n + i&0xffff)
-				i++
-				table.Begin(0, Flow{Key: k, State: Dialing})
-				table.Move(0, k, Released, "")
-				table.Move(0, k, Relaying, "")
-				table.Move(0, k, Closed, "fin")
-			}
-		})
+	var f Flow
+	for name, end := range map[string]uintptr{
+		"Key": unsafe.Offsetof(f.Key) + unsafe.Sizeof(f.Key), "State": unsafe.Offsetof(f.State) + unsafe.Sizeof(f.State),
+		"Held": unsafe.Offsetof(f.Held) + unsafe.Sizeof(f.Held), "ISN": unsafe.Offsetof(f.ISN) + unsafe.Sizeof(f.ISN),
+	} {
+		if end > line {
+			t.Errorf("%s ends at byte %d", name, end)
+		}
+	}
+	if at := uintptr(unsafe.Pointer(newSlab().at(firstFlow))) % line; at != 0 {
+		t.Errorf("a record begins %d bytes behind a line", at)
 	}
 }
 
-func BenchmarkRepeat(b *testing.B) {
-	for _, n := range []int{1000, 1_000_000} {
-		b.Run(strconv.Itoa(n)+" flows", func(b *testing.B) {
-			table := filled(b, n)
-			i := 0
-			for b.Loop() {
-				table.Begin(0, Flow{Key: nth(i * 7919 % n), Held: 1})
-				i++
-			}
-		})
+func TestForgottenFlowsLeaveTheirRecordsToOthers(t *testing.T) {
+	table := NewTable(Config{MaxEnded: page})
+	for n := range 10 * page {
+		bring(t, table, nth(n), Closed)
 	}
+	if pages := len(table.flows.pages); pages != 2 {
+		t.Errorf("%d flows are remembered in %d pages", page, pages)
+	}
+	legs := new([100]byte)
+	bring(t, table, nth(0), Dialing)
+	table.Attach(nth(0), legs)
+	table.Move(0, nth(0), Closed, "fin")
+	freed := make(chan struct{})
+	runtime.AddCleanup(legs, func(freed chan struct{}) { close(freed) }, freed)
+	table.Expire(time.Hour, 2*page)
+	runtime.GC()
+	select {
+	case <-freed:
+	case <-time.After(10 * time.Second):
+		t.Error("a free record keeps its former legs alive")
+	}
+	runtime.KeepAlive(table)
 }
 
 func TestWaitingFlowsAreFoundEachTimeTheirAgeDoubles(t *testing.T) {
