@@ -2,6 +2,7 @@ package box
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -64,15 +65,19 @@ type Core struct {
 func NewCore(cfg state.Config, learnt state.LearntConfig, p *Policy) *Core {
 	c := &Core{Table: state.NewTable(cfg), Learnt: state.NewLearnt(learnt)}
 	c.SetPolicy(p)
-	c.SetOutlook(Outlook{})
+	c.outlook.Store(new(Outlook))
 	return c
 }
 
 // SetPolicy replaces the policy, for SYNs to come.
 func (c *Core) SetPolicy(p *Policy) { c.policy.Store(p) }
 
-// SetOutlook says how flows to come will fare.
-func (c *Core) SetOutlook(o Outlook) { c.outlook.Store(&o) }
+// SetOutlook says how flows to come will fare, and reports whether a path is down
+// that was not before: then some dials may be [Core.Doomed].
+func (c *Core) SetOutlook(o Outlook) (fallen bool) {
+	before := c.outlook.Swap(&o).Down
+	return slices.ContainsFunc(o.Down, func(way string) bool { return !slices.Contains(before, way) })
+}
 
 // Packet decides about a packet that entered on side and that the queue knows
 // by id. After [Hold] the caller dials, and reports to [Core.Connected].
@@ -216,4 +221,23 @@ func (c *Core) Connected(now time.Duration, key state.Key, err error) (d Decisio
 	o := outcomeOf(err)
 	f, ok = c.Table.Move(now, key, o.state, o.reason)
 	return Decision{Verdict: o.verdict, Reason: o.reason, Key: key}, f, ok
+}
+
+// Doomed tells whether the dial for a SYN that entered on side, which goes from
+// from, waits in vain: its path is down.
+func (c *Core) Doomed(side state.Side, from Source) bool {
+	return side == state.Plain && slices.Contains(c.outlook.Load().Down, from.Interface)
+}
+
+// Reconsider decides about the SYN that is held for the flow with that key as
+// about a new one, now that its dial has been given up. After [Hold] the caller
+// dials again, from the decision's From. It returns the flow as it was left, and
+// false when no SYN is held any more.
+func (c *Core) Reconsider(now time.Duration, side state.Side, key state.Key) (d Decision, f state.Flow, ok bool) {
+	f = state.Flow{Key: key, Side: side, Action: state.Relay}
+	d = Decision{Key: key, From: c.outlook.Load().foresee(&f), Reason: f.Reason}
+	at := beginnings[f.Action]
+	d.Verdict = at.verdict
+	f, ok = c.Table.Move(now, key, at.state, f.Reason)
+	return d, f, ok
 }

@@ -28,8 +28,7 @@ func (b *Box) expire(ctx context.Context) error {
 		for _, f := range b.core.Table.Expire(now, most) {
 			b.abandon(f)
 			if f.State == state.TimedOut && f.Action == state.Relay { // its SYN is held
-				b.recorder.Settled(f, Decision{Verdict: Drop, Reason: f.Reason, Key: f.Key})
-				b.verdict(f.Held, Drop)
+				b.release(f, Decision{Verdict: Drop, Reason: f.Reason, Key: f.Key})
 			}
 		}
 		if err := b.endVain(diag, last, now); err != nil {

@@ -3,7 +3,9 @@ package box
 import (
 	"bytes"
 	"errors"
+	"iter"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,28 +81,43 @@ func (b *Box) abandon(f state.Flow) {
 // tag is what the box keeps with a connection.
 type tag struct {
 	key   state.Key
+	side  state.Side // by which its client entered
 	terms paths.Terms
-	token uint32 // by which the manager tracks it, 0 if it does not
+	token uint32      // by which the manager tracks it, 0 if it does not
+	ended atomic.Bool // its dial has its outcome, or was given up
 }
+
+// end ends the dial, unless that was done: an outcome may be on its way while the
+// dial is given up.
+func (t *tag) end() bool { return t.ended.CompareAndSwap(false, true) }
 
 // dial connects onward for a flow whose SYN is held, with a SYN like it.
 func (b *Box) dial(d Decision, side state.Side, until time.Duration) {
-	conn, err := b.relay.Dial(relay.Dial{
+	b.connect(relay.Dial{
 		Client: d.Key.Client(), Server: d.Key.Server(),
-		MPTCP:     side.Opposite() == state.Multipath,
-		OwnSource: d.From != Source{} || b.cfg.OwnSource4 && side == state.Plain && d.Key.Client().Addr().Is4(),
-		From:      d.From.Addr, Interface: d.From.Interface,
-		Mark: uint32(nfq.SocketMark(d.Traits.DSCP)),
-		DSCP: d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
-		Tag: &tag{key: d.Key, terms: d.Terms},
-	})
+		MPTCP: side.Opposite() == state.Multipath,
+		Mark:  uint32(nfq.SocketMark(d.Traits.DSCP)),
+		DSCP:  d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
+		Tag: &tag{key: d.Key, side: side, terms: d.Terms},
+	}, d.From, until)
+}
+
+// connect begins a dial from that end. The zero Source is the client, or where the
+// kernel chooses if IPv4 is translated.
+func (b *Box) connect(d relay.Dial, from Source, until time.Duration) {
+	key := d.Tag.(*tag).key
+	d.OwnSource = from != Source{} || b.cfg.OwnSource4 && d.MPTCP && d.Client.Addr().Is4()
+	d.From, d.Interface = from.Addr, from.Interface
+	conn, err := b.relay.Dial(d)
 	switch {
+	case err == nil && b.core.Table.Attach(key, conn):
+		b.reconsider(conn) // its path may have fallen before it was one of those that are dialing
 	case err == nil:
-		b.core.Table.Attach(d.Key, conn)
+		b.relay.Abort(conn) // its flow has ended meanwhile
 	case errors.Is(err, unix.EADDRNOTAVAIL) && b.now() < until:
-		time.AfterFunc(again, func() { b.dial(d, side, until) })
+		time.AfterFunc(again, func() { b.connect(d, from, until) })
 	default:
-		b.settle(d.Key, err)
+		b.settle(key, err)
 	}
 }
 
@@ -109,18 +126,56 @@ func (b *Box) settle(key state.Key, err error) (held bool) {
 	d, f, held := b.core.Connected(b.now(), key, err)
 	if held {
 		b.cfg.Log.Debug("dialed", "client", key.Client(), "server", key.Server(), "verdict", d.Verdict, "err", err)
-		b.recorder.Settled(f, d)
-		b.verdict(f.Held, d.Verdict)
+		b.release(f, d)
 	}
 	return held
 }
 
+// release gives the SYN that was held for a flow its verdict.
+func (b *Box) release(f state.Flow, d Decision) {
+	b.recorder.Settled(f, d)
+	b.verdict(f.Held, d.Verdict)
+}
+
+// dialing yields the flows that are being dialed, and what dials for them.
+func (b *Box) dialing() iter.Seq2[state.Flow, *relay.Conn] {
+	return func(yield func(state.Flow, *relay.Conn) bool) {
+		for f := range b.core.Table.All() {
+			if conn, ok := f.Legs.(*relay.Conn); ok && f.State == state.Dialing && !yield(f, conn) {
+				return
+			}
+		}
+	}
+}
+
+// reconsider gives up a dial over a path that is down, which would only time out,
+// and decides anew about its SYN.
+func (b *Box) reconsider(conn *relay.Conn) {
+	t := conn.Tag.(*tag)
+	if !b.core.Doomed(t.side, Source{conn.From, conn.Interface}) || !t.end() {
+		return
+	}
+	b.relay.Abort(conn)
+	d, f, held := b.core.Reconsider(b.now(), t.side, t.key)
+	if !held {
+		return
+	}
+	b.cfg.Log.Debug("dial given up", "client", t.key.Client(), "server", t.key.Server(), "verdict", d.Verdict, "reason", d.Reason)
+	if d.Verdict != Hold {
+		b.release(f, d)
+		return
+	}
+	next := conn.Dial
+	next.Tag = &tag{key: t.key, side: t.side, terms: t.terms}
+	b.connect(next, d.From, b.now()+patience)
+}
+
 // neighbourFailed ends the dials that go by a neighbour which does not answer.
 // The kernel sends the ICMP error about a packet to the address that it bears:
-// to the client, not to the box's socket.
+// to the client, not to the box's socket. A dial by another path is the box's own.
 func (b *Box) neighbourFailed(n netip.Addr) {
-	for f := range b.core.Table.All() {
-		if f.State != state.Dialing || paths.NextHop(f.Key.Server().Addr()) != n {
+	for f, conn := range b.dialing() {
+		if conn.Interface != "" || paths.NextHop(f.Key.Server().Addr()) != n || !conn.Tag.(*tag).end() {
 			continue
 		}
 		if b.settle(f.Key, unix.EHOSTUNREACH) {
@@ -162,6 +217,9 @@ var marks = map[Verdict]nfq.Mark{
 
 // Connected implements [relay.Events].
 func (b *Box) Connected(c *relay.Conn, err error) {
+	if !c.Tag.(*tag).end() {
+		return // it has been given up
+	}
 	if err == nil && c.MPTCP {
 		b.track(c) // before others can end it
 	}
@@ -181,6 +239,13 @@ func (b *Box) Paired(c *relay.Conn) bool {
 		b.track(c)
 	}
 	return true
+}
+
+// Grown implements [relay.Events].
+func (b *Box) Grown(c *relay.Conn) {
+	if token := c.Tag.(*tag).token; token != 0 {
+		b.steering.manager.Grown(token)
+	}
 }
 
 // track lets the path manager open the further subflows of a connection.

@@ -27,9 +27,13 @@ type Outlook struct {
 	// From is where an [OwnSource] dials from, over IPv6 and over IPv4. What has no
 	// address passes.
 	From [2]Source
+	// Down are the paths that are down, as the Interface of a [Source] names them:
+	// what is being dialed over these waits in vain. None is offered to new flows.
+	Down []string
 }
 
-// Source is an end to dial from: an address, and the interface that has it.
+// Source is an end to dial from: an address, and the interface that has it. The
+// zero Source is the client, over the first path.
 type Source struct {
 	Addr      netip.Addr
 	Interface string
@@ -43,8 +47,8 @@ func (o *Outlook) from(server netip.Addr) Source {
 	return o.From[0]
 }
 
-// foresee returns where to dial from for a flow that is about to begin: the zero
-// Source is its client. It has the flow pass if there is no way to dial.
+// foresee returns where to dial from for a flow that is about to begin. It has the
+// flow pass if there is no way to dial.
 func (o *Outlook) foresee(f *state.Flow) Source {
 	if o.Leg == FirstPath || f.Side != state.Plain || f.Action != state.Relay {
 		return Source{}
@@ -60,14 +64,23 @@ func (o *Outlook) foresee(f *state.Flow) Source {
 
 // outlook tells how new flows fare when the HAG and the paths are so, and the
 // paths are wanted for these uses.
-func (c *Config) outlook(hag paths.HAGState, all []paths.Status, uses []paths.Use) Outlook {
+func (c *Config) outlook(hag paths.HAGState, all []paths.Status, uses []paths.Use) (o Outlook) {
+	for i, s := range all {
+		if s.Up {
+			continue
+		}
+		way := c.Paths[i].Interface
+		if i == 0 {
+			way = Source{}.Interface
+		}
+		o.Down = append(o.Down, way)
+	}
 	switch {
 	case hag == paths.HAGDown:
-		return Outlook{Leg: NoLeg, Reason: "hag-down"}
-	case all[0].Up:
-		return Outlook{}
+		o.Leg, o.Reason = NoLeg, "hag-down"
+	case !all[0].Up:
+		o.Leg, o.Reason = c.FirstPathDown, "first-path-down"
 	}
-	o := Outlook{Leg: c.FirstPathDown, Reason: "first-path-down"}
 	if o.Leg != OwnSource {
 		return o
 	}

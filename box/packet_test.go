@@ -26,7 +26,7 @@ var (
 )
 
 // segment builds a packet, with flags set by set.
-func segment(t *testing.T, src, dst netip.AddrPort, set func(*layers.TCP), options ...layers.TCPOption) []byte {
+func segment(t testing.TB, src, dst netip.AddrPort, set func(*layers.TCP), options ...layers.TCPOption) []byte {
 	t.Helper()
 	tcp := &layers.TCP{
 		SrcPort: layers.TCPPort(src.Port()), DstPort: layers.TCPPort(dst.Port()),

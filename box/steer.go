@@ -120,7 +120,7 @@ func (b *Box) turn() {
 	before, now := s.view.Load(), &view{hag: s.monitor.HAG(), statuses: s.monitor.Statuses()}
 	now.uses = s.policy.Uses(b.now(), time.Now(), now.statuses)
 	now.rates = s.policy.Rates()
-	b.core.SetOutlook(b.cfg.outlook(now.hag.State, now.statuses, now.uses))
+	fallen := b.core.SetOutlook(b.cfg.outlook(now.hag.State, now.statuses, now.uses))
 	for i, status := range now.statuses {
 		if before.statuses[i].Up && !status.Up {
 			b.endPath(i)
@@ -128,6 +128,11 @@ func (b *Box) turn() {
 		s.shaper.look(b.set.Paths[i], status.Interface)
 	}
 	s.manager.Want(now.uses)
+	if fallen { // what runs comes first
+		for _, conn := range b.dialing() {
+			b.reconsider(conn)
+		}
+	}
 	s.view.Store(now)
 }
 

@@ -1,0 +1,81 @@
+package tests
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/lab"
+)
+
+// farLines are long enough for a line to fall while a SYN is under way.
+var farLines = lab.Topology{Lines: []lab.LineConfig{
+	{Name: "dsl", Delay: 50 * time.Millisecond}, {Name: "lte", Delay: 50 * time.Millisecond},
+}}
+
+// TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls takes lines away that a CPE has
+// not missed yet when a client connects: its SYN fares as one that comes later.
+func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
+	silence := func(lines ...*lab.Line) (err error) {
+		for _, l := range lines {
+			err = errors.Join(err, l.Down(true))
+		}
+		return err
+	}
+	dsl := func(n *lab.Network) error { return silence(n.Line("dsl")) }
+	for _, c := range []struct {
+		name, does    string
+		fail          func(*lab.Network) error
+		state, reason string // of the flows afterwards
+		from          bool   // dialed from lte
+	}{
+		{"own-source", "own-source", dsl, "relaying", "first-path-down", true},
+		{"pass", "pass", dsl, "passed", "first-path-down", false},
+		{"all lines fall", "own-source", func(n *lab.Network) error { return silence(n.Lines...) }, "passed", "hag-down", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := start(t, build(t, farLines), "--first-path-down", c.does)
+			for _, name := range []string{"dsl", "lte"} {
+				sees(t, p.cpe, name, "is up", isUp)
+			}
+			if err := c.fail(p.Network); err != nil {
+				t.Fatal(err)
+			}
+			var servers []net.Listener
+			connected := make([]chan net.Conn, len(families))
+			for i, f := range families {
+				l, ctx := listenAt(t, p.Server, f.server), within(t, 15*time.Second)
+				serve(l, echo)
+				servers, connected[i] = append(servers, l), make(chan net.Conn, 1)
+				go func() {
+					conn, _ := p.Client.Dial(ctx, "tcp", "", l.Addr().String()) // what passes goes nowhere
+					connected[i] <- conn
+				}()
+			}
+			for i, f := range families {
+				var flow box.Flow
+				eventually(t, f.name+": the flow is "+c.state+", "+c.reason, func() bool {
+					flow, _ = flowTo(t, p.cpe, addrOf(servers[i]))
+					return flow.State == c.state && flow.Reason == c.reason
+				})
+				lte := []netip.Addr{p.Line("lte").CPE6, p.Line("lte").CPE4}[i].String()
+				if from := strings.Contains(flow.DialedFrom, lte); from != c.from {
+					t.Errorf("%s: it was dialed from %q: %+v", f.name, flow.DialedFrom, flow)
+				}
+				if !c.from {
+					continue
+				}
+				conn := <-connected[i]
+				if conn == nil {
+					t.Fatalf("%s: the client is not connected", f.name)
+				}
+				defer conn.Close()
+				chat(t, conn, "hello")
+			}
+		})
+	}
+}
