@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,17 +11,14 @@ import (
 	"github.com/synbond/synbond/paths"
 )
 
-// shaper caps what the interfaces of paths carry, each way by a token bucket
-// (tc-tbf(8)). What comes in has none of its own and takes a detour by an ifb
-// device, since a queue slows a sender down more gently than losses do.
+// shaper caps what the interfaces of paths carry, each way by queues which flows
+// share. What comes in has none of its own and takes a detour by an ifb device,
+// since a queue slows a sender down more gently than losses do.
 type shaper struct {
 	journal *journal
 	log     *slog.Logger
 	seen    map[string]int // index of the interface of that name, when it was last shaped
 }
-
-// shapeHandle is that of the box's queueing discipline, by its name "5b:".
-var shapeHandle = netlink.MakeHandle(0x5b, 0)
 
 // look shapes the interface of a path if it is there and has not been shaped:
 // one that was away may have been made anew.
@@ -65,8 +61,8 @@ func capped(index int, rate uint64, ifb *netlink.Ifb) error {
 	}{
 		{"add an ifb device (CONFIG_IFB)", func() error { return netlink.LinkAdd(ifb) }},
 		{"bring it up", func() error { return netlink.LinkSetUp(ifb) }},
-		{"limit what comes in (CONFIG_NET_SCH_TBF)", func() error { return netlink.QdiscAdd(bucket(ifb.Index, rate)) }},
-		{"limit what goes out", func() error { return netlink.QdiscAdd(bucket(index, rate)) }},
+		{"limit what comes in", func() error { return fair(ifb.Index, rate) }},
+		{"limit what goes out", func() error { return fair(index, rate) }},
 		{"look at what comes in (CONFIG_NET_SCH_INGRESS)", func() error {
 			return netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
 				LinkIndex: index, Handle: ingress, Parent: netlink.HANDLE_INGRESS,
@@ -99,18 +95,6 @@ func unshaped(link netlink.Link) error {
 		}
 	}
 	return nil
-}
-
-// bucket passes on so many bit/s, and lets 100 ms of it wait.
-func bucket(index int, rate uint64) *netlink.Tbf {
-	bytes := max(rate/8, 1)
-	return &netlink.Tbf{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT},
-		Rate:       bytes,
-		Limit:      uint32(min(max(bytes/10, 64<<10), math.MaxUint32)),
-		// More than a packet, and enough for the rate to hold when a wake-up is late.
-		Buffer: netlink.Xmittime(bytes, uint32(min(max(bytes/250, 2*1514), 16<<20))),
-	}
 }
 
 // unshape takes back what shape has done to the interface of that name.

@@ -1,0 +1,147 @@
+package box
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	leafBits = 8
+	leaves   = 1 << leafBits // queues of an interface, each way
+	frame    = 1514          // bytes of a full Ethernet frame
+
+	leastRate = 16 // byte/s: below, the time that a burst takes does not fit its field
+)
+
+// The box's queueing discipline is "5b:", by its name in tc. Its classes are the
+// whole of what the interface carries, and leaves of that.
+var (
+	shapeHandle = netlink.MakeHandle(0x5b, 0)
+	wholeClass  = shapeHandle | 1
+	firstLeaf   = shapeHandle | leaves // the others follow
+)
+
+// fair lets an interface send so many bit/s, and shares them between flows. They
+// are spread over the leaves of a hierarchical token bucket (tc-htb(8)). A leaf
+// that sends less than its part of the rate goes first, the others take turns
+// with what is left: a packet waits for those of its own leaf, not for a
+// download's.
+func fair(index int, rate uint64) error {
+	bytes := max(rate/8, 1)
+	root := netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT})
+	root.Defcls = leaves // the first leaf, by its minor number: ARP and the like
+	if err := netlink.QdiscAdd(root); err != nil {
+		return fmt.Errorf("add a token bucket (CONFIG_NET_SCH_HTB): %w", err)
+	}
+	if err := netlink.ClassAdd(bucket(index, shapeHandle, wholeClass, bytes, bytes)); err != nil {
+		return fmt.Errorf("set its rate: %w", err)
+	}
+	own := max(bytes/leaves, leastRate)
+	for leaf := firstLeaf; leaf < firstLeaf+leaves; leaf++ {
+		if err := netlink.ClassAdd(bucket(index, wholeClass, leaf, own, bytes)); err != nil {
+			return fmt.Errorf("add a leaf: %w", err)
+		}
+		if err := boundQueue(index, leaf, bytes); err != nil {
+			return fmt.Errorf("bound the queue of a leaf (CONFIG_NET_SCH_FIFO): %w", err)
+		}
+	}
+	for i, h := range ipHeaders {
+		if err := spread(index, uint16(i+1), h); err != nil {
+			return fmt.Errorf("spread flows over the leaves (CONFIG_NET_CLS_BPF): %w", err)
+		}
+	}
+	return nil
+}
+
+// bucket is a class that has so many byte/s for itself, and takes as many as
+// ceil while others leave them.
+func bucket(index int, parent, class uint32, rate, ceil uint64) *netlink.HtbClass {
+	return &netlink.HtbClass{
+		ClassAttrs: netlink.ClassAttrs{LinkIndex: index, Parent: parent, Handle: class},
+		Rate:       rate,
+		Ceil:       ceil,
+		Buffer:     netlink.Xmittime(rate, burst(rate)),
+		Cbuffer:    netlink.Xmittime(ceil, burst(ceil)),
+		Quantum:    frame,
+	}
+}
+
+// burst is more than a packet, and enough for the rate to hold when a wake-up is late.
+func burst(rate uint64) uint32 { return uint32(min(max(rate/250, 2*frame), 16<<20)) }
+
+// boundQueue lets 100 ms of the whole rate, in byte/s, wait in a leaf.
+func boundQueue(index int, leaf uint32, rate uint64) error {
+	limit := uint32(min(max(rate/10, 64<<10), math.MaxUint32))
+	return addTC(unix.RTM_NEWQDISC, nl.TcMsg{Ifindex: int32(index), Parent: leaf}, "bfifo",
+		nl.NewRtAttr(nl.TCA_OPTIONS, nl.Uint32Attr(limit))) // struct tc_fifo_qopt
+}
+
+// netOff is where a packet's network header begins for a classic BPF program
+// (SKF_NET_OFF of uapi linux/filter.h), whatever the interface puts before it.
+const netOff = 0xfff00000
+
+// ipHeader says where a version of IP has what tells flows apart.
+type ipHeader struct {
+	etherType    uint16
+	source, dest uint32          // where the last four bytes of the addresses are
+	length       unix.SockFilter // loads the header's length into X
+}
+
+var ipHeaders = []ipHeader{
+	{unix.ETH_P_IP, 12, 16, unix.SockFilter{Code: unix.BPF_LDX | unix.BPF_MSH | unix.BPF_B, K: netOff}},
+	{unix.ETH_P_IPV6, 20, 36, unix.SockFilter{Code: unix.BPF_LDX | unix.BPF_IMM, K: 40}},
+}
+
+// program is a classic BPF program, which takes no privilege beyond that of
+// changing the interface. It gives the leaf of a packet by the addresses and the
+// four bytes behind the IP header: ports, but for ESP, which has its SPI there,
+// and ICMP, whose packets may take any leaf. Too short a packet has none.
+func (h *ipHeader) program() []unix.SockFilter {
+	return []unix.SockFilter{
+		h.length,
+		{Code: unix.BPF_LD | unix.BPF_IND | unix.BPF_W, K: netOff},
+		{Code: unix.BPF_MISC | unix.BPF_TAX},
+		{Code: unix.BPF_LD | unix.BPF_ABS | unix.BPF_W, K: netOff + h.source},
+		{Code: unix.BPF_ALU | unix.BPF_XOR | unix.BPF_X},
+		{Code: unix.BPF_MISC | unix.BPF_TAX},
+		{Code: unix.BPF_LD | unix.BPF_ABS | unix.BPF_W, K: netOff + h.dest},
+		{Code: unix.BPF_ALU | unix.BPF_XOR | unix.BPF_X},
+		// Fibonacci hashing: the upper bits of the product with 2³² divided by the golden ratio.
+		{Code: unix.BPF_ALU | unix.BPF_MUL | unix.BPF_K, K: 0x9e3779b1},
+		{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 32 - leafBits},
+		{Code: unix.BPF_ALU | unix.BPF_ADD | unix.BPF_K, K: firstLeaf},
+		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+}
+
+// spread has the packets of a version of IP go to the leaves that its program gives.
+func spread(index int, priority uint16, h ipHeader) error {
+	program := h.program()
+	var ops []byte
+	for _, op := range program {
+		ops = binary.NativeEndian.AppendUint16(ops, op.Code)
+		ops = append(ops, op.Jt, op.Jf)
+		ops = binary.NativeEndian.AppendUint32(ops, op.K)
+	}
+	options := nl.NewRtAttr(nl.TCA_OPTIONS, nil)
+	options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(program))))
+	options.AddRtAttr(nl.TCA_BPF_OPS, ops)
+	return addTC(unix.RTM_NEWTFILTER, nl.TcMsg{
+		Ifindex: int32(index), Parent: shapeHandle, Info: netlink.MakeHandle(priority, nl.Swap16(h.etherType)),
+	}, "bpf", options)
+}
+
+// addTC adds a queueing discipline or a filter that package netlink cannot describe.
+func addTC(message int, to nl.TcMsg, kind string, options *nl.RtAttr) error {
+	req := nl.NewNetlinkRequest(message, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	req.AddData(&to)
+	req.AddData(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(kind)))
+	req.AddData(options)
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
