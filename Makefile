@@ -2,7 +2,7 @@
 
 FUZZTIME ?= 20s
 
-.PHONY: check lint test bench scenarios fuzz
+.PHONY: check lint test bench microbench scenarios fuzz
 
 check: lint test
 
@@ -15,7 +15,11 @@ lint:
 test:
 	go test -p 1 ./...
 
+# Forwarding, HAProxy and synbond in one run; some ten minutes, as root.
 bench:
+	go run ./tests/bench --report docs/performance.md
+
+microbench:
 	go test -p 1 -run '^$$' -bench . -benchmem ./...
 
 # Every scenario of the lab, with its charts: some minutes.

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/synbond/synbond/lab"
+)
+
+// pass is one network on which all is done.
+type pass struct {
+	name  string
+	lines int
+}
+
+var passes = []pass{{"two lines", 2}, {"one line", 1}}
+
+// A bencher goes through the tables and collects the figures.
+type bencher struct {
+	options
+	dir        string
+	contenders []contender
+	works      []work
+	results    results
+}
+
+// bench is the whole program but for its parts.
+func bench(ctx context.Context, args []string) error {
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	if err := lab.Reexec(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bencher{options: o, dir: dir, results: newResults(thisMachine(), o)}
+	b.works = wanted(o.only, works, func(w work) string { return w.name })
+	for _, c := range wanted(o.only, contenders, func(c contender) string { return c.name }) {
+		if reason := c.provide(ctx); reason != "" {
+			b.results.Skipped[c.name] = reason
+			fmt.Fprintf(os.Stderr, "without %s: %s\n", c.name, reason)
+			continue
+		}
+		b.contenders = append(b.contenders, c)
+	}
+	for _, p := range wanted(o.only, passes, func(p pass) string { return p.name }) {
+		if err := b.pass(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return b.results.publish(os.Stdout, o)
+}
+
+// pass does all rounds on one network.
+func (b *bencher) pass(ctx context.Context, p pass) (err error) {
+	n, err := buildNetwork(p.lines, b.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if err := startServer(n.Server); err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		for i := range b.contenders {
+			c := &b.contenders[i]
+			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s\n", p.name, round+1, b.rounds, c.name)
+			if err := b.turn(ctx, n, p, c, round); err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// startServer starts the server's process and waits until it listens. It ends with
+// the network.
+func startServer(h *lab.Host) error {
+	p := self(partServer)
+	cmd := h.Command(p.Path, p.Args...)
+	cmd.Env = append(os.Environ(), p.Env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := h.Start(cmd); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || !strings.Contains(line, "ready") {
+		return fmt.Errorf("the server did not start: %q, %w", line, errors.Join(err, cmd.Wait()))
+	}
+	go cmd.Wait() //nolint:errcheck // it is killed in the end
+	return nil
+}
+
+// turn sets a contender up, has it do the works, and takes it down.
+func (b *bencher) turn(ctx context.Context, n *network, p pass, c *contender, round int) (err error) {
+	busy, err := busyShare()
+	if err != nil {
+		return err
+	}
+	b.results.Busy = append(b.results.Busy, busy)
+	s := &stage{network: n, contender: c, duration: b.duration(), flows: idleCount(b.quick)}
+	if s.client, err = n.freshClient(); err != nil {
+		return err
+	}
+	if s.boxes, err = c.start(ctx, n); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.boxes.close()) }()
+	if err := s.admit(ctx); err != nil {
+		b.fail(p, "admission", c, round, err)
+		return context.Cause(ctx)
+	}
+	for _, w := range b.works {
+		if p.lines == 1 && !w.oneLine || w.rounds > 0 && round >= w.rounds {
+			continue
+		}
+		got, err := w.run(ctx, s)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			b.fail(p, w.name, c, round, err)
+		default:
+			b.results.add(p.name, w.name, c.name, round, got)
+		}
+		time.Sleep(settle)
+	}
+	return nil
+}
+
+// fail notes what a contender could not do in a round; the others go on.
+func (b *bencher) fail(p pass, work string, c *contender, round int, err error) {
+	fmt.Fprintf(os.Stderr, "%s failed, %s: %v\n", c.name, work, err)
+	b.results.fail(p.name, work, c.name, round+1, err)
+}
+
+// settle is left between works, for what the last one has closed.
+const settle = 200 * time.Millisecond
