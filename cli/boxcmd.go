@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -40,6 +41,8 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 			}
 			return next.merge(*config, c.flags)
 		})
+		// The relay's loops keep a processor each, see package relay.
+		runtime.GOMAXPROCS(2 * runtime.NumCPU())
 		return box.Run(ctx, cfg, c.stderr)
 	}
 }
@@ -66,6 +69,8 @@ func (s *settings) bind(f *pflag.FlagSet, role box.Role) (config *string) {
 	f.Uint16Var(&s.Queue, "queue", s.Queue, "number of the NFQUEUE")
 	f.StringVar(&s.Metrics, "metrics", s.Metrics, "address for Prometheus metrics, such as [::1]:9100")
 	f.StringVar(&s.Record, "record", s.Record, "folder in which handshakes are recorded")
+	f.StringVar(&s.Congestion, "congestion-control", s.Congestion, "congestion control of multipath legs, such as bbr; default the kernel's")
+	f.Uint16Var(&s.Window, "initial-window", s.Window, "initial window of their subflows, in segments; 0 for the kernel's")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 	return config
 }
@@ -84,6 +89,7 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 		Role: role, Plain: s.Plain, OwnSource4: s.OwnSource4, Queue: s.Queue,
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
 		Learnt: s.learnt(), Table: s.table(), Probe: s.Probe.config(), StateDir: s.StateDir,
+		CongestionControl: s.Congestion, InitialWindow: int(s.Window),
 	}
 	var err error
 	if cfg.Policy, err = s.policy(); err != nil {

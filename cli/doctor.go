@@ -80,6 +80,15 @@ func (d *diagnosis) judge(name string, err error, mend string) {
 	d.add(name, "fail", oneLine(err), mend)
 }
 
+// prefer adds a finding that is ok without an error, and with one costs speed only.
+func (d *diagnosis) prefer(name string, err error, mend string) {
+	if err == nil {
+		d.add(name, "ok", "", "")
+		return
+	}
+	d.add(name, "warn", oneLine(err), mend)
+}
+
 // kernel says which one runs. Nothing is judged by its number but what shows no
 // other way.
 func (d *diagnosis) kernel() {
@@ -132,7 +141,17 @@ func (d *diagnosis) probe() error {
 		return os.WriteFile("/proc/sys/net/mptcp/pm_type", []byte("1"), 0)
 	}), "Linux 5.19 or later")
 	d.judge("end of TIME-WAIT on request (HAG)", h.Do(paths.ProbeDestroy), "kernel option CONFIG_INET_DIAG_DESTROY; without it a HAG may have to wait a minute before it can restart")
+	d.prefer("initial window of subflows (BPF)", h.Do(probeWindow),
+		"run as root, with kernel options CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF; without it short transfers are slower")
 	return h.Close()
+}
+
+func probeWindow() error {
+	w, err := paths.OpenWindow(defaultWindow)
+	if err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 func probeQueue() error {

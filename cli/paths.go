@@ -23,9 +23,11 @@ func runPaths(ctx context.Context, c *invocation) error {
 
 // printPaths prints a table: a line per path, or on a HAG per path of a CPE.
 func printPaths(w io.Writer, p box.Paths) {
+	printTransport(w, p.Transport)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer tw.Flush()
 	if p.HAG == nil {
+		fmt.Fprintln(w)
 		printPeers(tw, p)
 		return
 	}
@@ -36,6 +38,11 @@ func printPaths(w io.Writer, p box.Paths) {
 			p.Subflows, rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
 			cmp.Or(strings.TrimSpace(p.Address6+" "+p.Address4), "none"), withReason(p.State, p.Reason), ago(p.SinceMS))
 	}
+}
+
+func printTransport(w io.Writer, t box.Transport) {
+	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, receive buffer %s to %s, send buffer up to %s\n",
+		t.CongestionControl, t.InitialWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
 }
 
 // printPeers shows the paths of the CPEs that a HAG hears of.
@@ -81,6 +88,9 @@ func lossText(p *box.PathState) string {
 	}
 	return fmt.Sprintf("%.0f %%", 100*p.Loss)
 }
+
+// bufferText shows the size of a buffer.
+func bufferText(n int) string { return scaled(uint64(n), 1024, "B", "KiB", "MiB", "GiB") }
 
 func quotaText(q *box.QuotaState) string {
 	if q == nil {

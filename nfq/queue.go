@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"github.com/mdlayher/netlink"
@@ -180,8 +181,14 @@ type letter struct {
 func newLetter() *letter {
 	l := new(letter)
 	l.write = func(fd uintptr) bool {
-		l.err = unix.Send(int(fd), l.message, 0)
-		return l.err != unix.EAGAIN
+		// The released packet goes its way within the call. That takes time, but
+		// does not block: Go's scheduler would give the processor to others.
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd,
+			uintptr(unsafe.Pointer(unsafe.SliceData(l.message))), uintptr(len(l.message)), 0, 0, 0)
+		if l.err = nil; errno != 0 {
+			l.err = errno
+		}
+		return errno != unix.EAGAIN
 	}
 	return l
 }

@@ -16,7 +16,8 @@ type conn struct {
 	established bool // the kernel lets it have subflows
 	gone        bool // it has been forgotten
 	fresh       bool // it never was given a subflow
-	small       bool // it has not carried as much yet as its terms ask for
+	small       bool // it has no need of further subflows yet, see [Terms]
+	grown       bool // it has carried much
 	queued      bool // it is in todo.urgent
 	paced       bool // it is in todo.paced
 
@@ -24,6 +25,7 @@ type conn struct {
 	traffic Traffic
 	seen    uint64        // bytes that it had carried when it was last asked
 	wake    time.Duration // when todo.later has it, 0 for never
+	ripe    time.Duration // when it is small no more, however little it carries; 0 for never
 
 	first    int       // path of its first subflow
 	subflows []subflow // by path; nil until it is tracked and established

@@ -46,8 +46,15 @@ type Terms struct {
 	// Paths are those that it may use, as a bit each; 0 is all of them.
 	Paths uint8
 	// After is how many bytes it must have carried before it gets a further subflow.
+	// Where it is 0 that takes [Manager.Grown], or some time: most connections are
+	// over before a further subflow would be of any use, and each costs more than all
+	// the rest of a short connection.
 	After uint64
 }
+
+// young is how long a connection that carries little does without further
+// subflows. Later it has them for the case that a path falls.
+const young = 200 * time.Millisecond
 
 // Traffic tells how many bytes a connection has carried. It is asked often, and
 // while the manager is locked: it must not block.
@@ -111,6 +118,19 @@ func (m *Manager) Forget(token uint32) {
 	if c := m.conns[token]; c != nil {
 		m.drop(c)
 	}
+}
+
+// Grown says that a connection carries enough to be given its further subflows,
+// if its terms leave that open.
+func (m *Manager) Grown(token uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.conns[token]
+	if c == nil || c.grown || c.terms.After > 0 {
+		return
+	}
+	c.grown, c.small = true, false
+	m.queue(c)
 }
 
 // Want says what each path is wanted for from now on. The connections that were
@@ -274,11 +294,18 @@ func (m *Manager) begin(c *conn) {
 	c.subflows = make([]subflow, len(m.set.Paths))
 	c.subflows[c.first] = subflow{local: c.local, remote: c.remote, told: Normal}
 	m.enter(c, c.first, open, m.now())
-	c.fresh, c.small = true, c.terms.After > 0
-	if c.small {
+	c.fresh = true
+	switch {
+	case c.terms.After > 0:
+		c.small = true
 		m.todo.growing = append(m.todo.growing, c)
+	case !c.grown:
+		c.small, c.ripe = true, m.now()+young
+		m.wakeAt(c, c.ripe)
 	}
-	m.queue(c)
+	if !c.small || m.uses[c.first] != Normal {
+		m.queue(c)
+	}
 }
 
 // drop forgets a connection.

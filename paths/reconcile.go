@@ -71,6 +71,11 @@ func (m *Manager) queue(c *conn) {
 	}
 	c.queued = true
 	m.todo.urgent = append(m.todo.urgent, c)
+	m.nudge()
+}
+
+// nudge rouses the goroutine that asks the kernel.
+func (m *Manager) nudge() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -82,6 +87,9 @@ func (m *Manager) wakeAt(c *conn, at time.Duration) {
 	if c.wake == 0 || at < c.wake {
 		c.wake = at
 		heap.Push(&m.todo.later, wake{at, c})
+		if m.todo.later[0].c == c {
+			m.nudge() // it would sleep for longer
+		}
 	}
 }
 
@@ -225,6 +233,9 @@ func (m *Manager) reconcile(c *conn, now time.Duration, may bool) (more bool) {
 			m.enter(c, i, absent, 0) // the kernel's word was lost
 		}
 	}
+	if c.ripe != 0 && now >= c.ripe {
+		c.small, c.ripe = false, 0
+	}
 	covered := c.covered(m.uses)
 	for i := range c.subflows {
 		s, want := &c.subflows[i], c.wanted(i, m.uses)
@@ -244,7 +255,7 @@ func (m *Manager) reconcile(c *conn, now time.Duration, may bool) (more bool) {
 			m.bring(c, i, want, now)
 		}
 	}
-	c.fresh = false
+	c.fresh = c.fresh && c.small
 	return more
 }
 

@@ -169,6 +169,28 @@ func TestFurtherSubflowsWaitUntilEnoughBytesWereCarried(t *testing.T) {
 	expect(t, "no subflow comes", client, s.first, s.other)
 }
 
+func TestConnectionsGetFurtherSubflowsWhenTheyHaveGrownOrAreNotYoungAnyMore(t *testing.T) {
+	s := setScene(t)
+	client, server, small := s.connect(t)
+	s.m.Track(small, Terms{}, nil)
+	s.m.mu.Lock()
+	if c := s.m.conns[small]; !c.small || c.wanted(1, s.m.uses) != Closed {
+		t.Error("a young connection is to have a further subflow")
+	}
+	s.m.mu.Unlock()
+	largeClient, largeServer, large := s.connect(t)
+	s.m.Track(large, Terms{}, nil)
+	s.m.Grown(large)
+	s.m.mu.Lock()
+	if c := s.m.conns[large]; c.small || c.wanted(1, s.m.uses) != Normal {
+		t.Error("one that has grown is to have none")
+	}
+	s.m.mu.Unlock()
+	s.count(t, 1, "not both get one in the end", func(c Counters) bool { return c.Opened == 2 })
+	exchange(t, client, server)
+	exchange(t, largeClient, largeServer)
+}
+
 func TestConnectionThatLosesItsOnlySubflowGetsAnotherHoweverSmallItIs(t *testing.T) {
 	s := setScene(t)
 	needsDestroy(t, s.CPE)

@@ -42,10 +42,13 @@ type leg struct {
 	mptcp bool // an MPTCP socket, also if it has fallen back to TCP
 	reg   registration
 	// queued tells that the leg waits for another turn in its loop's again.
-	queued bool
+	queued    bool
+	allowance allowance // of a multipath leg
 }
 
-func (g *leg) init(c *Conn, fd int, mptcp bool) { g.conn, g.fd, g.mptcp = c, fd, mptcp }
+func (g *leg) init(c *Conn, fd int, mptcp bool) {
+	g.conn, g.fd, g.mptcp, g.allowance.bytes = c, fd, mptcp, unasked
+}
 
 func (c *Conn) tuple() tuple { return tuple{c.Client, c.Server} }
 
@@ -112,6 +115,9 @@ var errUnwanted = errors.New("unwanted")
 func (c *Conn) pair(fd int) error {
 	c.mu.Lock()
 	c.client.init(c, fd, protocolOf(fd) == unix.IPPROTO_MPTCP)
+	if c.client.mptcp {
+		_ = c.relay.tune(fd) // it has been tried
+	}
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
 	c.mu.Unlock()

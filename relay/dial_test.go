@@ -185,13 +185,13 @@ func TestOwnSourceDialsFromTheBox(t *testing.T) {
 	for _, server := range []string{"203.0.113.2", "2001:db8:2::2"} {
 		for i, name := range []string{"where the kernel chooses", "where it is told to"} {
 			t.Run(server+" "+name, func(t *testing.T) {
-				b := newBench(t, benchConfig{mptcp: true, ownSource: true})
 				is4 := netip.MustParseAddr(server).Is4()
-				want := address(b.Lines[i], is4)
+				cfg := benchConfig{mptcp: true, ownSource: true}
 				if i > 0 {
-					b.cfg.from, b.cfg.by = want, b.Lines[i].Name
+					cfg.from = func(n *lab.Network) (netip.Addr, string) { return address(n.Lines[i], is4), n.Lines[i].Name }
 				}
-				b.talkFrom(t, want, server)
+				b := newBench(t, cfg)
+				b.talkFrom(t, address(b.Lines[i], is4), server)
 			})
 		}
 	}

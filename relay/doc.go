@@ -13,6 +13,10 @@
 // stream runs until a read or a write would block. An idle connection owns two
 // sockets and one [Conn], and no buffer.
 //
+// A multipath leg with several subflows is given no more than keeps these busy:
+// what one of them leaves undelivered when its line falls goes behind what the
+// others have queued.
+//
 // Invariants: what a sender sent before its FIN is delivered before the FIN;
 // each direction closes for itself; a reset of one leg resets the other; a
 // [Conn] closes exactly once and reports it exactly once.

@@ -1,5 +1,8 @@
 package relay
 
+// Room is what a leg is given, by the state of its subflows.
+var Room = room
+
 // Left counts what a relay still holds: connections that wait for their client,
 // and places in its loops beside those of its listeners and wake-ups.
 func (r *Relay) Left() (waiting, slots int) {

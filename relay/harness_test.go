@@ -72,9 +72,9 @@ type closing struct {
 type benchConfig struct {
 	mptcp     bool // dial onward with MPTCP
 	ownSource bool
-	from      netip.Addr // and by: where from, with ownSource
-	by        string
-	loops     int // default: 2
+	// from is where from, and by which interface, with ownSource; nil leaves it to the kernel.
+	from  func(*lab.Network) (netip.Addr, string)
+	loops int // default: 2
 	// connected takes the place of the verdict after a dial, if it is set.
 	connected func(b *bench, c *relay.Conn, id uint32, err error)
 	paired    func() // during a Paired event
@@ -164,11 +164,12 @@ func (b *bench) syn(p nfq.Packet) {
 }
 
 func (b *bench) dial(key flow) (conn *relay.Conn, err error) {
+	d := relay.Dial{Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, Tag: key, OwnSource: b.cfg.ownSource}
+	if b.cfg.from != nil {
+		d.From, d.Interface = b.cfg.from(b.Network)
+	}
 	err = b.CPE.Do(func() error {
-		conn, err = b.relay.Dial(relay.Dial{
-			Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, Tag: key,
-			OwnSource: b.cfg.ownSource, From: b.cfg.from, Interface: b.cfg.by,
-		})
+		conn, err = b.relay.Dial(d)
 		return err
 	})
 	return conn, err
@@ -226,6 +227,8 @@ func (b *bench) Paired(c *relay.Conn) bool {
 	b.paired <- c
 	return true
 }
+
+func (b *bench) Grown(c *relay.Conn) { b.enter(c, paired, paired) }
 
 func (b *bench) Closed(c *relay.Conn, err error) {
 	b.enter(c, paired, closed)

@@ -15,6 +15,7 @@ import (
 const (
 	solMPTCP      = 284
 	mptcpInfo     = 1 // MPTCP_INFO
+	mptcpTCPInfo  = 2 // MPTCP_TCPINFO
 	mptcpFullInfo = 4 // MPTCP_FULL_INFO, since Linux 6.5
 	flagFallback  = 1 // MPTCP_INFO_FLAG_FALLBACK
 	maxSubflows   = 8
@@ -43,6 +44,12 @@ type rawFullInfo struct {
 	subflows, sizeArrays               uint32
 	subflowInfo, tcpInfo               unsafe.Pointer
 	info                               rawInfo
+}
+
+// rawTCPInfos is struct mptcp_subflow_data and the array that follows it.
+type rawTCPInfos struct {
+	size, subflows, sizeKernel, sizeUser uint32
+	tcp                                  [maxSubflows]unix.TCPInfo
 }
 
 // Subflow is one subflow of a multipath leg, or a TCP leg as a whole.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,9 @@ type loop struct {
 	wakefd int
 	buf    []byte
 	again  []*leg // whose turn was over before their bytes were
+
+	resting []*leg    // that take nothing for a while, see full
+	roused  time.Time // when these were last looked at
 
 	mu    sync.Mutex // guards slots and free, which other loops add to
 	slots []slot
@@ -132,15 +136,11 @@ func (l *loop) find(ev *unix.EpollEvent) source {
 func (l *loop) run() error {
 	events := make([]unix.EpollEvent, 256)
 	for {
-		timeout := -1
-		if len(l.again) > 0 {
-			timeout = 0
-		}
-		n, err := unix.EpollWait(l.epfd, events, timeout)
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		n, err := wait(l.epfd, events, l.timeout())
+		if err != nil {
 			return os.NewSyscallError("epoll_wait", err)
 		}
-		for i := range max(n, 0) {
+		for i := range n {
 			if events[i].Fd == wakeSlot {
 				return nil
 			}
@@ -149,7 +149,19 @@ func (l *loop) run() error {
 			}
 		}
 		l.resume()
+		l.rouse()
 	}
+}
+
+// timeout is how long to wait for events, in milliseconds, or -1.
+func (l *loop) timeout() int {
+	switch {
+	case len(l.again) > 0:
+		return 0
+	case len(l.resting) > 0:
+		return int(restTick.Milliseconds())
+	}
+	return -1
 }
 
 // wakeSlot is the slot of the eventfd, which registers first.
@@ -169,7 +181,7 @@ func (l *loop) resume() {
 
 // pump moves bytes of a stream, and notes if there is more to do.
 func (l *loop) pump(s *stream) error {
-	more, err := s.move(l.buf)
+	more, err := s.move(l)
 	if more && !s.from.queued {
 		s.from.queued = true
 		l.again = append(l.again, s.from)

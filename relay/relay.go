@@ -16,8 +16,8 @@ import (
 
 // Events are what a relay tells its box. They are called from the relay's
 // loops and must not block. For one connection they come in this order:
-// Connected, then Paired if the client completed its handshake, then Closed if
-// the connection had been paired.
+// Connected, then Paired if the client completed its handshake, then Grown if it
+// carries much, then Closed if the connection had been paired.
 type Events interface {
 	// Connected reports the end of a dial: nil, or the error of connect(2) as a
 	// [unix.Errno]. After an error the connection is gone.
@@ -25,17 +25,26 @@ type Events interface {
 	// Paired reports that both legs are there and bytes may flow. If the box no
 	// longer wants the connection it returns false, and both are reset.
 	Paired(c *Conn) bool
+	// Grown reports that a stream of the connection has moved [Grown] bytes: it may
+	// come twice.
+	Grown(c *Conn)
 	// Closed reports that both legs are gone: nil after a FIN in each
 	// direction, else the error that reset them.
 	Closed(c *Conn, err error)
 }
+
+// Grown is how many bytes make a connection one that is worth some effort: they
+// are more than most requests and their answers, and some 10 ms of a slow line.
+const Grown = 32 << 10
 
 // Config of a relay.
 type Config struct {
 	Mark      uint32        // SO_MARK of every socket
 	Keepalive time.Duration // idle time before a leg is probed, default 2 h 4 min (RFC 5382, REQ-5)
 	Loops     int           // default: one per core
-	Events    Events
+	// CongestionControl is for the multipath legs, "" for the kernel's default.
+	CongestionControl string
+	Events            Events
 }
 
 // Relay owns the sockets of a box.
@@ -57,7 +66,7 @@ type tuple struct{ client, server netip.AddrPort }
 // New opens the listeners and loops. Families are unix.AF_INET, unix.AF_INET6.
 func New(cfg Config, families ...int) (*Relay, error) {
 	if cfg.Loops == 0 {
-		cfg.Loops = runtime.GOMAXPROCS(0)
+		cfg.Loops = runtime.NumCPU()
 	}
 	if cfg.Keepalive == 0 {
 		cfg.Keepalive = 124 * time.Minute
@@ -70,6 +79,9 @@ func New(cfg Config, families ...int) (*Relay, error) {
 }
 
 func (r *Relay) open(families []int) error {
+	if err := r.tryTuning(); err != nil {
+		return err
+	}
 	for _, family := range families {
 		fd, local, err := r.listen(family)
 		if err != nil {
@@ -169,6 +181,9 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 		return nil, err
 	}
 	r.setTraits(fd, d)
+	if d.MPTCP {
+		_ = r.tune(fd) // it has been tried
+	}
 	c := &Conn{Dial: d, relay: r}
 	c.onward.init(c, fd, d.MPTCP)
 	if err := r.connect(c); err != nil {

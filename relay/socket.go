@@ -69,6 +69,28 @@ func (r *Relay) setTraits(fd int, d Dial) {
 	}
 }
 
+// tune makes an MPTCP socket carry its bytes as configured, by subflows to come, too.
+func (r *Relay) tune(fd int) error {
+	if r.cfg.CongestionControl == "" {
+		return nil
+	}
+	if err := unix.SetsockoptString(fd, unix.SOL_TCP, unix.TCP_CONGESTION, r.cfg.CongestionControl); err != nil {
+		return fmt.Errorf("congestion control %q: %w; net.ipv4.tcp_available_congestion_control lists what there is", r.cfg.CongestionControl, err)
+	}
+	return nil
+}
+
+// tryTuning tells whether the kernel will tune subflows so. A TCP socket says it:
+// one of MPTCP takes any name as long as it has no subflow.
+func (r *Relay) tryTuning() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	return r.tune(fd)
+}
+
 // listen opens the MPTCP listener of an address family on a free loopback port.
 // It serves clients without MPTCP as well: the kernel hands those out as plain
 // TCP sockets (mptcp_stream_accept). On loopback nobody but TPROXY reaches it.

@@ -11,9 +11,9 @@ import (
 const (
 	// chunk is how many bytes are read at once: large enough that a system call
 	// costs little per byte, small enough to stay in the cache until written.
-	chunk = 64 << 10
+	chunk = 256 << 10
 	// turn is how many chunks a stream may move before others have their turn.
-	turn = 16
+	turn = 4
 )
 
 // chunks are buffers for bytes that one leg has given and the other does not take yet.
@@ -34,19 +34,24 @@ func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true 
 
 // move moves bytes until a read or a write would block, the stream ends, or its
 // turn is over: then it reports more. An error is the reset of one of the legs.
-func (s *stream) move(buf []byte) (more bool, err error) {
+func (s *stream) move(l *loop) (more bool, err error) {
 	for range turn {
+		if s.ended && len(s.pending) == 0 {
+			return false, s.shut()
+		}
+		if l.full(s.to) {
+			s.stalled = true
+			return false, nil
+		}
 		if len(s.pending) > 0 {
 			n, err := s.write(s.pending)
 			if s.pending = s.pending[n:]; err != nil || len(s.pending) > 0 {
 				return false, err
 			}
 			s.drop()
+			continue
 		}
-		if s.ended {
-			return false, s.shut()
-		}
-		n, err := retry(unix.Read, s.from.fd, buf)
+		n, err := read(s.from.fd, l.buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			s.stalled = false
@@ -57,12 +62,12 @@ func (s *stream) move(buf []byte) (more bool, err error) {
 			s.ended = true
 			continue
 		}
-		w, err := s.write(buf[:n])
+		w, err := s.write(l.buf[:n])
 		if err != nil {
 			return false, err
 		}
 		if w < n {
-			s.keep(buf[w:n])
+			s.keep(l.buf[w:n])
 			return false, nil
 		}
 	}
@@ -71,15 +76,18 @@ func (s *stream) move(buf []byte) (more bool, err error) {
 
 // write passes on what the other leg takes now.
 func (s *stream) write(b []byte) (int, error) {
-	n, err := retry(unix.Write, s.to.fd, b)
+	n, err := write(s.to.fd, b)
 	if errors.Is(err, unix.EAGAIN) {
 		n, err = 0, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	s.moved.Add(uint64(n))
+	if now := s.moved.Add(uint64(n)); now >= Grown && now-uint64(n) < Grown {
+		s.to.conn.relay.cfg.Events.Grown(s.to.conn)
+	}
 	s.stalled = n < len(b)
+	s.to.allowance.bytes -= n
 	return n, nil
 }
 
@@ -89,7 +97,7 @@ func (s *stream) shut() error {
 		return nil
 	}
 	s.done, s.stalled = true, false
-	err := unix.Shutdown(s.to.fd, unix.SHUT_WR)
+	err := shutdown(s.to.fd)
 	if errors.Is(err, unix.ENOTCONN) {
 		return nil // it was closed meanwhile, and has said so or will
 	}
@@ -108,15 +116,5 @@ func (s *stream) drop() {
 	if s.held != nil {
 		chunks.Put(s.held)
 		s.held, s.pending = nil, nil
-	}
-}
-
-// retry repeats a system call that a signal has interrupted.
-func retry(call func(int, []byte) (int, error), fd int, b []byte) (int, error) {
-	for {
-		n, err := call(fd, b)
-		if !errors.Is(err, unix.EINTR) {
-			return n, err
-		}
 	}
 }

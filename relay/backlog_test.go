@@ -1,0 +1,61 @@
+package relay_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/relay"
+)
+
+// A subflow of 20 Mbit/s with a round trip of 100 ms: enough is 25 ms of what it
+// sends, 62.5 kB, or 64 KiB of its window if that is more.
+func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
+	s := unix.TCPInfo{
+		State: unix.BPF_TCP_ESTABLISHED, Unacked: 170, Notsent_bytes: unsent, Pacing_rate: 2_500_000,
+		Rtt: 100_000, Rttvar: 1000, Snd_mss: 1428, Snd_cwnd: 170, Snd_ssthresh: 120,
+	}
+	if change != nil {
+		change(&s)
+	}
+	return s
+}
+
+func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
+	const enough, much, plenty = 64 << 10, 500_000, 1 << 20 // much lasts for longer than a leg rests
+	full := subflow(much, nil)
+	for _, c := range []struct {
+		name  string
+		other unix.TCPInfo // beside one that is full
+		bytes int
+		rest  time.Duration
+	}{
+		{"both have enough", full, 0, 100 * time.Millisecond},
+		{"one has just enough", subflow(enough, nil), 0, enough / 2 * time.Second / 2_500_000},
+		{"one lacks some", subflow(10_000, nil), enough - 10_000, 0},
+		{"one lacks some of a small window", subflow(1000, func(s *unix.TCPInfo) { s.Snd_cwnd, s.Snd_ssthresh, s.Pacing_rate = 10, 8, 100_000 }), 13_280, 0},
+		{"a fast one lacks some", subflow(1000, func(s *unix.TCPInfo) { s.Pacing_rate = 1e9 }), 25_000_000 - 1000, 0},
+		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), 1 << 40 / 40, 0},
+		{"one is in slow start", subflow(much, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 0, 20 * time.Millisecond},
+		{"one in slow start lacks some", subflow(enough, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 2*170*1428 - enough, 0},
+		{"one has gone silent", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 150 }), 0, 20 * time.Millisecond},
+		{"one has as much silence as is usual", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 110 }), enough, 0},
+		{"one is not used", subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 }), plenty, 0},
+		{"one has ended", subflow(much, func(s *unix.TCPInfo) { s.State = unix.BPF_TCP_CLOSE }), plenty, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bytes, rest := relay.Room([]unix.TCPInfo{full, c.other})
+			if bytes != c.bytes || bytes == 0 && rest != c.rest {
+				t.Errorf("%d bytes, or a rest of %v; want %d, %v", bytes, rest, c.bytes, c.rest)
+			}
+		})
+	}
+}
+
+func TestLegWithoutSubflowsIsGivenPlenty(t *testing.T) {
+	if bytes, _ := relay.Room(nil); bytes != 1<<20 {
+		t.Errorf("%d bytes", bytes)
+	}
+}
