@@ -22,15 +22,16 @@ type Box struct {
 	core  *Core
 	start time.Time
 
-	journal  *journal
-	queue    *nfq.Queue
-	relay    *relay.Relay
-	set      *paths.Set
-	steering *steering       // of a CPE
-	answerer *paths.Answerer // of a HAG
-	sides    sides
-	recorder Recorder
-	families []int // unix.AF_INET, unix.AF_INET6, as this machine has them
+	journal   *journal
+	queue     *nfq.Queue
+	relay     *relay.Relay
+	set       *paths.Set
+	steering  *steering       // of a CPE
+	answerer  *paths.Answerer // of a HAG
+	sides     sides
+	recorder  Recorder
+	transport Transport
+	families  []int // unix.AF_INET, unix.AF_INET6, as this machine has them
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
 	stray              atomic.Uint64 // verdicts that could not be given
@@ -110,11 +111,17 @@ func (b *Box) prepare(undo *undo) error {
 	if err := b.meet(undo); err != nil {
 		return err
 	}
+	b.widen(undo)
+	if b.transport, err = b.cfg.transport(); err != nil {
+		return err
+	}
 	b.sides = newSides(b.cfg)
 	if err := b.record(undo); err != nil {
 		return err
 	}
-	b.relay, err = relay.New(relay.Config{Mark: uint32(nfq.Socket), Keepalive: b.cfg.Keepalive, Events: b}, b.families...)
+	b.relay, err = relay.New(relay.Config{
+		Mark: uint32(nfq.Socket), Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
+	}, b.families...)
 	if err != nil {
 		return err
 	}

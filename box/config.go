@@ -34,6 +34,10 @@ type Config struct {
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Probe      paths.ProbeConfig
+	// CongestionControl is that of multipath legs, "" for the kernel's default.
+	CongestionControl string
+	// InitialWindow is that of their subflows, in segments; 0 is the kernel's.
+	InitialWindow int
 	// FirstPathDown is what a CPE does with new flows while its first path is down:
 	// NoLeg or OwnSource.
 	FirstPathDown Leg

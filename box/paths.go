@@ -1,6 +1,7 @@
 package box
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -10,11 +11,41 @@ import (
 
 // Paths is how the paths of a box are, as `synbond paths --json` prints it.
 type Paths struct {
-	Role  Role     `json:"role"`
-	HAG   *HAGView `json:"hag,omitempty"` // as a CPE sees it
-	Paths []Path   `json:"paths"`
+	Role      Role      `json:"role"`
+	Transport Transport `json:"transport"`
+	HAG       *HAGView  `json:"hag,omitempty"` // as a CPE sees it
+	Paths     []Path    `json:"paths"`
 	// Peers are the CPEs that a HAG has heard of in the last minute.
 	Peers []Peer `json:"peers,omitempty"`
+}
+
+// Transport is how multipath legs carry bytes, as it was settled when the box started.
+type Transport struct {
+	CongestionControl string `json:"congestion_control"`
+	InitialWindow     int    `json:"initial_window"` // of each subflow, in segments
+	// ReceiveBuffer and SendBuffer are the smallest, the initial and the largest
+	// size in bytes: net.ipv4.tcp_rmem and tcp_wmem.
+	ReceiveBuffer [3]int `json:"receive_buffer"`
+	SendBuffer    [3]int `json:"send_buffer"`
+}
+
+// kernelWindow is the initial window that Linux has of its own, in segments (RFC
+// 6928; TCP_INIT_CWND).
+const kernelWindow = 10
+
+// transport tells what is configured, and what the kernel has where nothing is.
+func (c *Config) transport() (t Transport, err error) {
+	t = Transport{CongestionControl: c.CongestionControl, InitialWindow: cmp.Or(c.InitialWindow, kernelWindow)}
+	if t.CongestionControl == "" {
+		if t.CongestionControl, err = readSysctl("net/ipv4/tcp_congestion_control"); err != nil {
+			return t, err
+		}
+	}
+	if t.ReceiveBuffer, err = readSizes(receiveBuffer); err != nil {
+		return t, err
+	}
+	t.SendBuffer, err = readSizes(sendBuffer)
+	return t, err
 }
 
 // HAGView is how a CPE sees its HAG.
@@ -78,7 +109,7 @@ type PeerPath struct {
 // paths describes the paths as they are now.
 func (b *Box) paths() Paths {
 	now := time.Now()
-	out := Paths{Role: b.cfg.Role}
+	out := Paths{Role: b.cfg.Role, Transport: b.transport}
 	for _, p := range b.set.Paths {
 		out.Paths = append(out.Paths, Path{Name: p.Name, Interface: p.Interface})
 	}

@@ -45,6 +45,61 @@ var sysctls = map[Role][]sysctl{
 	},
 }
 
+// Settings that have three values each: the smallest, the initial and the largest
+// size of a TCP socket's buffer, in bytes (tcp(7)).
+const (
+	receiveBuffer = "net/ipv4/tcp_rmem"
+	sendBuffer    = "net/ipv4/tcp_wmem"
+)
+
+// buffers are their least values. What a sender may have under way at first is
+// half of the initial receive buffer, which must not be less than what the lines
+// hold; and the largest send buffer must hold what is under way on the longest of
+// them, twice that for the kernel's own needs.
+var buffers = map[string][3]int{
+	receiveBuffer: {0, 1 << 20, 16 << 20},
+	sendBuffer:    {0, 0, 16 << 20},
+}
+
+// readSizes reads the values of such a setting.
+func readSizes(key string) (sizes [3]int, err error) {
+	text, err := readSysctl(key)
+	if err != nil {
+		return sizes, err
+	}
+	if _, err := fmt.Sscan(text, &sizes[0], &sizes[1], &sizes[2]); err != nil {
+		return sizes, fmt.Errorf("%s is %q: %w", key, text, err)
+	}
+	return sizes, nil
+}
+
+// atLeast raises the values of such a setting.
+func atLeast(j *journal, key string, least [3]int) error {
+	sizes, err := readSizes(key)
+	if err != nil {
+		return err
+	}
+	for i := range sizes {
+		sizes[i] = max(sizes[i], least[i])
+	}
+	return sysctl{key: key, value: fmt.Sprintf("%d\t%d\t%d", sizes[0], sizes[1], sizes[2])}.set(j)
+}
+
+// widen gives subflows their initial window. What the kernel refuses costs speed
+// of short transfers, not more.
+func (b *Box) widen(undo *undo) {
+	if b.cfg.InitialWindow == 0 {
+		return
+	}
+	w, err := paths.OpenWindow(b.cfg.InitialWindow)
+	if err != nil {
+		b.cfg.Log.Info("subflows begin with the kernel's initial window", "err", err)
+		b.cfg.InitialWindow = 0
+		return
+	}
+	undo.add(w.Close)
+}
+
 // installSystem sets what the whole machine shares: loopback, sysctls, and on a
 // HAG the join addresses. The journal remembers what was there before.
 func (b *Box) installSystem(undo *undo) error {
@@ -60,6 +115,11 @@ func (b *Box) installSystem(undo *undo) error {
 	}
 	for _, s := range sysctls[b.cfg.Role] {
 		if err := s.set(j); err != nil {
+			return err
+		}
+	}
+	for key, least := range buffers {
+		if err := atLeast(j, key, least); err != nil {
 			return err
 		}
 	}

@@ -84,6 +84,9 @@ func (b *Box) listen(stderr io.Reader, ready chan<- struct{}) {
 // Stop asks the box to end and waits for it. An exit code other than 0 is an error.
 func (b *Box) Stop() error { return b.signal(syscall.SIGTERM) }
 
+// PID is the box's process.
+func (b *Box) PID() int { return b.cmd.Process.Pid }
+
 // Reload asks the box to read its policy anew.
 func (b *Box) Reload() error { return b.cmd.Process.Signal(syscall.SIGHUP) }
 
@@ -153,7 +156,7 @@ func (n *Network) StartPair(p Program, dir string, cpeFlags ...string) (cpe, hag
 
 // StartHAG starts a HAG that uses every line of the network.
 func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
-	flags := []string{"--plain", HAGWanInterface}
+	flags := []string{"--plain", HAGWanInterface, "--congestion-control", n.multipath}
 	for _, l := range n.Lines {
 		flags = append(flags, "--path", l.Name)
 	}
@@ -167,7 +170,7 @@ func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
 // line what its --path has beside the interface and join addresses, such as
 // "mode=overflow,busy=16mbit".
 func (n *Network) StartCPE(p Program, dir string, options map[string]string, flags ...string) (*Box, error) {
-	all := []string{"--plain", CPELanInterface}
+	all := []string{"--plain", CPELanInterface, "--congestion-control", n.multipath}
 	for _, l := range n.Lines {
 		path := l.Name
 		if l == n.joinLine() {

@@ -78,8 +78,7 @@ func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(
 		if err != nil {
 			return m, err
 		}
-		slices.Sort(times)
-		m.Connect[i] = times[len(times)/2]
+		m.Connect[i] = median(times)
 	}
 	if err := n.measureFailures(ctx, &m); err != nil {
 		return m, err
@@ -107,6 +106,11 @@ func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(
 		m.PeerSeen[i] = seen.Addr().Unmap()
 	}
 	return m, nil
+}
+
+// median of some times.
+func median(times []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(times))[len(times)/2]
 }
 
 // measureFailures connects to where nobody answers, all at once.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,6 +17,9 @@ type Topology struct {
 	ServerDelay time.Duration
 	// CongestionControl is for TCP on all hosts; empty is cubic.
 	CongestionControl string
+	// Multipath is the congestion control that boxes are told to use for multipath
+	// legs; empty is the same.
+	Multipath string
 }
 
 // Network is a client and a server with two routers between them, which are
@@ -33,8 +37,9 @@ type Network struct {
 	// CongestionControl that connections of the four hosts use.
 	CongestionControl string
 
-	wan       *Line // between HAG and server if there is a delay
-	viaRoutes bool  // the congestion control is set by routes
+	multipath string // congestion control for multipath legs
+	wan       *Line  // between HAG and server if there is a delay
+	viaRoutes bool   // the congestion control is set by routes
 }
 
 // Build makes the network. The caller owes it a Close.
@@ -59,6 +64,7 @@ func (n *Network) build(t Topology) error {
 	if err := n.chooseCongestionControl(t.CongestionControl); err != nil {
 		return err
 	}
+	n.multipath = cmp.Or(t.Multipath, n.CongestionControl)
 	if err := errors.Join(n.CPE.forward(), n.HAG.forward()); err != nil {
 		return err
 	}
@@ -109,9 +115,10 @@ func (n *Network) chooseCongestionControl(want string) error {
 	return nil
 }
 
-// addRoute adds a route with the network's congestion control.
+// addRoute adds a route with the network's congestion control, but for lines: what
+// ends there is the boxes', and a route would overrule what these choose.
 func (n *Network) addRoute(h *Host, r Route) error {
-	if n.viaRoutes {
+	if n.viaRoutes && n.Line(r.Dev) == nil {
 		r.CongestionControl = n.CongestionControl
 	}
 	return h.AddRoute(r)

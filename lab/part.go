@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +13,13 @@ import (
 
 // part is one act of a scenario, with boxes of its own.
 type part struct {
-	title   string
-	options map[string]string // see [Network.StartCPE]
-	flags   []string          // of the CPE
-	steps   []step            // taken one after the other
+	title     string
+	lines     []LineConfig      // whose delays and losses are others in this part
+	multipath string            // congestion control of multipath legs, if it is not that of the hosts
+	options   map[string]string // see [Network.StartCPE]
+	flags     []string          // of the CPE
+	still     bool              // it takes no film
+	steps     []step            // taken one after the other
 }
 
 // step is one thing that happens in a part. An error ends the scenario; what is
@@ -25,8 +29,10 @@ type step func(context.Context, *scene) error
 // Part is what one act of a scenario has shown.
 type Part struct {
 	Title    string   `json:"title"`
-	Timeline Timeline `json:"timeline"`
+	Timeline Timeline `json:"timeline,omitzero"`
 	Notes    []string `json:"notes"`
+
+	table [][]string // figures side by side, headed by the first row
 }
 
 // scene is what the steps of a part work with.
@@ -62,8 +68,15 @@ func (x *run) play(ctx context.Context, p part) (err error) {
 	return nil
 }
 
-// startBoxes starts the boxes as a part wants them.
+// startBoxes makes the lines, and starts the boxes, as a part wants them.
 func (x *run) startBoxes(p part) (cpe, hag *Box, err error) {
+	for _, c := range p.lines {
+		l := x.n.Line(c.Name)
+		if err := errors.Join(l.SetDelay(c.Delay), l.SetLoss(c.Loss)); err != nil {
+			return nil, nil, err
+		}
+	}
+	x.n.multipath = cmp.Or(p.multipath, x.n.CongestionControl)
 	if hag, err = x.n.StartHAG(x.Program, x.dir); err != nil {
 		return nil, nil, err
 	}

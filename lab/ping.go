@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"slices"
 	"time"
 )
 
@@ -57,8 +56,7 @@ func (n *Network) roundTrip(ctx context.Context, l *Line) (time.Duration, error)
 	if len(p.trips) == 0 {
 		return 0, fmt.Errorf("round trip of %s: none of %d echoes came back", l.Name, echoes)
 	}
-	slices.Sort(p.trips)
-	return p.trips[len(p.trips)/2], nil
+	return median(p.trips), nil
 }
 
 // pinger is a raw socket with what has been sent by it and come back.

@@ -62,19 +62,30 @@ func (r *Report) Print(w io.Writer, s Style) {
 func (p *Part) print(w io.Writer, s Style) {
 	fmt.Fprintln(w, p.Title)
 	p.Timeline.Chart(w, s)
+	tabulate(w, p.table)
 	for _, n := range p.Notes {
 		fmt.Fprintf(w, "  %s\n", n)
 	}
 	fmt.Fprintln(w)
 }
 
-func (r *Report) printWires(w io.Writer) {
+// tabulate prints rows below the first one, their head.
+func tabulate(w io.Writer, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
-	fmt.Fprintln(tw, "on the wire\tSYN\tSYN+ACK")
-	for _, wire := range r.Wires {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\n", wire.Link, wire.SYN, wire.SYNACK)
+	indent := ""
+	for _, row := range rows {
+		fmt.Fprintf(tw, "%s%s\n", indent, strings.Join(row, "\t"))
+		indent = "  "
 	}
 	tw.Flush()
+}
+
+func (r *Report) printWires(w io.Writer) {
+	rows := [][]string{{"on the wire", "SYN", "SYN+ACK"}}
+	for _, wire := range r.Wires {
+		rows = append(rows, []string{wire.Link, wire.SYN, wire.SYNACK})
+	}
+	tabulate(w, rows)
 	fmt.Fprintln(w)
 }
 
@@ -97,11 +108,8 @@ func (r *Report) printChecks(w io.Writer, s Style) {
 
 // printMeasured shows the measurements side by side.
 func (r *Report) printMeasured(w io.Writer) {
-	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
-	row := func(name, without, with, ratio string) {
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\n", name, without, with, ratio)
-	}
-	fmt.Fprintln(tw, "what a client sees\twithout boxes\twith boxes\tratio")
+	rows := [][]string{{"what a client sees", "without boxes", "with boxes", "ratio"}}
+	row := func(columns ...string) { rows = append(rows, columns) }
 	a, b := &r.Without, &r.With
 	for i, f := range families {
 		row("connect, "+f.name, ms(a.Connect[i]), ms(b.Connect[i]), ratio(b.Connect[i].Seconds(), a.Connect[i].Seconds()))
@@ -122,7 +130,7 @@ func (r *Report) printMeasured(w io.Writer) {
 		row("refused port, "+f.name, a.Refused[i].String(), b.Refused[i].String(), "")
 		row("absent host, "+f.name, a.Absent[i].String(), b.Absent[i].String(), "")
 	}
-	tw.Flush()
+	tabulate(w, rows)
 	fmt.Fprintln(w)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -18,7 +19,9 @@ type Scenario struct {
 }
 
 // Charted tells whether the scenario's report has charts.
-func (s Scenario) Charted() bool { return len(s.parts) > 0 }
+func (s Scenario) Charted() bool {
+	return slices.ContainsFunc(s.parts, func(p part) bool { return !p.still })
+}
 
 // Options of a run.
 type Options struct {
@@ -70,7 +73,7 @@ func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 
 // all plays the scenario, and then leaves the network up if that is wanted.
 func (x *run) all(ctx context.Context) error {
-	if !x.Charted() {
+	if len(x.parts) == 0 {
 		if err := x.compare(ctx); err != nil {
 			return err
 		}
@@ -84,7 +87,7 @@ func (x *run) all(ctx context.Context) error {
 		return nil
 	}
 	var like part
-	if x.Charted() {
+	if len(x.parts) > 0 {
 		like = x.parts[0]
 	}
 	cpe, hag, err := x.startBoxes(like)

@@ -12,17 +12,21 @@ const (
 	lteRate = 40 * mbit
 )
 
-// hybrid is a slow fixed line and a fast, more distant mobile one.
-var hybrid = []LineConfig{
-	{Name: "dsl", Rate: dslRate, Delay: 25 * time.Millisecond},
-	{Name: "lte", Rate: lteRate, Delay: 35 * time.Millisecond},
+// dslAndLTE is a slow fixed line and a fast mobile one, with the delays of each
+// one way, in milliseconds.
+func dslAndLTE(dsl, lte time.Duration) []LineConfig {
+	return []LineConfig{
+		{Name: "dsl", Rate: dslRate, Delay: dsl * time.Millisecond},
+		{Name: "lte", Rate: lteRate, Delay: lte * time.Millisecond},
+	}
 }
 
-// uneven is the same with round trips that differ much more.
-var uneven = []LineConfig{
-	{Name: "dsl", Rate: dslRate, Delay: 10 * time.Millisecond},
-	{Name: "lte", Rate: lteRate, Delay: 60 * time.Millisecond},
-}
+// Lines that scenarios have: the mobile one is more distant, or much more.
+var (
+	hybrid = dslAndLTE(25, 35)
+	uneven = dslAndLTE(10, 60)
+	far    = dslAndLTE(30, 150)
+)
 
 // Scenarios that can be run; the first is the default.
 var Scenarios = []Scenario{
@@ -74,6 +78,24 @@ var Scenarios = []Scenario{
 		Name: "flap", Help: "dsl goes up and down every 300 ms under 200 idle connections and a busy one",
 		lines: uneven,
 		parts: []part{flaps},
+	},
+	{
+		Name: "objects", Help: "objects of 64 KiB to 16 MiB over each line alone and over both with boxes: how long each takes",
+		lines: uneven,
+		parts: []part{
+			objectsOver("10 and 60 ms", uneven, 0.65),
+			objectsOver("30 and 150 ms", far, 0.60),
+		},
+	},
+	{
+		Name: "goodput", Help: "a long transfer each way over lines of several delays, and over one that loses packets",
+		lines: uneven,
+		parts: slices.Concat(
+			goodput("10 and 10 ms", dslAndLTE(10, 10), ""),
+			goodput("10 and 60 ms", uneven, ""),
+			goodput("30 and 150 ms", far, ""),
+			goodput("10 and 60 ms with loss, bbr", losing(uneven, "lte", 0.01), "bbr"),
+		),
 	},
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 // Snapshot lists what a box might leave behind on the host, one line each:
-// nftables tables, policy rules, routes of all tables, MPTCP sysctls, the state
-// of loopback. Two snapshots are equal if nothing has changed.
+// nftables tables, policy rules, routes of all tables, sysctls of MPTCP and TCP,
+// the state of loopback. Two snapshots are equal if nothing has changed.
 func (h *Host) Snapshot() ([]string, error) {
 	var all []string
 	err := h.Do(func() error {
@@ -67,15 +67,20 @@ func snapshotRoutes(nl *netlink.Handle) ([]string, error) {
 }
 
 func snapshotSysctls(*netlink.Handle) ([]string, error) {
-	files, err := filepath.Glob("/proc/sys/net/mptcp/*")
 	var lines []string
-	for _, f := range files {
-		// A counter of what happened, no setting, may refuse to be read.
-		if b, err := os.ReadFile(f); err == nil {
-			lines = append(lines, "sysctl "+f+" "+strings.TrimSpace(string(b)))
+	for _, pattern := range []string{"mptcp/*", "ipv4/tcp_[rw]mem", "ipv4/tcp_early_demux"} {
+		files, err := filepath.Glob("/proc/sys/net/" + pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			// A counter of what happened, no setting, may refuse to be read.
+			if b, err := os.ReadFile(f); err == nil {
+				lines = append(lines, "sysctl "+f+" "+strings.TrimSpace(string(b)))
+			}
 		}
 	}
-	return lines, err
+	return lines, nil
 }
 
 func snapshotLoopback(nl *netlink.Handle) ([]string, error) {

@@ -10,8 +10,14 @@ import (
 
 // pathsView is what the lab reads of `synbond paths --json`.
 type pathsView struct {
-	HAG   stateView  `json:"hag"`
-	Paths []pathView `json:"paths"`
+	HAG       stateView     `json:"hag"`
+	Paths     []pathView    `json:"paths"`
+	Transport transportView `json:"transport"`
+}
+
+type transportView struct {
+	CongestionControl string `json:"congestion_control"`
+	InitialWindow     int    `json:"initial_window"`
 }
 
 type stateView struct {
@@ -63,6 +69,11 @@ func used(path, use string) func(*pathsView) bool {
 		p := v.path(path)
 		return p.State == "up" && p.Use == use
 	}
+}
+
+// allUsed tells whether every path is up and used.
+func allUsed(v *pathsView) bool {
+	return len(v.Paths) > 0 && !slices.ContainsFunc(v.Paths, func(p pathView) bool { return p.State != "up" || p.Use != "normal" })
 }
 
 // down tells whether these paths are down, and no longer used.

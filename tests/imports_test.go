@@ -24,6 +24,7 @@ const (
 	sysLib        = "golang.org/x/sys"
 	syncLib       = "golang.org/x/sync"
 	prometheusLib = "github.com/prometheus/client_golang"
+	bpfLib        = "github.com/cilium/ebpf"
 )
 
 // rooms says what each package may import beside the standard library: packages
@@ -33,7 +34,7 @@ var rooms = map[string][]string{
 	"state":       {"rewrite"},
 	"nfq":         {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
 	"relay":       {sysLib, syncLib},
-	"paths":       {netlinkLib, routingLib, genetlinkLib, sysLib, syncLib},
+	"paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, sysLib, syncLib},
 	"box":         {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
 	"pcaps":       {"rewrite", "state", "box", "tap", "github.com/gopacket/gopacket"},
 	"tap":         {sysLib, "golang.org/x/net"},
@@ -41,6 +42,7 @@ var rooms = map[string][]string{
 	"lab/labtest": {},
 	"cli":         nil,
 	"tests":       nil,
+	"tests/bench": nil,
 	".":           {"cli"},
 }
 

@@ -1,0 +1,291 @@
+package tests
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/paths"
+)
+
+// connection is what the kernel says of one end of an established TCP connection.
+type connection struct {
+	local, remote     netip.AddrPort
+	window            uint32 // congestion window, in segments
+	congestionControl string
+}
+
+// Of uapi linux/inet_diag.h: the request's extensions, which are also the types of
+// the answer's attributes, and where things are in struct inet_diag_msg.
+const (
+	diagInfo         = 2
+	diagCong         = 4
+	diagPorts        = 4
+	diagAddresses    = 8
+	diagAttributes   = 72
+	sockDiagByFamily = 20 // uapi linux/sock_diag.h
+)
+
+// connections lists those of a host that stand.
+func connections(t *testing.T, h *lab.Host, family byte) []connection {
+	t.Helper()
+	var c *netlink.Conn
+	err := h.Do(func() (err error) {
+		c, err = netlink.Dial(unix.NETLINK_SOCK_DIAG, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	request := make([]byte, 56) // struct inet_diag_req_v2
+	request[0], request[1], request[2] = family, unix.IPPROTO_TCP, 1<<(diagInfo-1)|1<<(diagCong-1)
+	binary.NativeEndian.PutUint32(request[4:], 1<<unix.BPF_TCP_ESTABLISHED)
+	answers, err := c.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []connection
+	for _, a := range answers {
+		one, err := parseConnection(a.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// parseConnection reads a struct inet_diag_msg and its attributes.
+func parseConnection(b []byte) (c connection, err error) {
+	if len(b) < diagAttributes {
+		return c, fmt.Errorf("an answer of %d bytes", len(b))
+	}
+	addr := func(at int) netip.Addr {
+		if b[0] == unix.AF_INET {
+			return netip.AddrFrom4([4]byte(b[at:]))
+		}
+		return netip.AddrFrom16([16]byte(b[at:])).Unmap()
+	}
+	c.local = netip.AddrPortFrom(addr(diagAddresses), binary.BigEndian.Uint16(b[diagPorts:]))
+	c.remote = netip.AddrPortFrom(addr(diagAddresses+16), binary.BigEndian.Uint16(b[diagPorts+2:]))
+	attributes, err := netlink.NewAttributeDecoder(b[diagAttributes:])
+	if err != nil {
+		return c, err
+	}
+	for attributes.Next() {
+		switch attributes.Type() {
+		case diagInfo:
+			c.window = binary.NativeEndian.Uint32(attributes.Bytes()[unsafe.Offsetof(unix.TCPInfo{}.Snd_cwnd):])
+		case diagCong:
+			c.congestionControl = attributes.String()
+		}
+	}
+	return c, attributes.Err()
+}
+
+// legs are a box's ends of a client's connection that has a subflow on each line.
+type legs struct {
+	plain    connection
+	subflows []connection // the first one, and the joined one
+}
+
+// legsAt waits until a box has all of those of a client's connection.
+func (p *pair) legsAt(t *testing.T, h *lab.Host, c net.Conn) (all legs) {
+	t.Helper()
+	client, server := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	family := byte(unix.AF_INET6)
+	if client.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	// The leg towards the client is accepted in the server's name.
+	onward, accepted := [2]netip.AddrPort{client, server}, [2]netip.AddrPort{server, client}
+	plain, first := accepted, onward
+	if h == p.HAG {
+		plain, first = onward, accepted
+	}
+	eventually(t, h.Name+": a plain leg and two subflows", func() bool {
+		all = legs{}
+		for _, c := range connections(t, h, family) {
+			switch ends := [2]netip.AddrPort{c.local, c.remote}; {
+			case ends == plain:
+				all.plain = c
+			case ends == first, c.local.Port() == lab.JoinPort, c.remote.Port() == lab.JoinPort:
+				all.subflows = append(all.subflows, c)
+			}
+		}
+		return all.plain.local.IsValid() && len(all.subflows) == 2
+	})
+	return all
+}
+
+// windows are the congestion windows of a new MPTCP connection within a network
+// without boxes, from one host to another.
+func windows(t *testing.T, from, to *lab.Host, addr netip.Addr) (both []uint32) {
+	t.Helper()
+	l := listen(t, to, "mptcp", netip.AddrPortFrom(addr, 0))
+	serve(l, echo)
+	c, err := from.Dial(within(t, 10*time.Second), "mptcp", "", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	chat(t, c, "hello")
+	at := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	for _, h := range []*lab.Host{from, to} {
+		for _, s := range connections(t, h, unix.AF_INET6) {
+			if s.local == at || s.remote == at {
+				both = append(both, s.window)
+			}
+		}
+	}
+	return both
+}
+
+// Initial windows in segments: the boxes' default, and the kernel's own.
+const boxWindow, kernelWindow = 64, 10
+
+const keepsWindow = "subflows begin with the kernel's initial window"
+
+// expected is the initial window that a box gives subflows here, and why it is the
+// kernel's if it is.
+func expected(t *testing.T) (window uint32, refused error) {
+	t.Helper()
+	w, err := paths.OpenWindow(boxWindow)
+	if err != nil {
+		return kernelWindow, err
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	return boxWindow, nil
+}
+
+func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 10 * time.Millisecond}}})
+	want, refused := expected(t)
+	p := start(t, n)
+	boxes := []*lab.Box{p.cpe, p.hag}
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) { p.checkWindows(t, f, want) })
+	}
+	for _, b := range boxes {
+		if got := pathsOf(t, b).Transport.InitialWindow; got != int(want) {
+			t.Errorf("the %s says that the initial window is %d, want %d", b.Role, got, want)
+		}
+	}
+	check := func(what string, from, to *lab.Host, addr netip.Addr, want uint32) {
+		t.Helper()
+		if got := windows(t, from, to, addr); !slices.Equal(got, []uint32{want, want}) {
+			t.Errorf("%s: windows of %d, want %d", what, got, want)
+		}
+	}
+	check("MPTCP of other machines", n.Client, n.Server, lab.Server6, kernelWindow)
+	check("MPTCP of the boxes' machines", n.CPE, n.HAG, n.Lines[0].HAG6, want)
+	p.down(t)
+	check("the same without boxes", n.CPE, n.HAG, n.Lines[0].HAG6, kernelWindow)
+	for _, b := range boxes {
+		if told := strings.Count(strings.Join(b.Log(), "\n"), keepsWindow); (told == 1) != (refused != nil) {
+			t.Errorf("the %s told %d times that it keeps the kernel's window, which it does because of: %v", b.Role, told, refused)
+		}
+	}
+}
+
+// checkWindows compares the windows of a new relayed connection at both boxes.
+func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
+	c := chatter(t, p.Network, f)
+	for _, h := range []*lab.Host{p.CPE, p.HAG} {
+		all := p.legsAt(t, h, c)
+		for _, s := range all.subflows {
+			if s.window != want {
+				t.Errorf("at the %s a subflow %s to %s has a window of %d, want %d", h.Name, s.local, s.remote, s.window, want)
+			}
+		}
+		if got := all.plain.window; got != kernelWindow {
+			t.Errorf("at the %s the plain leg has a window of %d, want %d", h.Name, got, kernelWindow)
+		}
+	}
+}
+
+// TestBoxesInAUserNamespaceKeepTheKernelsWindow plays the test above where the
+// kernel takes no BPF program of a box.
+func TestBoxesInAUserNamespaceKeepTheKernelsWindow(t *testing.T) {
+	lab.Require(t)
+	if inUserNamespace() {
+		return // the test above was played in one
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes$", "-test.v")
+	cmd.Env = append(os.Environ(), "CI=true") // it must not be skipped
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, unix.EPERM) && cmd.ProcessState == nil {
+		t.Skipf("no user namespaces: %v", err)
+	}
+	if err != nil || !strings.Contains(string(out), "--- PASS") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
+	for _, name := range []string{"reno", "bbr"} {
+		t.Run(name, func(t *testing.T) {
+			topology := twoLines
+			topology.Multipath = name
+			n := build(t, topology)
+			known, err := n.CPE.ReadSysctl("net.ipv4.tcp_available_congestion_control")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Contains(strings.Fields(known), name) {
+				t.Skipf("this kernel has %s", known)
+			}
+			p := start(t, n)
+			c := chatter(t, n, families[0])
+			for _, h := range []*lab.Host{n.CPE, n.HAG} {
+				all := p.legsAt(t, h, c)
+				for _, s := range all.subflows {
+					if s.congestionControl != name {
+						t.Errorf("at the %s a subflow %s to %s has %s", h.Name, s.local, s.remote, s.congestionControl)
+					}
+				}
+				if got := all.plain.congestionControl; got != n.CongestionControl {
+					t.Errorf("at the %s the plain leg has %s, want %s", h.Name, got, n.CongestionControl)
+				}
+			}
+			for _, b := range []*lab.Box{p.cpe, p.hag} {
+				if got := pathsOf(t, b).Transport.CongestionControl; got != name {
+					t.Errorf("the %s says that it is %s", b.Role, got)
+				}
+			}
+		})
+	}
+}
+
+func TestCongestionControlThatTheKernelLacksIsToldInOneLine(t *testing.T) {
+	n := build(t, twoLines)
+	before := snapshot(t, n.CPE)
+	args := "cpe --plain lan --path dsl --congestion-control nonsense --control " + scratch(t) + "/box.sock"
+	call(t, n.CPE, nil, strings.Fields(args)...).oneLine(t, 1, `"nonsense"`, "tcp_available_congestion_control")
+	same(t, before, snapshot(t, n.CPE))
+}
