@@ -57,7 +57,7 @@ const (
 // hold; and the largest send buffer must hold what is under way on the longest of
 // them, twice that for the kernel's own needs.
 var buffers = map[string][3]int{
-	receiveBuffer: {0, 1 << 20, 16 << 20},
+	receiveBuffer: {0, 8 << 20, 16 << 20},
 	sendBuffer:    {0, 0, 16 << 20},
 }
 

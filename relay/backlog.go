@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"math"
 	"time"
 	"unsafe"
 
@@ -15,7 +17,7 @@ import (
 const (
 	// unasked is how many bytes a leg takes before the kernel is first asked: short
 	// connections have nothing to gain.
-	unasked = 1 << 20
+	unasked = 256 << 10
 	// unsentTime of what a subflow sends, or a share of its round trip if that is
 	// more, may be unsent: enough to last from one look to the next.
 	unsentTime  = 20 * time.Millisecond
@@ -24,7 +26,9 @@ const (
 	// sent at once.
 	unsentLeast = 64 << 10
 	// plenty is what a leg takes at once that has one subflow only.
-	plenty = turn * chunk
+	plenty = 1 << 20
+	// windowLeast is what a leg takes when nothing is under way.
+	windowLeast = 64 << 10
 	// lateAck is by how much acknowledgements may come later than usual, beside
 	// their variation, before a subflow is given nothing more.
 	lateAck = 20 * time.Millisecond
@@ -46,11 +50,44 @@ type allowance struct {
 func (g *leg) unsent() (bytes int, rest time.Duration) {
 	var buf rawTCPInfos
 	buf.size, buf.sizeUser = uint32(unsafe.Offsetof(buf.tcp)), uint32(unsafe.Sizeof(buf.tcp[0]))
-	err := getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&buf), unsafe.Sizeof(buf))
+	var info rawInfo
+	err := errors.Join(
+		getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info)),
+		getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&buf), unsafe.Sizeof(buf)),
+	)
 	if err != nil { // it has fallen back to TCP, or has just ended
-		return unasked, 0
+		return plenty, 0
 	}
-	return room(buf.tcp[:min(buf.subflows, maxSubflows)])
+	subflows := buf.tcp[:min(buf.subflows, maxSubflows)]
+	if bytes, rest = room(subflows); bytes > 0 && len(subflows) > 1 {
+		bytes = min(bytes, inWindow(info.writeSeq-info.sndUna, subflows))
+		rest = restTick
+	}
+	return bytes, rest
+}
+
+// inWindow returns how much more fits into what the peer can receive, when so much
+// is under way.
+//
+// Linux takes an acknowledgement that bears a smaller window, and moves on what
+// MPTCP has received but nothing of its own subflow, for one that shrinks the
+// window, and goes on with the larger one (tcp_may_update_window, ack_update_msk).
+// The peer drops what is beyond after TCP has acknowledged it
+// (MPTcpExtNoDSSInWindow); it is sent again by a timer, a piece each time, and the
+// connection stands still for seconds. What a subflow takes the window for is too
+// large by what the others have brought meanwhile, which is less than what was
+// under way: half of it is safe.
+func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
+	if underWay == 0 {
+		return windowLeast // the kernel probes a window that is closed
+	}
+	window := uint32(math.MaxUint32)
+	for i := range subflows {
+		if subflows[i].Unacked > 0 {
+			window = min(window, subflows[i].Snd_wnd)
+		}
+	}
+	return int(window/2) - int(min(underWay, math.MaxUint32))
 }
 
 // room returns how many bytes a leg with these subflows may be given, or else how

@@ -23,6 +23,27 @@ func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
 	return s
 }
 
+func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
+	window := func(size uint32) unix.TCPInfo { return subflow(0, func(s *unix.TCPInfo) { s.Snd_wnd = size }) }
+	idle := window(1000)
+	idle.Unacked = 0
+	for _, c := range []struct {
+		name     string
+		underWay uint64
+		subflows []unix.TCPInfo
+		want     int
+	}{
+		{"much room", 100_000, []unix.TCPInfo{window(2_000_000), window(1_000_000)}, 400_000},
+		{"none", 500_000, []unix.TCPInfo{window(2_000_000), window(1_000_000)}, 0},
+		{"a subflow that carries nothing says nothing", 100_000, []unix.TCPInfo{window(1_000_000), idle}, 400_000},
+		{"a closed window is for the kernel to probe", 0, []unix.TCPInfo{window(0), window(0)}, 64 << 10},
+	} {
+		if got := relay.InWindow(c.underWay, c.subflows); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
+		}
+	}
+}
+
 func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 	const enough, much, plenty = 64 << 10, 500_000, 1 << 20 // much lasts for longer than a leg rests
 	full := subflow(much, nil)

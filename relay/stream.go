@@ -12,8 +12,9 @@ const (
 	// chunk is how many bytes are read at once: large enough that a system call
 	// costs little per byte, small enough to stay in the cache until written.
 	chunk = 256 << 10
-	// turn is how many chunks a stream may move before others have their turn.
-	turn = 4
+	// turn is how many bytes a stream may move before others have their turn: new
+	// connections, above all, which wait for each stream that is busy.
+	turn = 256 << 10
 )
 
 // chunks are buffers for bytes that one leg has given and the other does not take yet.
@@ -35,7 +36,7 @@ func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true 
 // move moves bytes until a read or a write would block, the stream ends, or its
 // turn is over: then it reports more. An error is the reset of one of the legs.
 func (s *stream) move(l *loop) (more bool, err error) {
-	for range turn {
+	for left := turn; left > 0; {
 		if s.ended && len(s.pending) == 0 {
 			return false, s.shut()
 		}
@@ -48,6 +49,7 @@ func (s *stream) move(l *loop) (more bool, err error) {
 			if s.pending = s.pending[n:]; err != nil || len(s.pending) > 0 {
 				return false, err
 			}
+			left -= n
 			s.drop()
 			continue
 		}
@@ -62,6 +64,7 @@ func (s *stream) move(l *loop) (more bool, err error) {
 			s.ended = true
 			continue
 		}
+		left -= n
 		w, err := s.write(l.buf[:n])
 		if err != nil {
 			return false, err
