@@ -10,7 +10,7 @@ func TestBuffersAreRaisedAndPutBack(t *testing.T) {
 	for _, test := range []struct{ name, was, want string }{
 		{"small ones", "4096\t131072\t6291456", "4096\t8388608\t16777216"},
 		{"a small one among larger ones", "8192\t65536\t33554432", "8192\t8388608\t33554432"},
-		{"large ones stay", "8192\t2097152\t33554432", "8192\t2097152\t33554432"},
+		{"large ones stay", "8192\t9437184\t33554432", "8192\t9437184\t33554432"},
 	} {
 		machine(t, func(control string) {
 			check(t, writeSysctl(receiveBuffer, test.was))
