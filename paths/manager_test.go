@@ -110,14 +110,14 @@ func (s *scene) connect(t *testing.T) (client, server net.Conn, token uint32) {
 	return client, server, established(t, s.m)
 }
 
-// established waits until the kernel has said so of one connection.
+// established waits until the kernel has said so of a connection that is not tracked yet.
 func established(t *testing.T, m *Manager) (token uint32) {
 	t.Helper()
 	eventually(t, "no connection is established", func() bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		for tok, c := range m.conns {
-			if c.established {
+			if c.established && !c.tracked {
 				token = tok
 			}
 		}
