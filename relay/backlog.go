@@ -87,7 +87,7 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 			window = min(window, subflows[i].Snd_wnd)
 		}
 	}
-	return int(window/2) - int(min(underWay, math.MaxUint32))
+	return int(window/2) - int(min(underWay, math.MaxInt32))
 }
 
 // room returns how many bytes a leg with these subflows may be given, or else how

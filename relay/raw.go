@@ -11,8 +11,8 @@ import (
 // The system calls of the loops are made without a word to Go's scheduler. It
 // would take the processor from a goroutine that is in a call for more than 20 µs,
 // as if it were blocked: these never block, the sockets are non-blocking, but
-// moving 256 KiB takes longer than that. Handing processors to and fro cost a
-// third of the boxes' time (docs/adr/0016-loops.md).
+// moving 256 KiB takes longer than that. Handing processors to and fro costs more
+// than the calls save by it (docs/adr/0016-loops.md).
 
 // awake is how long a loop waits for events while it keeps its processor. Then it
 // is idle and may wait as others do.
