@@ -31,7 +31,7 @@ type stream struct {
 	done     bool         // and to was told so
 }
 
-func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true }
+func (s *stream) init(from, to *leg) { s.from, s.to = from, to }
 
 // move moves bytes until a read or a write would block, the stream ends, or its
 // turn is over: then it reports more. An error is the reset of one of the legs.
@@ -94,12 +94,16 @@ func (s *stream) write(b []byte) (int, error) {
 	return n, nil
 }
 
-// shut tells the other leg that no more will come.
+// shut tells the other leg that no more will come. When both streams have ended
+// that is left to the closing of the legs, which comes next.
 func (s *stream) shut() error {
 	if s.done {
 		return nil
 	}
 	s.done, s.stalled = true, false
+	if c := s.to.conn; c.up.done && c.down.done {
+		return nil
+	}
 	err := shutdown(s.to.fd)
 	if errors.Is(err, unix.ENOTCONN) {
 		return nil // it was closed meanwhile, and has said so or will
