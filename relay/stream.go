@@ -53,7 +53,7 @@ func (s *stream) move(l *loop) (more bool, err error) {
 			s.drop()
 			continue
 		}
-		n, err := read(s.from.fd, l.buf)
+		n, err := read(s.from.fd, l.buf[:s.to.most()])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			s.stalled = false
