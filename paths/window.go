@@ -56,9 +56,9 @@ const pacedTo = -2
 // paths, which are faster than a machine, timers would cost more than bursts.
 const pacedFrom = 2000
 
-// OpenWindow sets the initial window of first subflows, in segments. It takes CAP_BPF, CAP_NET_ADMIN,
-// CAP_PERFMON and CAP_SYS_ADMIN of the initial user namespace, and a kernel with
-// CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF.
+// OpenWindow sets the initial window of first subflows, in segments. It takes
+// CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN of the initial user
+// namespace, and a kernel with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF.
 func OpenWindow(segments int) (*Window, error) {
 	cookie, err := netnsCookie()
 	if err != nil {

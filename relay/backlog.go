@@ -83,17 +83,17 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 	if underWay == 0 {
 		return unasked // the kernel probes a window that is closed
 	}
-	inUse, any := uint32(math.MaxUint32), uint32(0)
+	inUse, largest := uint32(math.MaxUint32), uint32(0)
 	for i := range subflows {
 		s := &subflows[i]
 		if s.Unacked > 0 && isOpen(s) {
 			inUse = min(inUse, s.Snd_wnd)
 		}
-		any = max(any, s.Snd_wnd)
+		largest = max(largest, s.Snd_wnd)
 	}
 	// Where TCP has had all of it acknowledged, and MPTCP has not, it is about to be,
 	// or it was dropped.
-	window := min(inUse, any)
+	window := min(inUse, largest)
 	return int(window/2) - int(min(underWay, math.MaxInt32))
 }
 
