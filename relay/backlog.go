@@ -25,9 +25,14 @@ const (
 	// unsentLeast may be unsent, or one window if that is less: a small one is often
 	// sent at once.
 	unsentLeast = 64 << 10
-	// unsentMost may be unsent on any line.
-	unsentMost = 128 << 20
-	// plenty is what a leg takes at once that has fallen back to TCP.
+	// fast is from which rate on, in bytes/s, a subflow is not kept short: what is
+	// queued there is gone in an instant, and no look comes in time to keep it busy.
+	// A rate that is not known yet is the largest number.
+	fast = 125e6
+	// near is up to which round trip that goes for the only subflow in use, whatever
+	// its rate: kept short, it would never show how fast it can be.
+	near = 2 * time.Millisecond
+	// plenty is what a leg takes at once then, or when it has fallen back to TCP.
 	plenty = 1 << 20
 	// leastRead is how many bytes are read for a leg that takes fewer.
 	leastRead = 16 << 10
@@ -101,7 +106,7 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 // long it will take them to need some.
 func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 	rest = longestRest
-	used := 0
+	used, distant := 0, false
 	for i := range subflows {
 		s := &subflows[i]
 		if !carries(s) {
@@ -109,9 +114,12 @@ func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 			continue
 		}
 		used++
+		distant = distant || microseconds(s.Min_rtt) > near
 		switch enough, unsent := enoughUnsent(s), uint64(s.Notsent_bytes); {
 		case silent(s):
 			rest = min(rest, unsentTime) // it may just have been held up
+		case s.Pacing_rate > fast:
+			bytes += plenty
 		case unsent < enough:
 			bytes += int(enough - unsent)
 		case slowStart(s):
@@ -120,8 +128,11 @@ func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 			rest = min(rest, time.Duration((unsent-enough/2)*uint64(time.Second)/max(s.Pacing_rate, 1)))
 		}
 	}
-	if used == 0 {
+	switch {
+	case used == 0:
 		return unasked, 0
+	case used == 1 && !distant:
+		return plenty, 0
 	}
 	return bytes, rest
 }
@@ -137,7 +148,6 @@ func isOpen(s *unix.TCPInfo) bool {
 
 // enoughUnsent is how many bytes that are not sent yet keep a subflow busy.
 func enoughUnsent(s *unix.TCPInfo) uint64 {
-	const fastest = 1 << 40 // bytes/s; a rate that is not known yet is the largest number
 	span := max(unsentTime, microseconds(s.Rtt)/unsentShare)
 	least := uint64(s.Snd_cwnd) * uint64(s.Snd_mss)
 	if slowStart(s) {
@@ -145,7 +155,7 @@ func enoughUnsent(s *unix.TCPInfo) uint64 {
 	} else {
 		least = min(least, unsentLeast)
 	}
-	return min(max(min(s.Pacing_rate, fastest)*uint64(span.Microseconds())/1e6, least), unsentMost)
+	return max(s.Pacing_rate*uint64(span.Microseconds())/1e6, least)
 }
 
 // slowStart tells whether a subflow doubles its window each round trip.

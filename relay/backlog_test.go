@@ -15,7 +15,7 @@ import (
 func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
 	s := unix.TCPInfo{
 		State: unix.BPF_TCP_ESTABLISHED, Unacked: 170, Notsent_bytes: unsent, Pacing_rate: 2_500_000,
-		Rtt: 100_000, Rttvar: 1000, Snd_mss: 1428, Snd_cwnd: 170, Snd_ssthresh: 120,
+		Rtt: 100_000, Min_rtt: 90_000, Rttvar: 1000, Snd_mss: 1428, Snd_cwnd: 170, Snd_ssthresh: 120,
 	}
 	if change != nil {
 		change(&s)
@@ -48,7 +48,7 @@ func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
 }
 
 func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
-	const enough, much = 64 << 10, 500_000 // much lasts for longer than a leg rests
+	const enough, much, plenty = 64 << 10, 500_000, 1 << 20 // much lasts for longer than a leg rests
 	full := subflow(much, nil)
 	for _, c := range []struct {
 		name  string
@@ -60,8 +60,9 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 		{"one has just enough", subflow(enough, nil), 0, enough / 2 * time.Second / 2_500_000},
 		{"one lacks some", subflow(10_000, nil), enough - 10_000, 0},
 		{"one lacks some of a small window", subflow(1000, func(s *unix.TCPInfo) { s.Snd_cwnd, s.Snd_ssthresh, s.Pacing_rate = 10, 8, 100_000 }), 13_280, 0},
-		{"a fast one lacks some", subflow(1000, func(s *unix.TCPInfo) { s.Pacing_rate = 1e9 }), 25_000_000 - 1000, 0},
-		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), 128 << 20, 0},
+		{"one of 1 Gbit/s lacks some", subflow(1000, func(s *unix.TCPInfo) { s.Pacing_rate = 125e6 }), 3_125_000 - 1000, 0},
+		{"a faster one has much", subflow(10_000_000, func(s *unix.TCPInfo) { s.Pacing_rate = 126e6 }), plenty, 0},
+		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), plenty, 0},
 		{"one is in slow start", subflow(much, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 0, 20 * time.Millisecond},
 		{"one in slow start lacks some", subflow(enough, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 2*170*1428 - enough, 0},
 		{"one has gone silent", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 150 }), 0, 20 * time.Millisecond},
@@ -76,6 +77,15 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 				t.Errorf("%d bytes, or a rest of %v; want %d, %v", bytes, rest, c.bytes, c.rest)
 			}
 		})
+	}
+}
+
+func TestOnlySubflowIsKeptShortUnlessItsPeerIsNear(t *testing.T) {
+	for minRTT, want := range map[uint32]int{2000: 1 << 20, 2001: 0} {
+		s := subflow(500_000, func(s *unix.TCPInfo) { s.Min_rtt = minRTT })
+		if bytes, _ := relay.Room([]unix.TCPInfo{s}); bytes != want {
+			t.Errorf("%d µs: %d bytes, want %d", minRTT, bytes, want)
+		}
 	}
 }
 
