@@ -86,12 +86,8 @@ func (r Rules) chains() []chain {
 		})
 	}
 	// The two legs of a flow share one 5-tuple and differ in sequence
-	// numbers: conntrack would take one of them for invalid. Towards hosts the box's
-	// sockets never have an address of its own.
-	emit.rules = []rule{
-		{socketMark(), oifname("plain"), notrack(), accept()},
-		{socketMark(), fibNotLocal("saddr"), notrack()},
-	}
+	// numbers: conntrack would take one of them for invalid.
+	emit.rules = []rule{{socketMark(), fibNotLocal("saddr"), notrack()}}
 	reject.rules = []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},

@@ -57,13 +57,9 @@ func tcpFlagsAre(name string, flags byte) term {
 	)}
 }
 
-// iifname and oifname match by which interface of a set a packet came, or goes.
-func iifname(set string) term { return metaName("iifname", expr.MetaKeyIIFNAME, set) }
-func oifname(set string) term { return metaName("oifname", expr.MetaKeyOIFNAME, set) }
-
-func metaName(name string, key expr.MetaKey, set string) term {
-	return term{name + " @" + set, []expr.Any{
-		&expr.Meta{Key: key, Register: reg1},
+func iifname(set string) term {
+	return term{"iifname @" + set, []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
 		&expr.Lookup{SourceRegister: reg1, SetName: set},
 	}}
 }

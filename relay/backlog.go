@@ -88,17 +88,12 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 	if underWay == 0 {
 		return unasked // the kernel probes a window that is closed
 	}
-	inUse, largest := uint32(math.MaxUint32), uint32(0)
+	window := uint32(math.MaxUint32)
 	for i := range subflows {
-		s := &subflows[i]
-		if s.Unacked > 0 && isOpen(s) {
-			inUse = min(inUse, s.Snd_wnd)
+		if s := &subflows[i]; s.Unacked > 0 && isOpen(s) {
+			window = min(window, s.Snd_wnd)
 		}
-		largest = max(largest, s.Snd_wnd)
 	}
-	// Where TCP has had all of it acknowledged, and MPTCP has not, it is about to be,
-	// or it was dropped.
-	window := min(inUse, largest)
 	return int(window/2) - int(min(underWay, math.MaxInt32))
 }
 

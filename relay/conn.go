@@ -126,9 +126,7 @@ func (c *Conn) pair(fd int) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// The new leg is writable at once: its first event starts both streams, since
-	// nobody has looked at what the server has sent meanwhile.
-	c.down.stalled = true
+	// The new leg is writable at once: its first event starts both streams.
 	if err := c.onward.reg.loop.add(&c.client); err != nil {
 		return err
 	}
@@ -231,7 +229,7 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if err == nil && events&unix.EPOLLERR != 0 {
 		err = socketError(g.fd)
 	}
-	if err == nil && events&^unix.EPOLLOUT != 0 { // else there is room, but nothing to read
+	if err == nil { // also when there is only room: MPTCP does not tell of all that can be read
 		err = l.pump(from)
 	}
 	if from.done && !c.halfClosed {

@@ -31,7 +31,7 @@ type stream struct {
 	done     bool         // and to was told so
 }
 
-func (s *stream) init(from, to *leg) { s.from, s.to = from, to }
+func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true }
 
 // move moves bytes until a read or a write would block, the stream ends, or its
 // turn is over: then it reports more. An error is the reset of one of the legs.
