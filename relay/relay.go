@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +176,7 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 	if d.MPTCP {
 		protocol = unix.IPPROTO_MPTCP
 	}
-	fd, err := r.socket(familyOf(d.Server.Addr()), protocol, cmp.Or(d.Mark, r.cfg.Mark))
+	fd, err := r.socket(familyOf(d.Server.Addr()), protocol)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +198,7 @@ func (r *Relay) connect(c *Conn) error {
 	if err := c.bind(fd); err != nil {
 		return err
 	}
-	if err := connect(fd, c.Server); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := unix.Connect(fd, sockaddr(c.Server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return os.NewSyscallError("connect", err)
 	}
 	r.mu.Lock()
@@ -232,12 +231,12 @@ func (d *Dial) bind(fd int) error {
 		local = netip.AddrPortFrom(d.From, 0)
 		// The port is chosen when the server is known, so that many servers can share
 		// it. Where the kernel does not do that, there are fewer ports.
-		_ = setsockopt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
 	if !local.Addr().IsValid() {
 		return nil
 	}
-	return os.NewSyscallError("bind", bind(fd, local))
+	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(local)))
 }
 
 // take removes the connection that waits for its client, if it is there. A
