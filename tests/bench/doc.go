@@ -1,4 +1,4 @@
-// Bench compares what two boxes cost with what the machine does without them,
+// Command bench compares what two boxes cost with what the machine does without them,
 // and with HAProxy in their place, in one run:
 //
 //	go run ./tests/bench [--rounds N] [--quick] [--only NAME…] [--json FILE] [--report FILE]
