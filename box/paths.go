@@ -22,7 +22,8 @@ type Paths struct {
 // Transport is how multipath legs carry bytes, as it was settled when the box started.
 type Transport struct {
 	CongestionControl string `json:"congestion_control"`
-	InitialWindow     int    `json:"initial_window"` // of each subflow, in segments
+	InitialWindow     int    `json:"initial_window"` // of first subflows, in segments
+	FurtherWindow     int    `json:"further_window"` // of further ones
 	// ReceiveBuffer and SendBuffer are the smallest, the initial and the largest
 	// size in bytes: net.ipv4.tcp_rmem and tcp_wmem.
 	ReceiveBuffer [3]int `json:"receive_buffer"`
@@ -35,7 +36,11 @@ const kernelWindow = 10
 
 // transport tells what is configured, and what the kernel has where nothing is.
 func (c *Config) transport() (t Transport, err error) {
-	t = Transport{CongestionControl: c.CongestionControl, InitialWindow: cmp.Or(c.InitialWindow, kernelWindow)}
+	t = Transport{
+		CongestionControl: c.CongestionControl,
+		InitialWindow:     cmp.Or(c.InitialWindow, kernelWindow),
+		FurtherWindow:     cmp.Or(c.InitialWindow*paths.Further, kernelWindow),
+	}
 	if t.CongestionControl == "" {
 		if t.CongestionControl, err = readSysctl("net/ipv4/tcp_congestion_control"); err != nil {
 			return t, err

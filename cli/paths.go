@@ -41,8 +41,8 @@ func printPaths(w io.Writer, p box.Paths) {
 }
 
 func printTransport(w io.Writer, t box.Transport) {
-	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, receive buffer %s to %s, send buffer up to %s\n",
-		t.CongestionControl, t.InitialWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
+	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, %d for further subflows, receive buffer %s to %s, send buffer up to %s\n",
+		t.CongestionControl, t.InitialWindow, t.FurtherWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
 }
 
 // printPeers shows the paths of the CPEs that a HAG hears of.

@@ -165,7 +165,9 @@ func (q *Queue) send(v verdict) error {
 
 // post sends a message.
 func (q *Queue) post(l *letter) error {
-	if err := q.raw.Write(l.write); err != nil {
+	// Not Write, by which goroutines would wait for each other: the kernel takes
+	// messages from all at once, and always has room for them.
+	if err := q.raw.Control(l.write); err != nil {
 		return err
 	}
 	return l.err
@@ -175,12 +177,12 @@ func (q *Queue) post(l *letter) error {
 type letter struct {
 	message []byte
 	err     error
-	write   func(fd uintptr) bool // as [syscall.RawConn.Write] takes it
+	write   func(fd uintptr) // as [syscall.RawConn.Control] takes it
 }
 
 func newLetter() *letter {
 	l := new(letter)
-	l.write = func(fd uintptr) bool {
+	l.write = func(fd uintptr) {
 		// The released packet goes its way within the call. That takes time, but
 		// does not block: Go's scheduler would give the processor to others.
 		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd,
@@ -188,7 +190,6 @@ func newLetter() *letter {
 		if l.err = nil; errno != 0 {
 			l.err = errno
 		}
-		return errno != unix.EAGAIN
 	}
 	return l
 }

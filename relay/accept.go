@@ -27,10 +27,11 @@ func spareFD() int {
 // ready accepts clients and pairs each with the onward leg that waits for it.
 func (a *acceptor) ready(l *loop, _ uint32) {
 	for {
-		fd, sa, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, client, err := accept(a.fd)
 		switch {
 		case err == nil:
-			l.relay.welcome(fd, tuple{client: addrPort(sa), server: localOf(fd)})
+			server, _ := localOf(fd) // of a socket that is open
+			l.relay.welcome(fd, tuple{client, server})
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			if !a.turnAway() {
 				return // other connections have their turn before the next attempt
@@ -46,7 +47,7 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 // could not: another loop may have been faster to take the spare one.
 func (a *acceptor) turnAway() bool {
 	a.release()
-	fd, _, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	fd, _, err := accept(a.fd)
 	if err == nil {
 		closeWithReset(fd)
 	}

@@ -10,14 +10,14 @@ import (
 )
 
 // What a subflow has not sent yet goes before all that is put behind it: when
-// another subflow dies, what that one had not delivered waits for its turn. Left
-// to itself the kernel queues twice the congestion window on each, some 400 ms of
-// a line. So a multipath leg is given no more than its subflows need to be busy
-// until it is looked at again.
+// another subflow dies, what that one had not delivered waits for its turn, and one
+// that has just opened finds nothing to send. Left to itself the kernel queues twice
+// the congestion window on each, some 400 ms of a line. So a multipath leg is given
+// no more than its subflows need to be busy until it is looked at again.
 const (
-	// unasked is how many bytes a leg takes before the kernel is first asked: short
-	// connections have nothing to gain.
-	unasked = 256 << 10
+	// unasked is how many bytes a leg takes before the kernel is first asked, or when
+	// nothing is under way: short connections have nothing to gain.
+	unasked = 64 << 10
 	// unsentTime of what a subflow sends, or a share of its round trip if that is
 	// more, may be unsent: enough to last from one look to the next.
 	unsentTime  = 20 * time.Millisecond
@@ -25,10 +25,17 @@ const (
 	// unsentLeast may be unsent, or one window if that is less: a small one is often
 	// sent at once.
 	unsentLeast = 64 << 10
-	// plenty is what a leg takes at once that has one subflow only.
+	// fast is from which rate on, in bytes/s, a subflow is not kept short: what is
+	// queued there is gone in an instant, and no look comes in time to keep it busy.
+	// A rate that is not known yet is the largest number.
+	fast = 125e6
+	// near is up to which round trip that goes for the only subflow in use, whatever
+	// its rate: kept short, it would never show how fast it can be.
+	near = 2 * time.Millisecond
+	// plenty is what a leg takes at once then, or when it has fallen back to TCP.
 	plenty = 1 << 20
-	// windowLeast is what a leg takes when nothing is under way.
-	windowLeast = 64 << 10
+	// leastRead is how many bytes are read for a leg that takes fewer.
+	leastRead = 16 << 10
 	// lateAck is by how much acknowledgements may come later than usual, beside
 	// their variation, before a subflow is given nothing more.
 	lateAck = 20 * time.Millisecond
@@ -79,12 +86,12 @@ func (g *leg) unsent() (bytes int, rest time.Duration) {
 // under way: half of it is safe.
 func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 	if underWay == 0 {
-		return windowLeast // the kernel probes a window that is closed
+		return unasked // the kernel probes a window that is closed
 	}
 	window := uint32(math.MaxUint32)
 	for i := range subflows {
-		if subflows[i].Unacked > 0 {
-			window = min(window, subflows[i].Snd_wnd)
+		if s := &subflows[i]; s.Unacked > 0 && isOpen(s) {
+			window = min(window, s.Snd_wnd)
 		}
 	}
 	return int(window/2) - int(min(underWay, math.MaxInt32))
@@ -94,17 +101,20 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 // long it will take them to need some.
 func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 	rest = longestRest
-	used := 0
+	used, distant := 0, false
 	for i := range subflows {
 		s := &subflows[i]
-		ended := s.State != unix.BPF_TCP_ESTABLISHED && s.State != unix.BPF_TCP_CLOSE_WAIT
-		if ended || s.Unacked == 0 && s.Notsent_bytes == 0 { // or the kernel has not chosen it
+		if !carries(s) {
+			rest = min(rest, unsentTime) // it may be about to open, or to be chosen
 			continue
 		}
 		used++
+		distant = distant || microseconds(s.Min_rtt) > near
 		switch enough, unsent := enoughUnsent(s), uint64(s.Notsent_bytes); {
 		case silent(s):
 			rest = min(rest, unsentTime) // it may just have been held up
+		case s.Pacing_rate > fast:
+			bytes += plenty
 		case unsent < enough:
 			bytes += int(enough - unsent)
 		case slowStart(s):
@@ -113,15 +123,26 @@ func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 			rest = min(rest, time.Duration((unsent-enough/2)*uint64(time.Second)/max(s.Pacing_rate, 1)))
 		}
 	}
-	if used < 2 {
+	switch {
+	case used == 0:
+		return unasked, 0
+	case used == 1 && !distant:
 		return plenty, 0
 	}
 	return bytes, rest
 }
 
+// carries tells whether a subflow is open and has bytes to send.
+func carries(s *unix.TCPInfo) bool {
+	return isOpen(s) && (s.Unacked > 0 || s.Notsent_bytes > 0)
+}
+
+func isOpen(s *unix.TCPInfo) bool {
+	return s.State == unix.BPF_TCP_ESTABLISHED || s.State == unix.BPF_TCP_CLOSE_WAIT
+}
+
 // enoughUnsent is how many bytes that are not sent yet keep a subflow busy.
 func enoughUnsent(s *unix.TCPInfo) uint64 {
-	const most = 1 << 40 // bytes/s; a rate that is not known yet is the largest number
 	span := max(unsentTime, microseconds(s.Rtt)/unsentShare)
 	least := uint64(s.Snd_cwnd) * uint64(s.Snd_mss)
 	if slowStart(s) {
@@ -129,7 +150,7 @@ func enoughUnsent(s *unix.TCPInfo) uint64 {
 	} else {
 		least = min(least, unsentLeast)
 	}
-	return max(min(s.Pacing_rate, most)*uint64(span.Microseconds())/1e6, least)
+	return max(s.Pacing_rate*uint64(span.Microseconds())/1e6, least)
 }
 
 // slowStart tells whether a subflow doubles its window each round trip.
@@ -163,6 +184,14 @@ func (l *loop) full(g *leg) bool {
 		l.resting = append(l.resting, g)
 	}
 	return true
+}
+
+// most is how many bytes may be read for a leg at once.
+func (g *leg) most() int {
+	if !g.mptcp {
+		return chunk
+	}
+	return min(max(g.allowance.bytes, leastRead), chunk)
 }
 
 // rouse gives a turn to the legs that have rested.

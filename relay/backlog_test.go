@@ -15,7 +15,7 @@ import (
 func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
 	s := unix.TCPInfo{
 		State: unix.BPF_TCP_ESTABLISHED, Unacked: 170, Notsent_bytes: unsent, Pacing_rate: 2_500_000,
-		Rtt: 100_000, Rttvar: 1000, Snd_mss: 1428, Snd_cwnd: 170, Snd_ssthresh: 120,
+		Rtt: 100_000, Min_rtt: 90_000, Rttvar: 1000, Snd_mss: 1428, Snd_cwnd: 170, Snd_ssthresh: 120,
 	}
 	if change != nil {
 		change(&s)
@@ -25,8 +25,9 @@ func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
 
 func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
 	window := func(size uint32) unix.TCPInfo { return subflow(0, func(s *unix.TCPInfo) { s.Snd_wnd = size }) }
-	idle := window(1000)
+	idle, opening := window(1000), window(0)
 	idle.Unacked = 0
+	opening.State, opening.Unacked = unix.BPF_TCP_SYN_SENT, 1
 	for _, c := range []struct {
 		name     string
 		underWay uint64
@@ -36,6 +37,8 @@ func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
 		{"much room", 100_000, []unix.TCPInfo{window(2_000_000), window(1_000_000)}, 400_000},
 		{"none", 500_000, []unix.TCPInfo{window(2_000_000), window(1_000_000)}, 0},
 		{"a subflow that carries nothing says nothing", 100_000, []unix.TCPInfo{window(1_000_000), idle}, 400_000},
+		{"one that is being opened says nothing", 100_000, []unix.TCPInfo{window(1_000_000), opening}, 400_000},
+		{"TCP has had all acknowledged", 100_000, []unix.TCPInfo{idle, idle}, math.MaxUint32/2 - 100_000},
 		{"a closed window is for the kernel to probe", 0, []unix.TCPInfo{window(0), window(0)}, 64 << 10},
 	} {
 		if got := relay.InWindow(c.underWay, c.subflows); got != c.want {
@@ -57,14 +60,16 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 		{"one has just enough", subflow(enough, nil), 0, enough / 2 * time.Second / 2_500_000},
 		{"one lacks some", subflow(10_000, nil), enough - 10_000, 0},
 		{"one lacks some of a small window", subflow(1000, func(s *unix.TCPInfo) { s.Snd_cwnd, s.Snd_ssthresh, s.Pacing_rate = 10, 8, 100_000 }), 13_280, 0},
-		{"a fast one lacks some", subflow(1000, func(s *unix.TCPInfo) { s.Pacing_rate = 1e9 }), 25_000_000 - 1000, 0},
-		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), 1 << 40 / 40, 0},
+		{"one of 1 Gbit/s lacks some", subflow(1000, func(s *unix.TCPInfo) { s.Pacing_rate = 125e6 }), 3_125_000 - 1000, 0},
+		{"a faster one has much", subflow(10_000_000, func(s *unix.TCPInfo) { s.Pacing_rate = 126e6 }), plenty, 0},
+		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), plenty, 0},
 		{"one is in slow start", subflow(much, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 0, 20 * time.Millisecond},
 		{"one in slow start lacks some", subflow(enough, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 2*170*1428 - enough, 0},
 		{"one has gone silent", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 150 }), 0, 20 * time.Millisecond},
 		{"one has as much silence as is usual", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 110 }), enough, 0},
-		{"one is not used", subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 }), plenty, 0},
-		{"one has ended", subflow(much, func(s *unix.TCPInfo) { s.State = unix.BPF_TCP_CLOSE }), plenty, 0},
+		{"one is not used", subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 }), 0, 20 * time.Millisecond},
+		{"one is being opened", subflow(0, func(s *unix.TCPInfo) { s.State, s.Unacked = unix.BPF_TCP_SYN_SENT, 1 }), 0, 20 * time.Millisecond},
+		{"one has ended", subflow(much, func(s *unix.TCPInfo) { s.State = unix.BPF_TCP_CLOSE }), 0, 20 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bytes, rest := relay.Room([]unix.TCPInfo{full, c.other})
@@ -75,8 +80,20 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 	}
 }
 
-func TestLegWithoutSubflowsIsGivenPlenty(t *testing.T) {
-	if bytes, _ := relay.Room(nil); bytes != 1<<20 {
-		t.Errorf("%d bytes", bytes)
+func TestOnlySubflowIsKeptShortUnlessItsPeerIsNear(t *testing.T) {
+	for minRTT, want := range map[uint32]int{2000: 1 << 20, 2001: 0} {
+		s := subflow(500_000, func(s *unix.TCPInfo) { s.Min_rtt = minRTT })
+		if bytes, _ := relay.Room([]unix.TCPInfo{s}); bytes != want {
+			t.Errorf("%d µs: %d bytes, want %d", minRTT, bytes, want)
+		}
+	}
+}
+
+func TestLegWithNothingUnderWayIsGivenSome(t *testing.T) {
+	idle := subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 })
+	for _, subflows := range [][]unix.TCPInfo{nil, {idle}, {idle, idle}} {
+		if bytes, _ := relay.Room(subflows); bytes != 64<<10 {
+			t.Errorf("%d subflows: %d bytes", len(subflows), bytes)
+		}
 	}
 }

@@ -162,7 +162,7 @@ func (g *leg) close(reset bool) {
 	if reset {
 		closeWithReset(g.fd)
 	} else {
-		unix.Close(g.fd)
+		closeSocket(g.fd)
 	}
 }
 
@@ -173,7 +173,7 @@ func (g *leg) ready(l *loop, events uint32) {
 	before := c.phase
 	var err error
 	if before == dialing {
-		err = c.dialed()
+		err = c.dialed(events)
 	}
 	now := c.phase
 	c.mu.Unlock()
@@ -187,18 +187,24 @@ func (g *leg) ready(l *loop, events uint32) {
 }
 
 // dialed looks for the outcome of the dial. It is called with c.mu held.
-func (c *Conn) dialed() error {
-	err := socketError(c.onward.fd)
-	if errors.Is(err, unix.ECONNRESET) {
-		// A SYN is refused, not reset: the server accepted and then went away. The
-		// client is to see the same, once it is there.
-		c.lost = err
-	} else if err != nil {
-		return err
-	} else if _, err := unix.Getpeername(c.onward.fd); err != nil {
-		return nil // not yet
+func (c *Conn) dialed(events uint32) error {
+	const failed = unix.EPOLLERR | unix.EPOLLHUP
+	if events&(failed|unix.EPOLLOUT) != unix.EPOLLOUT { // else it has room for bytes: it is connected
+		err := socketError(c.onward.fd)
+		if errors.Is(err, unix.ECONNRESET) {
+			// A SYN is refused, not reset: the server accepted and then went away. The
+			// client is to see the same, once it is there.
+			c.lost = err
+		} else if err != nil {
+			return err
+		} else if _, err := peerOf(c.onward.fd); err != nil {
+			return nil // not yet
+		}
 	}
-	c.phase, c.local = connected, localOf(c.onward.fd)
+	c.phase, c.local = connected, c.Client
+	if c.OwnSource {
+		c.local, _ = localOf(c.onward.fd) // it is connected
+	}
 	return nil
 }
 
@@ -223,7 +229,7 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if err == nil && events&unix.EPOLLERR != 0 {
 		err = socketError(g.fd)
 	}
-	if err == nil {
+	if err == nil { // also when there is only room: MPTCP does not tell of all that can be read
 		err = l.pump(from)
 	}
 	if from.done && !c.halfClosed {
@@ -243,7 +249,7 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 
 // socketError returns and clears the pending error of a socket.
 func socketError(fd int) error {
-	n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	n, err := getsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return err
 	}
@@ -253,13 +259,7 @@ func socketError(fd int) error {
 	return nil
 }
 
-// localOf returns a socket's own address: for a client that TPROXY delivered, its server's.
-func localOf(fd int) netip.AddrPort {
-	sa, _ := unix.Getsockname(fd)
-	return addrPort(sa)
-}
-
 func protocolOf(fd int) int {
-	n, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	n, _ := getsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	return n
 }

@@ -1,10 +1,9 @@
 package relay
 
 import (
-	"encoding/binary"
 	"net/netip"
-	"runtime"
 	"slices"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -34,7 +33,7 @@ type rawInfo struct {
 // rawSubflow is struct mptcp_subflow_info: two sockaddr_storage after an ID.
 type rawSubflow struct {
 	_             [2]uint32
-	local, remote [128]byte
+	local, remote sockaddr
 }
 
 // rawFullInfo is struct mptcp_full_info.
@@ -42,9 +41,19 @@ type rawFullInfo struct {
 	sizeTCPInfoKernel, sizeTCPInfoUser uint32
 	sizeSFInfoKernel, sizeSFInfoUser   uint32
 	subflows, sizeArrays               uint32
-	subflowInfo, tcpInfo               unsafe.Pointer
+	subflowInfo                        *[maxSubflows]rawSubflow
+	tcpInfo                            *[maxSubflows]unix.TCPInfo
 	info                               rawInfo
 }
+
+// fullInfoArrays are what a rawFullInfo points to: 4 KiB, which every connection
+// needs for a moment.
+type fullInfoArrays struct {
+	subflows [maxSubflows]rawSubflow
+	tcp      [maxSubflows]unix.TCPInfo
+}
+
+var arrays = sync.Pool{New: func() any { return new(fullInfoArrays) }}
 
 // rawTCPInfos is struct mptcp_subflow_data and the array that follows it.
 type rawTCPInfos struct {
@@ -115,19 +124,15 @@ func (c *Conn) Token() uint32 {
 }
 
 func fullInfo(fd int) (Info, error) {
-	var subflows [maxSubflows]rawSubflow
-	var tcp [maxSubflows]unix.TCPInfo
+	a := arrays.Get().(*fullInfoArrays)
+	defer arrays.Put(a)
 	raw := rawFullInfo{
-		sizeTCPInfoUser: uint32(unsafe.Sizeof(tcp[0])),
-		sizeSFInfoUser:  uint32(unsafe.Sizeof(subflows[0])),
+		sizeTCPInfoUser: uint32(unsafe.Sizeof(a.tcp[0])),
+		sizeSFInfoUser:  uint32(unsafe.Sizeof(a.subflows[0])),
 		sizeArrays:      maxSubflows,
-		subflowInfo:     unsafe.Pointer(&subflows),
-		tcpInfo:         unsafe.Pointer(&tcp),
+		subflowInfo:     &a.subflows,
+		tcpInfo:         &a.tcp,
 	}
-	var pin runtime.Pinner // the kernel writes through pointers inside raw
-	defer pin.Unpin()
-	pin.Pin(&subflows)
-	pin.Pin(&tcp)
 	if err := getsockopt(fd, solMPTCP, mptcpFullInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil {
 		return Info{}, err
 	}
@@ -135,8 +140,9 @@ func fullInfo(fd int) (Info, error) {
 	for i := range min(raw.subflows, maxSubflows) {
 		// The kernel keeps the first subflow's place after it has left, in the end
 		// without an address.
-		if remote := rawAddrPort(&subflows[i].remote); remote.Port() != 0 {
-			info.Subflows = append(info.Subflows, subflowOf(rawAddrPort(&subflows[i].local), remote, &tcp[i]))
+		s := &a.subflows[i]
+		if remote := s.remote.addrPort(); remote.Port() != 0 {
+			info.Subflows = append(info.Subflows, subflowOf(s.local.addrPort(), remote, &a.tcp[i]))
 		}
 	}
 	return info, nil
@@ -148,14 +154,18 @@ func tcpInfo(fd int) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	peer, err := unix.Getpeername(fd)
+	local, err := localOf(fd)
 	if err != nil {
 		return Info{}, err
 	}
-	if addrPort(peer).Port() == 0 { // an MPTCP socket whose subflows have all left
+	peer, err := peerOf(fd)
+	if err != nil {
+		return Info{}, err
+	}
+	if peer.Port() == 0 { // an MPTCP socket whose subflows have all left
 		return Info{}, unix.ENOTCONN
 	}
-	return Info{Subflows: []Subflow{subflowOf(localOf(fd), addrPort(peer), ti)}}, nil
+	return Info{Subflows: []Subflow{subflowOf(local, peer, ti)}}, nil
 }
 
 func subflowOf(local, remote netip.AddrPort, ti *unix.TCPInfo) Subflow {
@@ -164,26 +174,4 @@ func subflowOf(local, remote netip.AddrPort, ti *unix.TCPInfo) Subflow {
 		BytesSent: ti.Bytes_sent, BytesReceived: ti.Bytes_received, Retransmitted: ti.Bytes_retrans,
 		left: ti.State == unix.BPF_TCP_CLOSE,
 	}
-}
-
-// rawAddrPort reads a struct sockaddr_in or sockaddr_in6.
-func rawAddrPort(b *[128]byte) netip.AddrPort {
-	port := uint16(b[2])<<8 | uint16(b[3])
-	switch binary.NativeEndian.Uint16(b[:2]) {
-	case unix.AF_INET:
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])).Unmap(), port)
-	}
-	return netip.AddrPort{}
-}
-
-func getsockopt(fd, level, name int, value unsafe.Pointer, size uintptr) error {
-	n := uint32(size)
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
-		uintptr(value), uintptr(unsafe.Pointer(&n)), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }

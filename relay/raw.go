@@ -11,7 +11,8 @@ import (
 // The system calls of the loops are made without a word to Go's scheduler. It
 // would take the processor from a goroutine that is in a call for more than 20 µs,
 // as if it were blocked: these never block, the sockets are non-blocking, but
-// moving 256 KiB takes longer than that. Handing processors to and fro costs more
+// moving 256 KiB takes longer than that, and so may a connect or a close, whose
+// packets the kernel takes on their way. Handing processors to and fro costs more
 // than the calls save by it (docs/adr/0016-loops.md).
 
 // awake is how long a loop waits for events while it keeps its processor. Then it
@@ -40,10 +41,34 @@ func raw(call uintptr, fd int, b []byte) (int, error) {
 
 // shutdown ends what is sent.
 func shutdown(fd int) error {
-	if _, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0); errno != 0 {
-		return errno
-	}
-	return nil
+	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
+	return errorOf(errno)
+}
+
+// closeSocket closes a socket. That cannot fail, and sends a FIN meanwhile.
+func closeSocket(fd int) { _, _, _ = unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+// setsockopt sets an option that is a number.
+func setsockopt(fd, level, name, value int) error {
+	n := int32(value)
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(unsafe.Pointer(&n)), unsafe.Sizeof(n), 0)
+	return errorOf(errno)
+}
+
+// getsockopt reads an option of that size.
+func getsockopt(fd, level, name int, value unsafe.Pointer, size uintptr) error {
+	n := uint32(size)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
+		uintptr(value), uintptr(unsafe.Pointer(&n)), 0)
+	return errorOf(errno)
+}
+
+// getsockoptInt reads an option that is a number.
+func getsockoptInt(fd, level, name int) (int, error) {
+	var n int32
+	err := getsockopt(fd, level, name, unsafe.Pointer(&n), unsafe.Sizeof(n))
+	return int(n), err
 }
 
 // wait waits for events for some milliseconds, without end if these are negative.

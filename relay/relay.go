@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 	if d.MPTCP {
 		protocol = unix.IPPROTO_MPTCP
 	}
-	fd, err := r.socket(familyOf(d.Server.Addr()), protocol)
+	fd, err := r.socket(familyOf(d.Server.Addr()), protocol, cmp.Or(d.Mark, r.cfg.Mark))
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (r *Relay) connect(c *Conn) error {
 	if err := c.bind(fd); err != nil {
 		return err
 	}
-	if err := unix.Connect(fd, sockaddr(c.Server)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := connect(fd, c.Server); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return os.NewSyscallError("connect", err)
 	}
 	r.mu.Lock()
@@ -231,12 +232,12 @@ func (d *Dial) bind(fd int) error {
 		local = netip.AddrPortFrom(d.From, 0)
 		// The port is chosen when the server is known, so that many servers can share
 		// it. Where the kernel does not do that, there are fewer ports.
-		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		_ = setsockopt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	}
 	if !local.Addr().IsValid() {
 		return nil
 	}
-	return os.NewSyscallError("bind", unix.Bind(fd, sockaddr(local)))
+	return os.NewSyscallError("bind", bind(fd, local))
 }
 
 // take removes the connection that waits for its client, if it is there. A

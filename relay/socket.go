@@ -17,8 +17,8 @@ type option struct {
 	optional bool
 }
 
-// options of every socket of a box, by address family.
-func (r *Relay) options(family int) []option {
+// options of every socket of a box, by address family, and its mark.
+func (r *Relay) options(family int, mark uint32) []option {
 	transparent := option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1, false}
 	if family == unix.AF_INET {
 		transparent = option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1, false}
@@ -26,7 +26,7 @@ func (r *Relay) options(family int) []option {
 	idle := int(r.cfg.Keepalive.Seconds())
 	return []option{
 		transparent,
-		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(r.cfg.Mark), false},
+		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false},
 		// A client may use one port towards many servers.
 		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false},
 		{"TCP_NODELAY", unix.SOL_TCP, unix.TCP_NODELAY, 1, true},
@@ -36,13 +36,13 @@ func (r *Relay) options(family int) []option {
 }
 
 // socket makes a non-blocking stream socket with the box's options.
-func (r *Relay) socket(family, protocol int) (int, error) {
+func (r *Relay) socket(family, protocol int, mark uint32) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	for _, o := range r.options(family) {
-		if err := unix.SetsockoptInt(fd, o.level, o.which, o.value); err != nil && !o.optional {
+	for _, o := range r.options(family, mark) {
+		if err := setsockopt(fd, o.level, o.which, o.value); err != nil && !o.optional {
 			unix.Close(fd)
 			return -1, fmt.Errorf("setsockopt %s: %w", o.name, err)
 		}
@@ -61,10 +61,9 @@ func (r *Relay) setTraits(fd int, d Dial) {
 	for _, o := range []option{
 		tclass, hops,
 		{"TCP_MAXSEG", unix.SOL_TCP, unix.TCP_MAXSEG, int(d.MSS), true},
-		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(d.Mark), true},
 	} {
 		if o.value != 0 {
-			_ = unix.SetsockoptInt(fd, o.level, o.which, o.value) // it tunes, it does not decide
+			_ = setsockopt(fd, o.level, o.which, o.value) // it tunes, it does not decide
 		}
 	}
 }
@@ -99,7 +98,7 @@ func (r *Relay) listen(family int) (int, netip.AddrPort, error) {
 	if family == unix.AF_INET {
 		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	fd, err := r.socket(family, unix.IPPROTO_MPTCP)
+	fd, err := r.socket(family, unix.IPPROTO_MPTCP, r.cfg.Mark)
 	if err != nil {
 		return -1, netip.AddrPort{}, err
 	}
@@ -116,14 +115,14 @@ func (r *Relay) listen(family int) (int, netip.AddrPort, error) {
 const backlog = 1 << 16
 
 func bindAndListen(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
-	if err := unix.Bind(fd, sockaddr(addr)); err != nil {
+	if err := bind(fd, addr); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("bind", err)
 	}
 	if err := unix.Listen(fd, backlog); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("listen", err)
 	}
-	sa, err := unix.Getsockname(fd)
-	return addrPort(sa), os.NewSyscallError("getsockname", err)
+	local, err := localOf(fd)
+	return local, os.NewSyscallError("getsockname", err)
 }
 
 func familyOf(a netip.Addr) int {
@@ -133,27 +132,10 @@ func familyOf(a netip.Addr) int {
 	return unix.AF_INET6
 }
 
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
-}
-
 // closeWithReset closes fd so that its peer gets a reset (on an MPTCP
 // connection an MP_FASTCLOSE, RFC 8684, section 3.5) instead of a FIN.
 func closeWithReset(fd int) {
 	// The option cannot fail on a stream socket; were it to, the close still ends the leg.
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	unix.Close(fd)
+	closeSocket(fd)
 }

@@ -53,7 +53,7 @@ func (s *stream) move(l *loop) (more bool, err error) {
 			s.drop()
 			continue
 		}
-		n, err := read(s.from.fd, l.buf)
+		n, err := read(s.from.fd, l.buf[:s.to.most()])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			s.stalled = false
@@ -94,12 +94,16 @@ func (s *stream) write(b []byte) (int, error) {
 	return n, nil
 }
 
-// shut tells the other leg that no more will come.
+// shut tells the other leg that no more will come. When both streams have ended
+// that is left to the closing of the legs, which comes next.
 func (s *stream) shut() error {
 	if s.done {
 		return nil
 	}
 	s.done, s.stalled = true, false
+	if c := s.to.conn; c.up.done && c.down.done {
+		return nil
+	}
 	err := shutdown(s.to.fd)
 	if errors.Is(err, unix.ENOTCONN) {
 		return nil // it was closed meanwhile, and has said so or will

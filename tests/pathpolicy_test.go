@@ -122,7 +122,7 @@ func TestStandbyPathIsUsedWhileTheOtherIsDown(t *testing.T) {
 
 func TestQuotaOutlivesARestart(t *testing.T) {
 	dir := scratch(t)
-	p := configured(t, build(t, twoLines), `quota = "2MB"`, "", "--state-dir", dir+"/deep/er")
+	p := configured(t, build(t, slowLines), `quota = "2MB"`, "", "--state-dir", dir+"/deep/er")
 	sees(t, p.cpe, "lte", "is used", use("normal"))
 	used := func() uint64 { return pathOf(t, p.cpe, "lte").Quota.Used }
 	eventually(t, "the quota is used up", func() bool {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +27,7 @@ import (
 type connection struct {
 	local, remote     netip.AddrPort
 	window            uint32 // congestion window, in segments
+	paced             bool   // it has a greatest pacing rate
 	congestionControl string
 }
 
@@ -92,7 +94,9 @@ func parseConnection(b []byte) (c connection, err error) {
 	for attributes.Next() {
 		switch attributes.Type() {
 		case diagInfo:
-			c.window = binary.NativeEndian.Uint32(attributes.Bytes()[unsafe.Offsetof(unix.TCPInfo{}.Snd_cwnd):])
+			info := attributes.Bytes()
+			c.window = binary.NativeEndian.Uint32(info[unsafe.Offsetof(unix.TCPInfo{}.Snd_cwnd):])
+			c.paced = binary.NativeEndian.Uint64(info[unsafe.Offsetof(unix.TCPInfo{}.Max_pacing_rate):]) != math.MaxUint64
 		case diagCong:
 			c.congestionControl = attributes.String()
 		}
@@ -207,18 +211,25 @@ func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
 	}
 }
 
-// checkWindows compares the windows of a new relayed connection at both boxes.
+// checkWindows compares the windows of a new relayed connection at both boxes: its
+// further subflow has twice the window of its first one, and that is paced, since it
+// has made round trips.
 func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
 	c := chatter(t, p.Network, f)
 	for _, h := range []*lab.Host{p.CPE, p.HAG} {
 		all := p.legsAt(t, h, c)
 		for _, s := range all.subflows {
-			if s.window != want {
-				t.Errorf("at the %s a subflow %s to %s has a window of %d, want %d", h.Name, s.local, s.remote, s.window, want)
+			first := s.local.Port() != lab.JoinPort && s.remote.Port() != lab.JoinPort
+			want := want
+			if !first && want != kernelWindow {
+				want *= 2
+			}
+			if s.window != want || first && s.paced != (want != kernelWindow) {
+				t.Errorf("at the %s a subflow %s to %s has a window of %d, want %d; is it paced: %v", h.Name, s.local, s.remote, s.window, want, s.paced)
 			}
 		}
-		if got := all.plain.window; got != kernelWindow {
-			t.Errorf("at the %s the plain leg has a window of %d, want %d", h.Name, got, kernelWindow)
+		if got := all.plain; got.window != kernelWindow || got.paced {
+			t.Errorf("at the %s the plain leg has a window of %d, want %d; is it paced: %v", h.Name, got.window, kernelWindow, got.paced)
 		}
 	}
 }
