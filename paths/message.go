@@ -16,7 +16,7 @@ import (
 //	 4  version u8      1
 //	 5  type u8         probe, answer, refusal
 //	 6  path u8         index of the path at the CPE
-//	 7  flags u8        1: it is the CPE's first path; 2: the HAG knows the sender's address
+//	 7  flags u8        1: the HAG knows the sender's address
 //	 8  box u64         random, of the CPE's process
 //	16  sequence u64    grows with each probe of a path and family; answers repeat it
 //	24  cookie u64      the HAG's, for the address that the probe came from
@@ -56,12 +56,8 @@ const (
 	refusal
 )
 
-const (
-	flagFirst = 1 << iota
-	flagKnown
-
-	flagsDefined = flagFirst | flagKnown
-)
+// flagKnown is the only flag.
+const flagKnown = 1
 
 // refusalReason is why a HAG answers no probes.
 type refusalReason uint8
@@ -112,7 +108,7 @@ func parseMessage(b []byte) (message, error) {
 	m.instance = binary.BigEndian.Uint64(b[offInstance:])
 	m.revision = binary.BigEndian.Uint32(b[offRevision:])
 	m.reason = refusalReason(b[offReason])
-	if m.kind < probe || m.kind > refusal || m.path >= MaxPaths || m.flags&^flagsDefined != 0 ||
+	if m.kind < probe || m.kind > refusal || m.path >= MaxPaths || m.flags&^flagKnown != 0 ||
 		m.reason > otherSecret || b[offZero] != 0 || b[offZero+1] != 0 {
 		return message{}, errNoMessage
 	}

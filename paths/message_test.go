@@ -7,14 +7,14 @@ import (
 )
 
 var someProbe = message{
-	version: messageVersion, kind: probe, path: 7, flags: flagFirst | flagKnown, box: 0x0102030405060708,
+	version: messageVersion, kind: probe, path: 7, flags: flagKnown, box: 0x0102030405060708,
 	sequence: 0x1112131415161718, cookie: 0x2122232425262728, instance: 0x3132333435363738,
 	revision: 0x41424344, down: 0x85, reason: otherSecret,
 }
 
 // probeBytes are those of someProbe but for the signature.
 var probeBytes = []byte{
-	's', 'B', 'p', 'r', 1, 1, 7, 3, // magic, version, type, path, flags
+	's', 'B', 'p', 'r', 1, 1, 7, 1, // magic, version, type, path, flags
 	1, 2, 3, 4, 5, 6, 7, 8, // box
 	0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, // sequence
 	0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, // cookie
@@ -52,7 +52,7 @@ func TestMessageThatIsNoneIsRefused(t *testing.T) {
 		{"type zero", offType, 0, errNoMessage},
 		{"type beyond the last", offType, byte(refusal) + 1, errNoMessage},
 		{"path beyond the last", offPath, MaxPaths, errNoMessage},
-		{"unknown flag", offFlags, 4, errNoMessage},
+		{"unknown flag", offFlags, 2, errNoMessage},
 		{"unknown reason", offReason, byte(otherSecret) + 1, errNoMessage},
 		{"zero that is not", offZero + 1, 1, errNoMessage},
 		{"another path", offPath, 1, errBadMAC},

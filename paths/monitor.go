@@ -264,9 +264,6 @@ func (m *Monitor) probe(now time.Time, w *watched) {
 		version: messageVersion, kind: probe, path: uint8(w.index), box: m.box, sequence: w.sequence,
 		cookie: p.cookie, revision: m.revision, down: m.down,
 	}
-	if w.index == 0 {
-		msg.flags = flagFirst
-	}
 	var buf [messageSize]byte
 	_, err := p.conn.Write(m.seal.append(buf[:0], msg))
 	p.unanswered++

@@ -33,12 +33,14 @@ type peers map[uint64]*peer
 type peer struct {
 	heard    time.Time
 	paths    [MaxPaths][2]origin // each over IPv6 and IPv4
-	first    uint8               // a bit for the path that is its first one
 	revision uint32              // of down
 	down     uint8               // a bit for each path that is down
 	searches uint8               // still to be made for their subflows
 	next     time.Time           // when
 }
+
+// firstPath is the bit of a CPE's first path among those that are down.
+const firstPath = 1
 
 // origin is where the probes of a path come from.
 type origin struct {
@@ -75,9 +77,6 @@ func (ps peers) confirm(now time.Time, m message, from netip.Addr) (fallen bool)
 	}
 	p.heard = now
 	*p.origin(m, from) = origin{from, now, m.sequence}
-	if m.flags&flagFirst != 0 {
-		p.first = 1 << m.path
-	}
 	if int32(m.revision-p.revision) <= 0 { // probes overtake each other
 		return false
 	}
@@ -129,7 +128,7 @@ func (ps peers) collect(box uint64, p *peer, f *fallen) {
 			case !o.addr.IsValid() || ps.shared(box, o):
 			case p.down&bit != 0:
 				f.down[o.addr] = true
-			case p.down&p.first != 0:
+			case p.down&firstPath != 0:
 				f.beside[o.addr] = true
 			}
 		}

@@ -18,11 +18,7 @@ var (
 
 // report is a probe over a path, with what it says of paths that are down.
 func report(box uint64, path uint8, sequence uint64, revision uint32, down uint8) message {
-	m := message{kind: probe, box: box, path: path, sequence: sequence, revision: revision, down: down}
-	if path == 0 {
-		m.flags = flagFirst
-	}
-	return m
+	return message{kind: probe, box: box, path: path, sequence: sequence, revision: revision, down: down}
 }
 
 // heardFrom are peers of which box 1 has been heard on two paths.
@@ -71,6 +67,17 @@ func TestReportOfAPathThatIsDownConcernsItsAddressesTwice(t *testing.T) {
 		if down, beside := due(ps, now.Add(time.Hour)); len(down)+len(beside) > 0 {
 			t.Errorf("%s: %v and %v a third time", c.name, down, beside)
 		}
+	}
+}
+
+func TestFirstPathThatFellBeforeItWasHeardOfHasSubflowsAllTheSame(t *testing.T) {
+	now := time.Unix(1000, 0)
+	ps := make(peers)
+	if !ps.confirm(now, report(1, 1, 1, 1, 1), lteA) {
+		t.Error("the report changes nothing")
+	}
+	if down, beside := due(ps, now); len(down) > 0 || !slices.Equal(beside, []netip.Addr{lteA}) {
+		t.Errorf("to look for: %v and what is beside %v, want what is beside %v", down, beside, lteA)
 	}
 }
 
