@@ -120,7 +120,7 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	b.relay, err = relay.New(relay.Config{
-		Mark: uint32(nfq.Socket), Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
+		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
 	}, b.families...)
 	if err != nil {
 		return err
@@ -165,7 +165,7 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 }
 
 func (b *Box) rules() nfq.Rules {
-	return b.cfg.Rules(b.relay.Listeners(), b.core.policy.Load().Learns())
+	return b.cfg.Rules(nfq.Listeners{Plain: b.relay.Listeners(false), Paths: b.relay.Listeners(true)}, b.core.policy.Load().Learns())
 }
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }

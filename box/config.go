@@ -125,7 +125,7 @@ func validJoins(joins []netip.AddrPort) error {
 
 // Rules returns the nftables rules of a box that listens there. One that learns
 // also sees the answers to SYNs that passed.
-func (c *Config) Rules(listeners []netip.AddrPort, learns bool) nfq.Rules {
+func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
 	r := nfq.Rules{Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns}
 	for _, p := range c.Paths {
 		r.Paths = append(r.Paths, p.Interface)

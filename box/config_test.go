@@ -80,7 +80,8 @@ func TestConfigurationSaysWhatIsWrongWithIt(t *testing.T) {
 func TestRulesNameTheInterfacesOfBothSides(t *testing.T) {
 	cfg := cpe()
 	cfg.Queue = 5
-	listeners := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000")}
+	at := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000")}
+	listeners := nfq.Listeners{Plain: at, Paths: at}
 	got := cfg.Rules(listeners, false)
 	want := nfq.Rules{Role: "cpe", Plain: []string{"lan"}, Paths: []string{"ppp0", "wwan0"}, Queue: 5, Listeners: listeners}
 	if got.String() != want.String() {

@@ -93,10 +93,14 @@ func (t *tag) end() bool { return t.ended.CompareAndSwap(false, true) }
 
 // dial connects onward for a flow whose SYN is held, with a SYN like it.
 func (b *Box) dial(d Decision, side state.Side, until time.Duration) {
+	mark, multipath := nfq.PlainSocket, side.Opposite() == state.Multipath
+	if multipath {
+		mark = nfq.PathSocket
+	}
 	b.connect(relay.Dial{
 		Client: d.Key.Client(), Server: d.Key.Server(),
-		MPTCP: side.Opposite() == state.Multipath,
-		Mark:  uint32(nfq.SocketMark(d.Traits.DSCP)),
+		MPTCP: multipath,
+		Mark:  uint32(mark.WithDSCP(d.Traits.DSCP)),
 		DSCP:  d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
 		Tag: &tag{key: d.Key, side: side, terms: d.Terms},
 	}, d.From, until)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/nfq"
 )
 
 // runRules prints what a box would install. It needs no privilege.
@@ -24,9 +25,10 @@ func runRules(_ context.Context, c *invocation) error {
 		return err
 	}
 	fmt.Fprintln(c.stdout, "# Port 1 stands for the box's listeners, which get free ports when it starts.")
-	fmt.Fprint(c.stdout, cfg.Rules([]netip.AddrPort{
+	listeners := []netip.AddrPort{
 		netip.AddrPortFrom(netip.IPv6Loopback(), 1),
 		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1),
-	}, cfg.Policy.Learns()))
+	}
+	fmt.Fprint(c.stdout, cfg.Rules(nfq.Listeners{Plain: listeners, Paths: listeners}, cfg.Policy.Learns()))
 	return nil
 }

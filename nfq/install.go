@@ -45,10 +45,11 @@ func (r Rules) commit() error {
 		}
 	}
 	for _, ch := range r.chains() {
-		nc := c.AddChain(&nftables.Chain{
-			Table: table, Name: ch.name, Type: nftables.ChainTypeFilter,
-			Hooknum: ch.hook, Priority: &ch.priority,
-		})
+		nc := &nftables.Chain{Table: table, Name: ch.name}
+		if ch.hook != nil {
+			nc.Type, nc.Hooknum, nc.Priority = nftables.ChainTypeFilter, ch.hook, &ch.priority
+		}
+		c.AddChain(nc)
 		for _, rule := range ch.rules {
 			c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: rule.exprs()})
 		}

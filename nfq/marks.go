@@ -10,9 +10,10 @@ const (
 	// Relay delivers a packet to the box: a released SYN to its listener,
 	// everything else to the socket that the packet belongs to.
 	Relay Mark = 0x5b000001
-	// Socket is set on the box's own sockets. Its third byte is the DSCP of what
-	// they send: see [SocketMark].
-	Socket Mark = 0x5b000002
+	// PlainSocket and PathSocket are set on the box's own sockets, by the side that
+	// they face. Their third byte is the DSCP of what these send: see [Mark.WithDSCP].
+	PlainSocket Mark = 0x5b000002
+	PathSocket  Mark = 0x5b000003
 	// Refused and the marks below answer a SYN as the named failure would.
 	Refused         Mark = 0x5b000010
 	NoRoute         Mark = 0x5b000011
@@ -26,9 +27,9 @@ const (
 	dscpBits  = 0x3f << dscpShift
 )
 
-// SocketMark is the mark of a socket that sends with a DSCP. The kernel sets no
+// WithDSCP is the mark of a socket that sends with a DSCP. The kernel sets no
 // traffic class on MPTCP sockets over IPv6; the rules do, by this mark.
-func SocketMark(dscp uint8) Mark { return Socket | Mark(dscp&0x3f)<<dscpShift }
+func (m Mark) WithDSCP(dscp uint8) Mark { return m | Mark(dscp&0x3f)<<dscpShift }
 
 // codePoints are the DSCPs that the rules know (IANA "Differentiated Services
 // Field Codepoints"): CS1 to CS7, AF11 to AF43, EF, VOICE-ADMIT, NQB and LE.

@@ -59,8 +59,8 @@ func TestFirewallThatWouldDropRelayedPacketsIsNamed(t *testing.T) {
 	}{
 		{"no firewall", func() error { return nil }, nil},
 		{"the box's own rules", rules.Install, nil},
-		{"one that knows the mark", func() error { return addInput("knows", nfq.Socket, nfq.Relay) }, nil},
-		{"one that does not", func() error { return addInput("deaf", nfq.Socket) }, []string{"filter deaf"}},
+		{"one that knows the mark", func() error { return addInput("knows", nfq.PlainSocket, nfq.Relay) }, nil},
+		{"one that does not", func() error { return addInput("deaf", nfq.PlainSocket) }, []string{"filter deaf"}},
 	} {
 		check(t, h.Do(step.do))
 		var got []string

@@ -77,7 +77,7 @@ func TestMarkOfAReleasedSYNDecidesWhatTheClientSees(t *testing.T) {
 
 func TestSYNWithTheRelayMarkComesToTheListener(t *testing.T) {
 	b := newBench(t, queueConfig)
-	fd := b.transparentListener(rules.Listeners[0])
+	fd := b.transparentListener(rules.Listeners.Plain[0])
 	defer unix.Close(fd)
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
 	outcome := b.connect()

@@ -14,9 +14,7 @@ type Rules struct {
 	Role         string   // names the table: synbond_ROLE
 	Plain, Paths []string // interface names of the plain and of the multipath side
 	Queue        uint16
-	// Listeners are where released SYNs go, at most one per address family.
-	// An address family without a listener is left alone.
-	Listeners []netip.AddrPort
+	Listeners    Listeners
 	// Answers also diverts the SYN+ACKs of connections that the box does not relay.
 	Answers bool
 
@@ -24,6 +22,10 @@ type Rules struct {
 	// kernels without the native queue expression (CONFIG_NFT_QUEUE).
 	xtQueue bool
 }
+
+// Listeners are where the released SYNs of each side go, at most one per address
+// family. A family without a listener is left alone.
+type Listeners struct{ Plain, Paths []netip.AddrPort }
 
 // rule is one nftables rule: a conjunction of matches that ends in statements.
 type rule []term
@@ -34,10 +36,10 @@ type term struct {
 	exprs []expr.Any
 }
 
-// chain is a base chain with its rules. Every chain's policy is accept.
+// chain is a chain with its rules. Every chain's policy is accept.
 type chain struct {
 	name     string
-	hook     *nftables.ChainHook
+	hook     *nftables.ChainHook // nil if packets come from another chain only
 	hookName string
 	priority nftables.ChainPriority
 	rules    []rule
@@ -63,31 +65,48 @@ func (r Rules) chains() []chain {
 	deliver := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
 	answers := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
 	reject := chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, nil}
+	strays := chain{name: "strays"}
 	emit := chain{"emit", nftables.ChainHookOutput, "output", -300, nil}
 
-	for _, l := range r.Listeners {
-		family := nfproto(l.Addr())
-		// What is routed from one side to the other is the box's business; what
-		// stays on a side, or is meant for this machine, is not.
-		divert.rules = append(divert.rules,
-			rule{family, isSYN(), iifname("plain"), fibOIF("paths"), queue(r.Queue, r.xtQueue)},
-			rule{family, isSYN(), iifname("paths"), fibOIF("plain"), queue(r.Queue, r.xtQueue)})
-		// tproxy comes before the socket match: it is tproxy that replaces a
-		// connection in TIME-WAIT when the client uses its port again.
+	sides := []struct {
+		name, opposite string
+		listeners      []netip.AddrPort
+	}{{"plain", "paths", r.Listeners.Plain}, {"paths", "plain", r.Listeners.Paths}}
+	for _, side := range sides {
+		for _, l := range side.listeners {
+			family := nfproto(l.Addr())
+			// What is routed from one side to the other is the box's business; what
+			// stays on a side, or is meant for this machine, is not.
+			divert.rules = append(divert.rules,
+				rule{family, isSYN(), iifname(side.name), fibOIF(side.opposite), queue(r.Queue, r.xtQueue)})
+			// tproxy comes before the socket matches: it is tproxy that replaces a
+			// connection in TIME-WAIT when the client uses its port again.
+			deliver.rules = append(deliver.rules,
+				rule{markIs(Relay), family, isTCP(), iifname(side.name), notrack(), tproxy(l), accept()})
+		}
+	}
+	// An own address needs no mark to be delivered, and its packets stay tracked:
+	// joins, and connections from the box's own source.
+	deliver.rules = append(deliver.rules,
+		rule{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
+		rule{iifname("paths"), socketMark(PathSocket), fibNotLocal("daddr"), setMark(Relay), notrack(), accept()})
+	for _, side := range sides {
 		deliver.rules = append(deliver.rules,
-			rule{markIs(Relay), family, isTCP(), notrack(), tproxy(l), accept()})
+			rule{iifname(side.name), socketTransparent(), fibNotLocal("daddr"), jump(strays.name)})
 	}
-	// An own address needs no mark to be delivered, and its packets stay
-	// tracked: joins, and connections from the box's own source.
-	for _, side := range []string{"plain", "paths"} {
-		deliver.rules = append(deliver.rules, rule{
-			iifname(side), socketTransparent(), fibNotLocal("daddr"),
-			setMark(Relay), notrack(), accept(),
-		})
+	// The two legs of a flow share one 5-tuple: what one of them sent, and a router has
+	// sent back, bears that of the other. The rest are handshakes and closed connections,
+	// of which the kernel does not know the mark.
+	strays.rules = []rule{
+		{socketMark(PlainSocket), drop()},
+		{socketMark(PathSocket), drop()},
+		{setMark(Relay), notrack(), accept()},
 	}
-	// The two legs of a flow share one 5-tuple and differ in sequence
-	// numbers: conntrack would take one of them for invalid.
-	emit.rules = []rule{{socketMark(), fibNotLocal("saddr"), notrack()}}
+	// The legs differ in sequence numbers: conntrack would take one of them for invalid.
+	emit.rules = []rule{
+		{sentBy(PlainSocket), notrack()},
+		{sentBy(PathSocket), fibNotLocal("saddr"), notrack()},
+	}
 	reject.rules = []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},
@@ -96,17 +115,17 @@ func (r Rules) chains() []chain {
 	}
 	class := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
 	for _, dscp := range codePoints {
-		class.rules = append(class.rules, rule{markIs(SocketMark(dscp)), setDSCP6(dscp)})
+		class.rules = append(class.rules, rule{markIs(PathSocket.WithDSCP(dscp)), setDSCP6(dscp)})
 	}
 	if !r.Answers {
-		return []chain{divert, deliver, reject, emit, class}
+		return []chain{divert, strays, deliver, reject, emit, class}
 	}
 	// Those of the box's own connections have got their mark in deliver.
 	for _, way := range [][2]string{{"plain", "paths"}, {"paths", "plain"}} {
 		answers.rules = append(answers.rules,
 			rule{markIsNot(Relay), isSYNACK(), iifname(way[0]), fibOIF(way[1]), queue(r.Queue, r.xtQueue)})
 	}
-	return []chain{divert, deliver, answers, reject, emit, class}
+	return []chain{divert, strays, deliver, answers, reject, emit, class}
 }
 
 // String returns the rules in the syntax of nft(8), fit for `nft -f`.
@@ -120,7 +139,10 @@ func (r Rules) String() string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype filter hook %s priority %d; policy accept;\n", c.name, c.hookName, c.priority)
+		fmt.Fprintf(&b, "\tchain %s {\n", c.name)
+		if c.hook != nil {
+			fmt.Fprintf(&b, "\t\ttype filter hook %s priority %d; policy accept;\n", c.hookName, c.priority)
+		}
 		for _, rule := range c.rules {
 			fmt.Fprintf(&b, "\t\t%s\n", rule)
 		}

@@ -26,7 +26,10 @@ func TestRulesReadAsNftWritesThem(t *testing.T) {
 		"both families": rules,
 		"IPv6 only": {
 			Role: "hag", Plain: []string{"wan", "wan2"}, Paths: []string{"dsl", "lte"}, Queue: 65535,
-			Listeners: []netip.AddrPort{netip.MustParseAddrPort("[::1]:1")},
+			Listeners: nfq.Listeners{
+				Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:1")},
+				Paths: []netip.AddrPort{netip.MustParseAddrPort("[::1]:2")},
+			},
 		},
 	} {
 		path := filepath.Join("testdata", strings.ReplaceAll(name, " ", "-")+".nft")
@@ -83,7 +86,7 @@ func counts(t *testing.T, h *lab.Host) map[string]int {
 
 func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 	h := newHost(t)
-	want := map[string]int{"synbond_test divert": 4, "synbond_test deliver": 4, "synbond_test reject": 4, "synbond_test emit": 1, "synbond_test class": 24}
+	want := map[string]int{"synbond_test divert": 4, "synbond_test deliver": 8, "synbond_test strays": 3, "synbond_test reject": 4, "synbond_test emit": 2, "synbond_test class": 24}
 	for range 2 {
 		check(t, h.Do(rules.Install))
 		if got := counts(t, h); len(got) != len(want) {
@@ -97,7 +100,7 @@ func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 		}
 	}
 	less := rules
-	less.Listeners = rules.Listeners[:1]
+	less.Listeners.Plain, less.Listeners.Paths = rules.Listeners.Plain[:1], rules.Listeners.Paths[:1]
 	check(t, h.Do(less.Install))
 	if got := counts(t, h)["synbond_test divert"]; got != 2 {
 		t.Errorf("divert has %d rules after a smaller install, want 2", got)

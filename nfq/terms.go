@@ -94,20 +94,31 @@ func markIs(m Mark) term {
 	}}
 }
 
-// socketMark matches the mark of the box's sockets, whatever their DSCP.
-func socketMark() term { return markMasked(^uint32(dscpBits), uint32(Socket)) }
+// sentBy matches what sockets with that mark send, whatever their DSCP.
+func sentBy(m Mark) term {
+	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(dscpBits), m)
+}
+
+// socketMark matches packets of sockets with that mark, whatever their DSCP, and
+// ICMP errors about them. A handshake, or a connection in TIME-WAIT, has no mark.
+func socketMark(m Mark) term {
+	return masked("socket mark", &expr.Socket{Key: expr.SocketKeyMark, Register: reg1}, ^uint32(dscpBits), m)
+}
 
 // withoutDSCP matches what bears no mark with a DSCP.
-func withoutDSCP() term { return markMasked(dscpBits, 0) }
+func withoutDSCP() term {
+	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, dscpBits, 0)
+}
 
-func markMasked(mask, value uint32) term {
-	return term{fmt.Sprintf("meta mark & 0x%08x == 0x%08x", mask, value), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
+// masked matches where what load puts into the register has the value under the mask.
+func masked(what string, load expr.Any, mask uint32, value Mark) term {
+	return term{fmt.Sprintf("%s & 0x%08x == 0x%08x", what, mask, uint32(value)), []expr.Any{
+		load,
 		&expr.Bitwise{
 			SourceRegister: reg1, DestRegister: reg1, Len: 4,
 			Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4),
 		},
-		equal(binaryutil.NativeEndian.PutUint32(value)),
+		equal(binaryutil.NativeEndian.PutUint32(uint32(value))),
 	}}
 }
 
@@ -198,6 +209,11 @@ func rejectICMP(name string) term {
 	}}
 }
 
-func accept() term {
-	return term{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}}
+func accept() term { return ends("accept", expr.Verdict{Kind: expr.VerdictAccept}) }
+func drop() term   { return ends("drop", expr.Verdict{Kind: expr.VerdictDrop}) }
+
+func jump(chain string) term {
+	return ends("jump "+chain, expr.Verdict{Kind: expr.VerdictJump, Chain: chain})
 }
+
+func ends(text string, v expr.Verdict) term { return term{text, []expr.Any{&v}} }

@@ -8,13 +8,13 @@ import (
 
 // acceptor is a listening socket, as one loop sees it.
 type acceptor struct {
-	fd int
+	listener
 	// spare is a descriptor to give up when there are no more, so that a client
 	// which cannot be served is told so, and the listener does not stay readable.
 	spare int
 }
 
-func newAcceptor(fd int) *acceptor { return &acceptor{fd, spareFD()} }
+func newAcceptor(l listener) *acceptor { return &acceptor{l, spareFD()} }
 
 func spareFD() int {
 	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -31,7 +31,7 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 		switch {
 		case err == nil:
 			server, _ := localOf(fd) // of a socket that is open
-			l.relay.welcome(fd, tuple{client, server})
+			l.relay.welcome(fd, a.mptcp && protocolOf(fd) == unix.IPPROTO_MPTCP, tuple{client, server})
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			if !a.turnAway() {
 				return // other connections have their turn before the next attempt
@@ -64,13 +64,13 @@ func (a *acceptor) release() {
 }
 
 // welcome pairs an accepted client with its onward leg.
-func (r *Relay) welcome(fd int, t tuple) {
+func (r *Relay) welcome(fd int, mptcp bool, t tuple) {
 	c := r.take(t)
 	if c == nil {
 		closeWithReset(fd) // the onward leg has gone meanwhile
 		return
 	}
-	if err := c.pair(fd); err != nil {
+	if err := c.pair(fd, mptcp); err != nil {
 		c.finish(err)
 		r.cfg.Events.Closed(c, err)
 	}

@@ -112,10 +112,10 @@ var errUnwanted = errors.New("unwanted")
 // pair gives c its client's socket and hands both to the loop. It runs on the
 // loop that accepted the client, which need not be that of c: until the phase
 // changes, c's own loop leaves the onward leg alone, whatever happens to it.
-func (c *Conn) pair(fd int) error {
+func (c *Conn) pair(fd int, mptcp bool) error {
 	c.mu.Lock()
-	c.client.init(c, fd, protocolOf(fd) == unix.IPPROTO_MPTCP)
-	if c.client.mptcp {
+	c.client.init(c, fd, mptcp)
+	if mptcp {
 		_ = c.relay.tune(fd) // it has been tried
 	}
 	c.up.init(&c.client, &c.onward)

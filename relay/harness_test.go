@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -99,8 +100,14 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 	b.stop = sync.OnceValue(func() error { cancel(); return <-run })
 	t.Cleanup(b.close)
 	check(t, b.queue.Start(ctx, b.syn))
+	// What is dialed with MPTCP comes from the plain side.
+	sides := [][]string{{lab.CPELanInterface}, {"dsl"}}
+	if !cfg.mptcp {
+		slices.Reverse(sides)
+	}
 	check(t, n.CPE.Do(nfq.Rules{
-		Role: "relay", Plain: []string{lab.CPELanInterface}, Paths: []string{"dsl"}, Listeners: b.relay.Listeners(),
+		Role: "relay", Plain: sides[0], Paths: sides[1],
+		Listeners: nfq.Listeners{Plain: b.relay.Listeners(false), Paths: b.relay.Listeners(true)},
 	}.Install))
 	return b
 }
@@ -115,7 +122,7 @@ func (b *bench) open() (err error) {
 	if b.queue, err = nfq.Open(nfq.QueueConfig{MaxLength: 1 << 16}); err != nil {
 		return err
 	}
-	b.relay, err = relay.New(relay.Config{Mark: uint32(nfq.Socket), Loops: cmp.Or(b.cfg.loops, 2), Events: b}, unix.AF_INET6, unix.AF_INET)
+	b.relay, err = relay.New(relay.Config{PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), Loops: cmp.Or(b.cfg.loops, 2), Events: b}, unix.AF_INET6, unix.AF_INET)
 	return err
 }
 

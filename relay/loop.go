@@ -59,9 +59,9 @@ func newLoop(r *Relay) (*loop, error) {
 	}
 	l := &loop{relay: r, epfd: epfd, wakefd: wakefd, buf: make([]byte, chunk)}
 	err = l.register(wakefd, unix.EPOLLIN, nil, &registration{})
-	for _, fd := range r.listeners {
+	for _, from := range r.listeners {
 		// Level-triggered, and each client wakes one loop only.
-		err = errors.Join(err, l.register(fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, newAcceptor(fd), &registration{}))
+		err = errors.Join(err, l.register(from.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, newAcceptor(from), &registration{}))
 	}
 	if err != nil {
 		l.close()

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +39,9 @@ const Grown = 32 << 10
 
 // Config of a relay.
 type Config struct {
-	Mark      uint32        // SO_MARK of every socket
+	// PlainMark and PathMark are the SO_MARKs of the sockets that face each side.
+	PlainMark, PathMark uint32
+
 	Keepalive time.Duration // idle time before a leg is probed, default 2 h 4 min (RFC 5382, REQ-5)
 	Loops     int           // default: one per core
 	// CongestionControl is for the multipath legs, "" for the kernel's default.
@@ -51,8 +52,7 @@ type Config struct {
 // Relay owns the sockets of a box.
 type Relay struct {
 	cfg       Config
-	listeners []int
-	locals    []netip.AddrPort
+	listeners []listener
 	loops     []*loop
 
 	mu      sync.Mutex // guards what follows; taken before a Conn's
@@ -84,12 +84,13 @@ func (r *Relay) open(families []int) error {
 		return err
 	}
 	for _, family := range families {
-		fd, local, err := r.listen(family)
-		if err != nil {
-			return fmt.Errorf("open MPTCP listener: %w", err)
+		for _, mptcp := range []bool{false, true} {
+			l, err := r.listen(family, mptcp)
+			if err != nil {
+				return fmt.Errorf("open listener: %w", err)
+			}
+			r.listeners = append(r.listeners, l)
 		}
-		r.listeners = append(r.listeners, fd)
-		r.locals = append(r.locals, local)
 	}
 	for range r.cfg.Loops {
 		l, err := newLoop(r)
@@ -104,8 +105,8 @@ func (r *Relay) open(families []int) error {
 // Close closes the listeners and loops of a relay that does not run.
 func (r *Relay) Close() error {
 	r.end()
-	for _, fd := range r.listeners {
-		unix.Close(fd)
+	for _, l := range r.listeners {
+		unix.Close(l.fd)
 	}
 	for _, l := range r.loops {
 		l.close()
@@ -114,8 +115,16 @@ func (r *Relay) Close() error {
 	return nil
 }
 
-// Listeners returns where released SYNs must be delivered, by address family.
-func (r *Relay) Listeners() []netip.AddrPort { return r.locals }
+// Listeners returns where the released SYNs of a side must be delivered, by address
+// family: those of the multipath side speak MPTCP, with clients that do.
+func (r *Relay) Listeners(mptcp bool) (at []netip.AddrPort) {
+	for _, l := range r.listeners {
+		if l.mptcp == mptcp {
+			at = append(at, l.local)
+		}
+	}
+	return at
+}
 
 // Run moves bytes until ctx ends, then resets every connection.
 func (r *Relay) Run(ctx context.Context) error {
@@ -159,7 +168,7 @@ type Dial struct {
 	From      netip.Addr
 	Interface string
 	MPTCP     bool
-	// Mark is the socket's SO_MARK; 0 is the one of the [Config].
+	// Mark is the socket's SO_MARK; 0 is the one of its side.
 	Mark uint32
 	// DSCP, MSS (bytes) and HopLimit are for the SYN and all that follows, as far as
 	// the kernel allows: MPTCP sockets take no hop limit, and a DSCP for IPv4 only.
@@ -173,11 +182,7 @@ type Dial struct {
 // Dial starts a connection to d.Server. Its outcome arrives as [Events.Connected].
 // An error means that nothing was sent; it wraps a [unix.Errno].
 func (r *Relay) Dial(d Dial) (*Conn, error) {
-	protocol := unix.IPPROTO_TCP
-	if d.MPTCP {
-		protocol = unix.IPPROTO_MPTCP
-	}
-	fd, err := r.socket(familyOf(d.Server.Addr()), protocol, cmp.Or(d.Mark, r.cfg.Mark))
+	fd, err := r.socket(familyOf(d.Server.Addr()), d.MPTCP, d.Mark)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -35,8 +36,14 @@ func (r *Relay) options(family int, mark uint32) []option {
 	}
 }
 
-// socket makes a non-blocking stream socket with the box's options.
-func (r *Relay) socket(family, protocol int, mark uint32) (int, error) {
+// socket makes a non-blocking stream socket with the box's options, and that mark
+// or the one of its side.
+func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
+	protocol, of := unix.IPPROTO_TCP, r.cfg.PlainMark
+	if mptcp {
+		protocol, of = unix.IPPROTO_MPTCP, r.cfg.PathMark
+	}
+	mark = cmp.Or(mark, of)
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
@@ -90,24 +97,31 @@ func (r *Relay) tryTuning() error {
 	return r.tune(fd)
 }
 
-// listen opens the MPTCP listener of an address family on a free loopback port.
-// It serves clients without MPTCP as well: the kernel hands those out as plain
-// TCP sockets (mptcp_stream_accept). On loopback nobody but TPROXY reaches it.
-func (r *Relay) listen(family int) (int, netip.AddrPort, error) {
+// listener is where the clients of one side and address family arrive.
+type listener struct {
+	fd    int
+	mptcp bool
+	local netip.AddrPort
+}
+
+// listen opens a listener on a free loopback port. One of MPTCP serves clients
+// without it as well: the kernel hands those out as plain TCP sockets
+// (mptcp_stream_accept). On loopback nobody but TPROXY reaches it.
+func (r *Relay) listen(family int, mptcp bool) (listener, error) {
 	loopback := netip.IPv6Loopback()
 	if family == unix.AF_INET {
 		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	fd, err := r.socket(family, unix.IPPROTO_MPTCP, r.cfg.Mark)
+	fd, err := r.socket(family, mptcp, 0)
 	if err != nil {
-		return -1, netip.AddrPort{}, err
+		return listener{}, err
 	}
 	local, err := bindAndListen(fd, netip.AddrPortFrom(loopback, 0))
 	if err != nil {
 		unix.Close(fd)
-		return -1, netip.AddrPort{}, err
+		return listener{}, err
 	}
-	return fd, local, nil
+	return listener{fd, mptcp, local}, nil
 }
 
 // backlog of the listeners, cut by the kernel to net.core.somaxconn. Were it to

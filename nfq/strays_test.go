@@ -1,0 +1,109 @@
+package nfq_test
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/nfq"
+)
+
+// leg opens a connection of the box's own from the client's address to the server,
+// as one that faces the side of the mark.
+func (b *bench) leg(mark nfq.Mark) (fd int, client, server netip.AddrPort) {
+	b.t.Helper()
+	server, client = netip.MustParseAddrPort(b.addr), netip.AddrPortFrom(lab.Client6, 40_000)
+	check(b.t, b.CPE.Do(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		b.t.Cleanup(func() { unix.Close(fd) })
+		for _, o := range [][3]int{
+			{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1},
+			{unix.SOL_SOCKET, unix.SO_MARK, int(mark)},
+		} {
+			if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
+				return err
+			}
+		}
+		return unix.Bind(fd, &unix.SockaddrInet6{Addr: client.Addr().As16(), Port: int(client.Port())})
+	}))
+	check(b.t, unix.Connect(fd, &unix.SockaddrInet6{Addr: server.Addr().As16(), Port: int(server.Port())}))
+	return fd, client, server
+}
+
+// segment is an ACK of nobody's sequence numbers.
+func segment(t *testing.T, from, to netip.AddrPort) []byte {
+	t.Helper()
+	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
+	tcp := &layers.TCP{SrcPort: layers.TCPPort(from.Port()), DstPort: layers.TCPPort(to.Port()), ACK: true, Window: 1000}
+	check(t, tcp.SetNetworkLayerForChecksum(ip))
+	buf := gopacket.NewSerializeBuffer()
+	check(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, ip, tcp))
+	return buf.Bytes()
+}
+
+// hardwareAddr is the one of a host's interface.
+func hardwareAddr(t *testing.T, h *lab.Host, name string) (index int, mac net.HardwareAddr) {
+	t.Helper()
+	check(t, h.Netlink(func(nl *netlink.Handle) error {
+		l, err := nl.LinkByName(name)
+		if err == nil {
+			index, mac = l.Attrs().Index, l.Attrs().HardwareAddr
+		}
+		return err
+	}))
+	return index, mac
+}
+
+// hand gives a packet to a neighbour, whatever routes say.
+func hand(t *testing.T, from *lab.Host, ifname string, to *lab.Host, itsIfname string, packet []byte) {
+	t.Helper()
+	index, _ := hardwareAddr(t, from, ifname)
+	_, mac := hardwareAddr(t, to, itsIfname)
+	check(t, from.Do(func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		sa := &unix.SockaddrLinklayer{
+			Protocol: binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6)),
+			Ifindex:  index, Halen: uint8(len(mac)),
+		}
+		copy(sa.Addr[:], mac)
+		return unix.Sendto(fd, packet, 0, sa)
+	}))
+}
+
+// segmentsIn is how many segments a socket has received.
+func segmentsIn(t *testing.T, fd int) uint32 {
+	t.Helper()
+	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	check(t, err)
+	return info.Segs_in
+}
+
+// TestLegGetsNothingFromTheOtherSide gives a leg that faces the paths a segment
+// with its 5-tuple by either side. By the plain one it can only be one of the other
+// leg's, which a router has sent back.
+func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
+	b := quiet(t)
+	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	fd, client, server := b.leg(nfq.PathSocket)
+	before := segmentsIn(t, fd)
+	stray := segment(t, server, client)
+	hand(t, b.Client, lab.ClientInterface, b.CPE, lab.CPELanInterface, stray)
+	if got := segmentsIn(t, fd) - before; got != 0 {
+		t.Errorf("by the plain side the leg gets %d segments", got)
+	}
+	hand(t, b.Server, lab.ServerInterface, b.HAG, lab.HAGWanInterface, stray)
+	eventually(t, "the leg gets nothing by its own side", func() bool { return segmentsIn(t, fd) > before })
+}
