@@ -31,7 +31,8 @@ type Box struct {
 	sides     sides
 	recorder  Recorder
 	transport Transport
-	families  []int // unix.AF_INET, unix.AF_INET6, as this machine has them
+	window    *paths.Window // nil if the kernel takes none
+	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
 	stray              atomic.Uint64 // verdicts that could not be given

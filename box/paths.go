@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/synbond/synbond/paths"
@@ -22,8 +23,7 @@ type Paths struct {
 // Transport is how multipath legs carry bytes, as it was settled when the box started.
 type Transport struct {
 	CongestionControl string `json:"congestion_control"`
-	InitialWindow     int    `json:"initial_window"` // of first subflows, in segments
-	FurtherWindow     int    `json:"further_window"` // of further ones
+	InitialWindow     int    `json:"initial_window"` // of subflows, in segments
 	// ReceiveBuffer and SendBuffer are the smallest, the initial and the largest
 	// size in bytes: net.ipv4.tcp_rmem and tcp_wmem.
 	ReceiveBuffer [3]int `json:"receive_buffer"`
@@ -39,7 +39,6 @@ func (c *Config) transport() (t Transport, err error) {
 	t = Transport{
 		CongestionControl: c.CongestionControl,
 		InitialWindow:     cmp.Or(c.InitialWindow, kernelWindow),
-		FurtherWindow:     cmp.Or(c.InitialWindow*paths.Further, kernelWindow),
 	}
 	if t.CongestionControl == "" {
 		if t.CongestionControl, err = readSysctl("net/ipv4/tcp_congestion_control"); err != nil {
@@ -86,7 +85,11 @@ type PathState struct {
 	BytesUp   uint64           `json:"bytes_up"` // by the interface, since it was made
 	BytesDown uint64           `json:"bytes_down"`
 	Probed    bool             `json:"probed"` // the HAG has answered over it
-	Quota     *QuotaState      `json:"quota,omitempty"`
+	// FurtherWindow4 and FurtherWindow6 are the initial windows of further subflows, in
+	// segments, as they are learnt; 0 without an address.
+	FurtherWindow4 int         `json:"further_window4"`
+	FurtherWindow6 int         `json:"further_window6"`
+	Quota          *QuotaState `json:"quota,omitempty"`
 }
 
 // QuotaState is what is left of a path's quota.
@@ -109,6 +112,8 @@ type PeerPath struct {
 	Address netip.Addr `json:"address"`
 	HeardMS int64      `json:"heard_ms"`
 	State   string     `json:"state"` // up or down, as the CPE says
+	// FurtherWindow is the initial window of further subflows to it, in segments.
+	FurtherWindow int `json:"further_window"`
 }
 
 // paths describes the paths as they are now.
@@ -120,7 +125,7 @@ func (b *Box) paths() Paths {
 	}
 	if b.answerer != nil {
 		for _, p := range b.answerer.Peers() {
-			out.Peers = append(out.Peers, peer(p, now))
+			out.Peers = append(out.Peers, b.peer(p, now))
 		}
 	}
 	if b.steering == nil {
@@ -143,6 +148,7 @@ func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *PathState 
 	out := &PathState{
 		State: upOrDown(s.Up), Reason: s.Reason, SinceMS: now.Sub(s.Since).Milliseconds(), Mode: p.Mode,
 		Address4: text(s.Addr4), Address6: text(s.Addr6), Join: p.Join,
+		FurtherWindow4: b.furtherWindow(s.Addr4, p.Join), FurtherWindow6: b.furtherWindow(s.Addr6, p.Join),
 		RTTUS: s.RTT.Microseconds(), Loss: s.Loss, Probed: s.Probed, BytesUp: s.BytesSent, BytesDown: s.BytesReceived,
 	}
 	if p.Quota.Bytes > 0 {
@@ -151,10 +157,27 @@ func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *PathState 
 	return out
 }
 
-func peer(p paths.Peer, now time.Time) Peer {
+// furtherWindow is the initial window of a further subflow between an address and
+// the one of its family among those at the other end.
+func (b *Box) furtherWindow(at netip.Addr, ends []netip.AddrPort) int {
+	i := slices.IndexFunc(ends, func(e netip.AddrPort) bool { return e.Addr().BitLen() == at.BitLen() })
+	switch {
+	case i < 0:
+		return 0
+	case b.window == nil:
+		return kernelWindow
+	case b.cfg.Role == HAG:
+		return b.window.Further(ends[i].Addr(), at)
+	}
+	return b.window.Further(at, ends[i].Addr())
+}
+
+func (b *Box) peer(p paths.Peer, now time.Time) Peer {
 	out := Peer{Box: boxID(p.Box), HeardMS: now.Sub(p.Heard).Milliseconds()}
 	for _, at := range p.Paths {
-		out.Paths = append(out.Paths, PeerPath{at.Index, at.Addr, now.Sub(at.Heard).Milliseconds(), upOrDown(!at.Down)})
+		out.Paths = append(out.Paths, PeerPath{
+			at.Index, at.Addr, now.Sub(at.Heard).Milliseconds(), upOrDown(!at.Down), b.furtherWindow(at.Addr, b.cfg.Join),
+		})
 	}
 	return out
 }

@@ -97,6 +97,7 @@ func (b *Box) widen(undo *undo) {
 		b.cfg.InitialWindow = 0
 		return
 	}
+	b.window = w
 	undo.add(w.Close)
 }
 

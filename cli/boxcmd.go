@@ -70,7 +70,7 @@ func (s *settings) bind(f *pflag.FlagSet, role box.Role) (config *string) {
 	f.StringVar(&s.Metrics, "metrics", s.Metrics, "address for Prometheus metrics, such as [::1]:9100")
 	f.StringVar(&s.Record, "record", s.Record, "folder in which handshakes are recorded")
 	f.StringVar(&s.Congestion, "congestion-control", s.Congestion, "congestion control of multipath legs, such as bbr; default the kernel's")
-	f.Uint16Var(&s.Window, "initial-window", s.Window, "initial window of their first subflows, in segments; further ones get twice as many; 0 for the kernel's")
+	f.Uint16Var(&s.Window, "initial-window", s.Window, "initial window of their subflows, in segments, as long as nothing better is learnt; 0 for the kernel's")
 	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
 	return config
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,17 +33,17 @@ func printPaths(w io.Writer, p box.Paths) {
 		return
 	}
 	fmt.Fprintf(w, "HAG is %s for %s\n\n", withReason(p.HAG.State, p.HAG.Reason), ago(p.HAG.SinceMS))
-	fmt.Fprintln(tw, "PATH\tINTERFACE\tMODE\tUSE\tSUBFLOWS\tUP\tDOWN\tRTT\tLOSS\tQUOTA\tADDRESSES\tSTATE")
+	fmt.Fprintln(tw, "PATH\tINTERFACE\tMODE\tUSE\tSUBFLOWS\tWINDOW\tUP\tDOWN\tRTT\tLOSS\tQUOTA\tADDRESSES\tSTATE")
 	for _, p := range p.Paths {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
-			p.Subflows, rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
+			p.Subflows, windowText(p.PathState), rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
 			cmp.Or(strings.TrimSpace(p.Address6+" "+p.Address4), "none"), withReason(p.State, p.Reason), ago(p.SinceMS))
 	}
 }
 
 func printTransport(w io.Writer, t box.Transport) {
-	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, %d for further subflows, receive buffer %s to %s, send buffer up to %s\n",
-		t.CongestionControl, t.InitialWindow, t.FurtherWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
+	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, receive buffer %s to %s, send buffer up to %s\n",
+		t.CongestionControl, t.InitialWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
 }
 
 // printPeers shows the paths of the CPEs that a HAG hears of.
@@ -51,10 +52,10 @@ func printPeers(w io.Writer, p box.Paths) {
 		fmt.Fprintln(w, "no CPE probes this HAG")
 		return
 	}
-	fmt.Fprintln(w, "CPE\tPATH\tADDRESS\tSTATE\tHEARD")
+	fmt.Fprintln(w, "CPE\tPATH\tADDRESS\tWINDOW\tSTATE\tHEARD")
 	for _, peer := range p.Peers {
 		for _, at := range peer.Paths {
-			fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s ago\n", peer.Box, at.Index+1, at.Address, at.State, ago(at.HeardMS))
+			fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s ago\n", peer.Box, at.Index+1, at.Address, at.FurtherWindow, at.State, ago(at.HeardMS))
 		}
 	}
 }
@@ -73,6 +74,17 @@ func ago(ms int64) string {
 		return d.Round(100 * time.Millisecond).String()
 	}
 	return d.Round(time.Second).String()
+}
+
+// windowText shows the windows of both families, in the order of the addresses.
+func windowText(p *box.PathState) string {
+	var known []string
+	for _, n := range []int{p.FurtherWindow6, p.FurtherWindow4} {
+		if n > 0 {
+			known = append(known, strconv.Itoa(n))
+		}
+	}
+	return cmp.Or(strings.Join(known, " "), "-")
 }
 
 func rttText(p *box.PathState) string {

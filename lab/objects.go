@@ -63,7 +63,7 @@ func noteTransport(ctx context.Context, s *scene) error {
 	if err := s.cpe.Paths(ctx, &v); err != nil {
 		return err
 	}
-	s.note("multipath legs: %s, initial windows of %d and %d segments", v.Transport.CongestionControl, v.Transport.InitialWindow, v.Transport.FurtherWindow)
+	s.note("multipath legs: %s, initial window of %d segments", v.Transport.CongestionControl, v.Transport.InitialWindow)
 	return nil
 }
 

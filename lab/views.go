@@ -18,7 +18,6 @@ type pathsView struct {
 type transportView struct {
 	CongestionControl string `json:"congestion_control"`
 	InitialWindow     int    `json:"initial_window"`
-	FurtherWindow     int    `json:"further_window"`
 }
 
 type stateView struct {

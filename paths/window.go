@@ -3,12 +3,13 @@ package paths
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	cgroups "github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -18,45 +19,30 @@ import (
 //
 // It gives them a larger initial congestion window than the kernel's 10 segments
 // (RFC 6928): a path with a long round trip would take many of them to become as
-// fast as its line. Further subflows get twice as many as a connection's first one:
-// they come when there is much to send. After the first round trip they are paced,
-// unless that was too short for an access line: bursts overflow the buffers of a line
-// long before it is full.
+// fast as its line. A connection's further subflows, which come when there is much
+// to send, begin with a share of what the last ones between their two addresses came
+// to (RFC 9040, section 3). After the first round trip subflows are paced, unless
+// that was too short for an access line: bursts overflow the buffers of a line long
+// before it is full.
 //
 // Linux has no socket options for that which MPTCP takes, and routes, which could
 // do the first, are not ours to change. So a BPF program of type sock_ops does it,
 // for all MPTCP subflows in the network namespace that sockets of this process's
 // cgroup open or accept. The kernel removes it with the process, however that ends.
-type Window struct{ attached *cgroups.RawLink }
+type Window struct {
+	initial  int
+	learnt   *ebpf.Map // windows in segments, u32, by between
+	attached *cgroups.RawLink
+}
 
-// Of uapi linux/bpf.h: BPF_SOCK_OPS_*_CB, by which a sock_ops program is called, the
-// flag that asks for the last of them, TCP_BPF_IW, and where things are in struct
-// bpf_sock_ops.
-const (
-	connecting         = 3
-	activeEstablished  = 4
-	passiveEstablished = 5
-	roundTrip          = 12
-	wantRoundTrip      = 1 << 3
-	tcpBPFIW           = 1001
-	opsFlags           = 84
-	opsLeastRTT        = 92 // µs
-	opsSocket          = 184
-)
+// learntPairs of addresses are remembered, of which a HAG has one per path and CPE.
+const learntPairs = 1 << 12
 
-// Further is how many times the initial window of a first subflow a further one gets.
-const Further = 2
+// between is the two addresses of subflows, an IPv4 one in the first four bytes.
+type between struct{ local, remote [16]byte }
 
-// pacedTo is how fast a paced subflow may be at most, in bytes/s: all but the
-// largest number of 32 bits, which is for none. TCP paces what has such a limit by
-// its congestion window and its round trip.
-const pacedTo = -2
-
-// pacedFrom is the round trip from which on subflows are paced, in µs: on shorter
-// paths, which are faster than a machine, timers would cost more than bursts.
-const pacedFrom = 2000
-
-// OpenWindow sets the initial window of first subflows, in segments. It takes
+// OpenWindow sets the initial window of subflows, in segments: of further ones until
+// it has learnt better. It takes
 // CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN of the initial user
 // namespace, and a kernel with CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF.
 func OpenWindow(segments int) (*Window, error) {
@@ -68,16 +54,28 @@ func OpenWindow(segments int) (*Window, error) {
 	if err != nil {
 		return nil, err
 	}
+	learnt, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "synbond_window", Type: ebpf.LRUHash, MaxEntries: learntPairs,
+		KeySize: uint32(unsafe.Sizeof(between{})), ValueSize: 4,
+	})
+	if err != nil {
+		return nil, explain("create BPF map", err)
+	}
+	w := &Window{initial: segments, learnt: learnt}
+	if w.attached, err = w.attach(cookie, first); err != nil {
+		return nil, errors.Join(err, learnt.Close())
+	}
+	return w, nil
+}
+
+func (w *Window) attach(netns uint64, first int16) (*cgroups.RawLink, error) {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "synbond_window", Type: ebpf.SockOps, AttachType: ebpf.AttachCGroupSockOps,
 		License:      "GPL", // as bpf_skc_to_mptcp_sock wants it
-		Instructions: windowProgram(cookie, first, segments),
+		Instructions: windowProgram{netns: netns, first: first, learnt: w.learnt.FD(), initial: int32(w.initial)}.instructions(),
 	})
-	if errors.Is(err, unix.EPERM) { // the library guesses at another cause
-		return nil, fmt.Errorf("load BPF program: %w; it takes root of the initial user namespace", unix.EPERM)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("load BPF program: %w", err)
+		return nil, explain("load BPF program", err)
 	}
 	defer program.Close()
 	cgroup, err := ownCgroup()
@@ -89,95 +87,31 @@ func OpenWindow(segments int) (*Window, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach BPF program: %w", err)
 	}
-	return &Window{attached}, nil
+	return attached, nil
+}
+
+// explain wraps an error of the BPF library, which guesses at another cause.
+func explain(what string, err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%s: %w; it takes root of the initial user namespace", what, unix.EPERM)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // Close leaves subflows to come with the kernel's initial window.
-func (w *Window) Close() error { return w.attached.Close() }
+func (w *Window) Close() error { return errors.Join(w.attached.Close(), w.learnt.Close()) }
 
-// windowProgram is called with changes of TCP connections. It acts on those of this
-// network namespace that are subflows. Where first is in struct mptcp_sock there is
-// the connection's first one.
-func windowProgram(netns uint64, first int16, segments int) asm.Instructions {
-	const (
-		act     = "act"
-		isFirst = "first"
-		pace    = "pace"
-		done    = "done"
-		exit    = "exit"
-		ops     = asm.R6
-		op      = asm.R7
-		number  = asm.R8
-	)
-	set := func(level, option int32) asm.Instructions {
-		return asm.Instructions{
-			asm.StoreMem(asm.RFP, -4, number, asm.Word),
-			asm.Mov.Reg(asm.R1, ops),
-			asm.Mov.Imm(asm.R2, level),
-			asm.Mov.Imm(asm.R3, option),
-			asm.Mov.Reg(asm.R4, asm.RFP),
-			asm.Add.Imm(asm.R4, -4),
-			asm.Mov.Imm(asm.R5, 4),
-			asm.FnSetsockopt.Call(),
-		}
+// Further returns the window, in segments, with which a further subflow between
+// these addresses would begin.
+func (w *Window) Further(local, remote netip.Addr) int {
+	var at between
+	copy(at.local[:], local.AsSlice())
+	copy(at.remote[:], remote.AsSlice())
+	var segments uint32
+	if w.learnt.Lookup(at, &segments) != nil {
+		return w.initial // nothing is learnt
 	}
-	return slices.Concat(
-		asm.Instructions{
-			asm.Mov.Reg(ops, asm.R1),
-			asm.LoadMem(op, ops, 0, asm.Word),
-			asm.JEq.Imm(op, connecting, act),
-			asm.JEq.Imm(op, activeEstablished, act),
-			asm.JEq.Imm(op, passiveEstablished, act),
-			asm.JNE.Imm(op, roundTrip, exit),
-
-			asm.Mov.Reg(asm.R1, ops).WithSymbol(act),
-			asm.FnGetNetnsCookie.Call(),
-			asm.LoadImm(asm.R1, int64(netns), asm.DWord),
-			asm.JNE.Reg(asm.R0, asm.R1, exit),
-			asm.LoadMem(asm.R1, ops, opsSocket, asm.DWord),
-			asm.JEq.Imm(asm.R1, 0, exit),
-			asm.FnSkcToMptcpSock.Call(),
-			asm.JEq.Imm(asm.R0, 0, exit),
-			asm.JEq.Imm(op, roundTrip, pace),
-
-			asm.Mov.Imm(number, int32(segments)),
-			asm.LoadMem(asm.R1, ops, opsSocket, asm.DWord),
-			asm.LoadMem(asm.R2, asm.R0, first, asm.DWord),
-			asm.JEq.Reg(asm.R1, asm.R2, isFirst),
-			asm.Mul.Imm(number, Further),
-		},
-		labelled(isFirst, set(unix.SOL_TCP, tcpBPFIW)),
-		asm.Instructions{
-			// The rate by which MPTCP's scheduler judges a subflow comes from the window
-			// that it has when its SYN is answered. After that TCP sets the window anew.
-			asm.JEq.Imm(op, connecting, exit),
-			asm.LoadMem(asm.R2, ops, opsFlags, asm.Word),
-			asm.Or.Imm(asm.R2, wantRoundTrip),
-			asm.Mov.Reg(asm.R1, ops),
-			asm.FnSockOpsCbFlagsSet.Call(),
-			asm.Ja.Label(exit),
-
-			asm.LoadMem(asm.R1, ops, opsLeastRTT, asm.Word).WithSymbol(pace),
-			asm.JLT.Imm(asm.R1, pacedFrom, done),
-			asm.Mov.Imm(number, pacedTo),
-		},
-		set(unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE),
-		asm.Instructions{
-			asm.LoadMem(asm.R2, ops, opsFlags, asm.Word).WithSymbol(done),
-			asm.And.Imm(asm.R2, ^wantRoundTrip),
-			asm.Mov.Reg(asm.R1, ops),
-			asm.FnSockOpsCbFlagsSet.Call(),
-
-			asm.Mov.Imm(asm.R0, 1).WithSymbol(exit),
-			asm.Return(),
-		},
-	)
-}
-
-// labelled gives instructions a label to jump to.
-func labelled(label string, all asm.Instructions) asm.Instructions {
-	all[0] = all[0].WithSymbol(label)
-	return all
+	return int(segments)
 }
 
 // firstOffset is where the member first is in struct mptcp_sock, in bytes, as this

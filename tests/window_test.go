@@ -19,6 +19,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/box"
 	"github.com/synbond/synbond/lab"
 	"github.com/synbond/synbond/paths"
 )
@@ -211,25 +212,71 @@ func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
 	}
 }
 
-// checkWindows compares the windows of a new relayed connection at both boxes: its
-// further subflow has twice the window of its first one, and that is paced, since it
-// has made round trips.
+// checkWindows compares the windows of a new relayed connection at both boxes. Its
+// first subflow is paced, since it has made round trips.
 func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
 	c := chatter(t, p.Network, f)
 	for _, h := range []*lab.Host{p.CPE, p.HAG} {
 		all := p.legsAt(t, h, c)
 		for _, s := range all.subflows {
 			first := s.local.Port() != lab.JoinPort && s.remote.Port() != lab.JoinPort
-			want := want
-			if !first && want != kernelWindow {
-				want *= 2
-			}
 			if s.window != want || first && s.paced != (want != kernelWindow) {
 				t.Errorf("at the %s a subflow %s to %s has a window of %d, want %d; is it paced: %v", h.Name, s.local, s.remote, s.window, want, s.paced)
 			}
 		}
 		if got := all.plain; got.window != kernelWindow || got.paced {
 			t.Errorf("at the %s the plain leg has a window of %d, want %d; is it paced: %v", h.Name, got.window, kernelWindow, got.paced)
+		}
+	}
+}
+
+// TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo moves bytes over a slow line and
+// looks at what its box says that it has learnt, and at the next connection.
+func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
+	if _, refused := expected(t); refused != nil {
+		t.Skip(refused)
+	}
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{
+		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond}, {Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond},
+	}})
+	p := start(t, n)
+	sees(t, p.cpe, "lte", "is up", isUp)
+	for _, f := range families {
+		six := f.server.Is6()
+		dialer := traffic(t, n.Server, n.Client, f.server)
+		for _, at := range []struct {
+			lab.Direction
+			*lab.Host
+			learnt func() int
+		}{
+			{lab.Up, n.CPE, func() int {
+				if s := pathOf(t, p.cpe, "lte"); six {
+					return s.FurtherWindow6
+				} else {
+					return s.FurtherWindow4
+				}
+			}},
+			{lab.Down, n.HAG, func() int {
+				to := pathsOf(t, p.hag).Peers[0].Paths
+				i := slices.IndexFunc(to, func(p box.PeerPath) bool { return p.Index == 1 && p.Address.Is6() == six })
+				return to[i].FurtherWindow
+			}},
+		} {
+			if at.learnt() != boxWindow {
+				t.Errorf("%s: the window is %d before anything was sent", at.Name, at.learnt())
+			}
+			if _, err := lab.Transfer(within(t, 20*time.Second), dialer, at.Direction, 6<<20); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, f.name+": "+at.Name+" learns nothing", func() bool { return at.learnt() != boxWindow })
+			c := chatter(t, n, f)
+			for _, s := range p.legsAt(t, at.Host, c).subflows {
+				if joined := s.local.Port() == lab.JoinPort || s.remote.Port() == lab.JoinPort; joined && int(s.window) != at.learnt() {
+					t.Errorf("%s: a subflow at the %s begins with %d segments, and learnt are %d", f.name, at.Name, s.window, at.learnt())
+				}
+			}
+			c.Close()
+			sees(t, p.cpe, "lte", "has lost its subflow", has(0))
 		}
 	}
 }
