@@ -67,10 +67,24 @@ func (g *leg) unsent() (bytes int, rest time.Duration) {
 	}
 	subflows := buf.tcp[:min(buf.subflows, maxSubflows)]
 	if bytes, rest = room(subflows); bytes > 0 && len(subflows) > 1 {
-		bytes = min(bytes, inWindow(info.writeSeq-info.sndUna, subflows))
+		bytes = min(bytes-g.unassigned(info.bytesSent), inWindow(info.writeSeq-info.sndUna, subflows))
 		rest = restTick
 	}
 	return bytes, rest
+}
+
+// unassigned is how many bytes that the leg was given no subflow has: the one that
+// the kernel has chosen for them has a full send buffer, and they go nowhere else
+// meanwhile (kernel: mptcp_subflow_get_send).
+func (g *leg) unassigned(sent uint64) int {
+	if sent == 0 {
+		return 0
+	}
+	given := &g.conn.up
+	if given.to != g {
+		given = &g.conn.down
+	}
+	return max(int(given.moved.Load()-sent), 0)
 }
 
 // inWindow returns how much more fits into what the peer can receive, when so much
@@ -153,8 +167,15 @@ func enoughUnsent(s *unix.TCPInfo) uint64 {
 	return max(s.Pacing_rate*uint64(span.Microseconds())/1e6, least)
 }
 
-// slowStart tells whether a subflow doubles its window each round trip.
-func slowStart(s *unix.TCPInfo) bool { return s.Snd_cwnd < s.Snd_ssthresh }
+// reducing is the first state in which TCP has less to send than before: TCP_CA_CWR
+// of uapi linux/tcp.h.
+const reducing = 2
+
+// slowStart tells whether a subflow doubles its window each round trip. One that
+// recovers from losses also has less than its threshold.
+func slowStart(s *unix.TCPInfo) bool {
+	return s.Snd_cwnd < s.Snd_ssthresh && s.Ca_state < reducing
+}
 
 // silent tells whether nothing acknowledges what a subflow has sent: more bytes
 // would wait there in vain.

@@ -65,6 +65,7 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 		{"the rate of one is not known", subflow(0, func(s *unix.TCPInfo) { s.Pacing_rate = math.MaxUint64 }), plenty, 0},
 		{"one is in slow start", subflow(much, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 0, 20 * time.Millisecond},
 		{"one in slow start lacks some", subflow(enough, func(s *unix.TCPInfo) { s.Snd_ssthresh = math.MaxInt32 }), 2*170*1428 - enough, 0},
+		{"one recovers from a loss and has enough", subflow(enough, func(s *unix.TCPInfo) { s.Snd_ssthresh, s.Ca_state = math.MaxInt32, 3 }), 0, enough / 2 * time.Second / 2_500_000},
 		{"one has gone silent", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 150 }), 0, 20 * time.Millisecond},
 		{"one has as much silence as is usual", subflow(0, func(s *unix.TCPInfo) { s.Last_ack_recv = 110 }), enough, 0},
 		{"one is not used", subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 }), 0, 20 * time.Millisecond},
@@ -77,6 +78,23 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 				t.Errorf("%d bytes, or a rest of %v; want %d, %v", bytes, rest, c.bytes, c.rest)
 			}
 		})
+	}
+}
+
+func TestBytesThatNoSubflowHasCountForTheirLegOnly(t *testing.T) {
+	const up = 100_000 // bytes that the onward leg was given
+	for _, c := range []struct {
+		sent           uint64
+		onward, client int
+	}{
+		{40_000, 60_000, 0},
+		{up, 0, 0},
+		{up + 1, 0, 0}, // some went between the two looks
+		{0, 0, 0},      // the kernel does not tell
+	} {
+		if onward, client := relay.Unassigned(up, c.sent); onward != c.onward || client != c.client {
+			t.Errorf("with %d sent %d and %d are unassigned, want %d and %d", c.sent, onward, client, c.onward, c.client)
+		}
 	}
 }
 

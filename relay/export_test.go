@@ -18,3 +18,14 @@ func (r *Relay) Left() (waiting, slots int) {
 	}
 	return len(r.waiting), slots
 }
+
+// Unassigned is how many bytes no subflow has of each leg when the onward one was given
+// so many and the other none.
+func Unassigned(up, sent uint64) (onward, client int) {
+	c := new(Conn)
+	c.onward.conn, c.client.conn = c, c
+	c.up.init(&c.client, &c.onward)
+	c.down.init(&c.onward, &c.client)
+	c.up.moved.Store(up)
+	return c.onward.unassigned(sent), c.client.unassigned(sent)
+}

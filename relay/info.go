@@ -27,7 +27,9 @@ type rawInfo struct {
 	flags                                       uint32
 	token                                       uint32
 	writeSeq, sndUna, rcvNxt                    uint64
-	_                                           [64]byte
+	_                                           [16]byte
+	bytesSent                                   uint64 // that subflows were given, 0 from a kernel before 6.5
+	_                                           [40]byte
 }
 
 // rawSubflow is struct mptcp_subflow_info: two sockaddr_storage after an ID.
