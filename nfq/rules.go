@@ -96,10 +96,11 @@ func (r Rules) chains() []chain {
 	}
 	// The two legs of a flow share one 5-tuple: what one of them sent, and a router has
 	// sent back, bears that of the other. The rest are handshakes and closed connections,
-	// of which the kernel does not know the mark.
+	// of which the kernel does not know the mark: not yet, for a handshake may have ended
+	// between two rules.
 	strays.rules = []rule{
-		{socketMark(PlainSocket), drop()},
-		{socketMark(PathSocket), drop()},
+		{iifname("plain"), socketMark(PathSocket), drop()},
+		{iifname("paths"), socketMark(PlainSocket), drop()},
 		{setMark(Relay), notrack(), accept()},
 	}
 	// The legs differ in sequence numbers: conntrack would take one of them for invalid.
