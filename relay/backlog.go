@@ -34,6 +34,9 @@ const (
 	near = 2 * time.Millisecond
 	// plenty is what a leg takes at once then, or when it has fallen back to TCP.
 	plenty = 1 << 20
+	// wideBuffer is the send buffer, as SO_SNDBUF counts it, of a leg whose only
+	// subflow in use is near and fast: more than a peer's window lets be under way.
+	wideBuffer = 8 << 20
 	// leastRead is how many bytes are read for a leg that takes fewer.
 	leastRead = 16 << 10
 	// lateAck is by how much acknowledgements may come later than usual, beside
@@ -50,6 +53,7 @@ type allowance struct {
 	bytes   int       // that it may be given before the kernel is asked again
 	until   time.Time // when it has none: how long it is given nothing
 	resting bool      // it is in its loop's resting
+	wide    bool      // it has its wideBuffer
 }
 
 // unsent asks the kernel how much the subflows of a leg have not sent, and returns
@@ -70,7 +74,36 @@ func (g *leg) unsent() (bytes int, rest time.Duration) {
 		bytes = min(bytes-g.unassigned(info.bytesSent), inWindow(info.writeSeq-info.sndUna, subflows))
 		rest = restTick
 	}
+	if !g.allowance.wide && g.given().moved.Load() > plenty && nearAndFast(subflows) {
+		g.allowance.wide = true
+		_ = setsockopt(g.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, wideBuffer) // it tunes, it does not decide
+	}
 	return bytes, rest
+}
+
+// nearAndFast tells whether the only subflow in use needs a send buffer that never
+// fills. A peer whose relay reads all the time acknowledges what comes meanwhile to
+// TCP, but to MPTCP only with the next packet that it has to acknowledge
+// (mptcp_subflow_could_cleanup): none follows if the buffer has filled before, until
+// a timer has something sent again. Elsewhere the kernel tunes the buffer, which
+// ends when its size is set.
+func nearAndFast(subflows []unix.TCPInfo) bool {
+	used, yes := 0, false
+	for i := range subflows {
+		if s := &subflows[i]; carries(s) {
+			used++
+			yes = s.Pacing_rate > fast && microseconds(s.Min_rtt) <= near
+		}
+	}
+	return used == 1 && yes
+}
+
+// given is the stream of bytes that the leg is given.
+func (g *leg) given() *stream {
+	if g.conn.up.to == g {
+		return &g.conn.up
+	}
+	return &g.conn.down
 }
 
 // unassigned is how many bytes that the leg was given no subflow has: the one that
@@ -80,11 +113,7 @@ func (g *leg) unassigned(sent uint64) int {
 	if sent == 0 {
 		return 0
 	}
-	given := &g.conn.up
-	if given.to != g {
-		given = &g.conn.down
-	}
-	return max(int(given.moved.Load()-sent), 0)
+	return max(int(g.given().moved.Load()-sent), 0)
 }
 
 // inWindow returns how much more fits into what the peer can receive, when so much

@@ -1,10 +1,12 @@
 package relay_test
 
 import (
+	"io"
 	"math"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/relay"
@@ -105,6 +107,59 @@ func TestOnlySubflowIsKeptShortUnlessItsPeerIsNear(t *testing.T) {
 			t.Errorf("%d µs: %d bytes, want %d", minRTT, bytes, want)
 		}
 	}
+}
+
+func TestNearAndFastLegsAreKnown(t *testing.T) {
+	fast := subflow(0, func(s *unix.TCPInfo) { s.Min_rtt, s.Pacing_rate = 2000, 126e6 })
+	slow, far, idle := fast, fast, fast
+	slow.Pacing_rate = 125e6
+	far.Min_rtt = 2001
+	idle.Unacked = 0
+	for _, c := range []struct {
+		name     string
+		subflows []unix.TCPInfo
+		want     bool
+	}{
+		{"alone", []unix.TCPInfo{fast}, true},
+		{"beside one that carries nothing", []unix.TCPInfo{fast, idle}, true},
+		{"beside another", []unix.TCPInfo{fast, fast}, false},
+		{"too slow", []unix.TCPInfo{slow}, false},
+		{"too far", []unix.TCPInfo{far}, false},
+		{"carries nothing", []unix.TCPInfo{idle}, false},
+		{"none", nil, false},
+	} {
+		if got := relay.NearAndFast(c.subflows); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestLegOverOneNearAndFastPathGetsAWideBuffer(t *testing.T) {
+	b := newBench(t, benchConfig{mptcp: true})
+	c, s := b.pair("tcp", "mptcp", "2001:db8:2::2")
+	conn := b.last()
+	size := func() int {
+		n, err := conn.SendBuffer()
+		check(t, err)
+		return n
+	}
+	if n := size(); n >= 16<<20 {
+		t.Fatalf("buffer of %d bytes before anything was sent", n)
+	}
+	var g errgroup.Group
+	g.Go(func() error { _, err := io.Copy(io.Discard, s); return err })
+	some := make([]byte, 8<<20)
+	for range 64 {
+		if _, err := c.Write(some); err != nil || size() == 16<<20 {
+			check(t, err)
+			break
+		}
+	}
+	if n := size(); n != 16<<20 {
+		t.Errorf("buffer of %d bytes after 512 MiB", n)
+	}
+	check(t, c.Close())
+	check(t, g.Wait())
 }
 
 func TestLegWithNothingUnderWayIsGivenSome(t *testing.T) {

@@ -1,10 +1,20 @@
 package relay
 
+import "golang.org/x/sys/unix"
+
 // Room is what a leg is given, by the state of its subflows.
 var Room = room
 
 // InWindow is how much more fits into a peer's window.
 var InWindow = inWindow
+
+// NearAndFast tells which legs need a send buffer that never fills.
+var NearAndFast = nearAndFast
+
+// SendBuffer is the size of the send buffer of a connection's multipath leg.
+func (c *Conn) SendBuffer() (int, error) {
+	return getsockoptInt(c.multipath().fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+}
 
 // Left counts what a relay still holds: connections that wait for their client,
 // and places in its loops beside those of its listeners and wake-ups.
