@@ -59,74 +59,120 @@ func (r Rules) sets() []set {
 	return []set{{"plain", r.Plain}, {"paths", r.Paths}}
 }
 
+// side is one of the two between which a box relays.
+type side struct {
+	name, opposite string // sets of interfaces
+	listeners      []netip.AddrPort
+}
+
+func (r Rules) sides() []side {
+	return []side{{"plain", "paths", r.Listeners.Plain}, {"paths", "plain", r.Listeners.Paths}}
+}
+
 // chains returns the box's rules in the order in which a packet meets them.
 func (r Rules) chains() []chain {
-	divert := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
-	deliver := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
-	answers := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
-	reject := chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, nil}
-	strays := chain{name: "strays"}
-	emit := chain{"emit", nftables.ChainHookOutput, "output", -300, nil}
+	all := []chain{r.divert(), strays(), r.deliver()}
+	if r.Answers {
+		all = append(all, r.answers())
+	}
+	return append(all, reject(), r.emit(), class())
+}
 
-	sides := []struct {
-		name, opposite string
-		listeners      []netip.AddrPort
-	}{{"plain", "paths", r.Listeners.Plain}, {"paths", "plain", r.Listeners.Paths}}
-	for _, side := range sides {
-		for _, l := range side.listeners {
-			family := nfproto(l.Addr())
-			// What is routed from one side to the other is the box's business; what
-			// stays on a side, or is meant for this machine, is not.
-			divert.rules = append(divert.rules,
-				rule{family, isSYN(), iifname(side.name), fibOIF(side.opposite), queue(r.Queue, r.xtQueue)})
+// divert queues the SYNs that are routed from one side to the other. What stays on a
+// side, or is meant for this machine, is not the box's business.
+func (r Rules) divert() chain {
+	c := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
+	for _, s := range r.sides() {
+		for _, l := range s.listeners {
+			c.rules = append(c.rules,
+				rule{nfproto(l.Addr()), isSYN(), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
+		}
+	}
+	return c
+}
+
+// deliver gives the box's sockets what is theirs.
+func (r Rules) deliver() chain {
+	c := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
+	for _, s := range r.sides() {
+		for _, l := range s.listeners {
 			// tproxy comes before the socket matches: it is tproxy that replaces a
 			// connection in TIME-WAIT when the client uses its port again.
-			deliver.rules = append(deliver.rules,
-				rule{markIs(Relay), family, isTCP(), iifname(side.name), notrack(), tproxy(l), accept()})
+			c.rules = append(c.rules,
+				rule{markIs(Relay), nfproto(l.Addr()), isTCP(), iifname(s.name), notrack(), tproxy(l), accept()})
 		}
 	}
 	// An own address needs no mark to be delivered, and its packets stay tracked:
 	// joins, and connections from the box's own source.
-	deliver.rules = append(deliver.rules,
+	c.rules = append(c.rules,
 		rule{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
 		rule{iifname("paths"), socketMark(PathSocket), fibNotLocal("daddr"), setMark(Relay), notrack(), accept()})
-	for _, side := range sides {
-		deliver.rules = append(deliver.rules,
-			rule{iifname(side.name), socketTransparent(), fibNotLocal("daddr"), jump(strays.name)})
+	for _, s := range r.sides() {
+		c.rules = append(c.rules,
+			rule{iifname(s.name), socketTransparent(), fibNotLocal("daddr"), jump("strays")})
 	}
-	// The two legs of a flow share one 5-tuple: what one of them sent, and a router has
-	// sent back, bears that of the other. The rest are handshakes and closed connections,
-	// of which the kernel does not know the mark: not yet, for a handshake may have ended
-	// between two rules.
-	strays.rules = []rule{
+	return c
+}
+
+// strays drops what belongs to a socket that faces the other side: the two legs of a
+// flow share one 5-tuple, so what one of them sent, and a router has sent back, bears
+// that of the other. The rest are handshakes and closed connections, of which the
+// kernel does not know the mark: not yet, for a handshake may have ended between two
+// rules.
+func strays() chain {
+	return chain{name: "strays", rules: []rule{
 		{iifname("plain"), socketMark(PathSocket), drop()},
 		{iifname("paths"), socketMark(PlainSocket), drop()},
 		{setMark(Relay), notrack(), accept()},
+	}}
+}
+
+// answers queues SYN+ACKs, but those of the box's own connections: these have got
+// their mark in deliver.
+func (r Rules) answers() chain {
+	c := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
+	for _, s := range r.sides() {
+		c.rules = append(c.rules,
+			rule{markIsNot(Relay), isSYNACK(), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
 	}
-	// The legs differ in sequence numbers: conntrack would take one of them for invalid.
-	emit.rules = []rule{
-		{sentBy(PlainSocket), notrack()},
-		{sentBy(PathSocket), fibNotLocal("saddr"), notrack()},
-	}
-	reject.rules = []rule{
+	return c
+}
+
+// reject answers the SYNs that the box has refused.
+func reject() chain {
+	return chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},
 		{markIs(HostUnreachable), rejectICMP("host-unreachable")},
 		{markIs(Prohibited), rejectICMP("admin-prohibited")},
+	}}
+}
+
+// emit keeps from conntrack what the box's sockets send: the legs of a flow differ in
+// sequence numbers, so it would take one of them for invalid.
+//
+// A reset in another host's name that no socket sends answers a segment for which
+// deliver found a socket, and TCP a moment later did not: another core was putting the
+// connection in the place of its handshake. The connection lives on, and its peer
+// sends again what TCP did not take, unless the reset reaches it.
+func (r Rules) emit() chain {
+	c := chain{"emit", nftables.ChainHookOutput, "output", -300, []rule{
+		{sentBy(PlainSocket), notrack(), accept()},
+		{sentBy(PathSocket), fibNotLocal("saddr"), notrack(), accept()},
+	}}
+	for _, s := range r.sides() {
+		c.rules = append(c.rules, rule{oifname(s.name), isBareReset(), fibNotLocal("saddr"), drop()})
 	}
-	class := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
+	return c
+}
+
+// class gives what MPTCP sockets send over IPv6 the DSCP in their mark.
+func class() chain {
+	c := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
 	for _, dscp := range codePoints {
-		class.rules = append(class.rules, rule{markIs(PathSocket.WithDSCP(dscp)), setDSCP6(dscp)})
+		c.rules = append(c.rules, rule{markIs(PathSocket.WithDSCP(dscp)), setDSCP6(dscp)})
 	}
-	if !r.Answers {
-		return []chain{divert, strays, deliver, reject, emit, class}
-	}
-	// Those of the box's own connections have got their mark in deliver.
-	for _, way := range [][2]string{{"plain", "paths"}, {"paths", "plain"}} {
-		answers.rules = append(answers.rules,
-			rule{markIsNot(Relay), isSYNACK(), iifname(way[0]), fibOIF(way[1]), queue(r.Queue, r.xtQueue)})
-	}
-	return []chain{divert, strays, deliver, answers, reject, emit, class}
+	return c
 }
 
 // String returns the rules in the syntax of nft(8), fit for `nft -f`.

@@ -2,6 +2,7 @@ package nfq_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -106,4 +107,81 @@ func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
 	}
 	hand(t, b.Server, lab.ServerInterface, b.HAG, lab.HAGWanInterface, stray)
 	eventually(t, "the leg gets nothing by its own side", func() bool { return segmentsIn(t, fd) > before })
+}
+
+// resets receives what a host gets of TCP, and tells of resets to its ports.
+func resets(t *testing.T, h *lab.Host) (next func() uint16) {
+	t.Helper()
+	var fd int
+	check(t, h.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+		return err
+	}))
+	t.Cleanup(func() { unix.Close(fd) })
+	check(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
+	return func() uint16 {
+		t.Helper()
+		for {
+			b := make([]byte, 2048)
+			n, err := unix.Read(fd, b)
+			check(t, err)
+			var tcp layers.TCP
+			check(t, tcp.DecodeFromBytes(b[:n], gopacket.NilDecodeFeedback))
+			if tcp.RST {
+				return uint16(tcp.DstPort)
+			}
+		}
+	}
+}
+
+// TestResetsThatNoSocketSendsStayInTheBox has the CPE take segments for its own for
+// which it has no socket, as the kernel does when its lookup meets a handshake that
+// another core is just ending.
+func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
+	b := quiet(t)
+	server := netip.MustParseAddrPort(b.addr)
+	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	check(t, b.CPE.Netlink(func(nl *netlink.Handle) error {
+		own := netlink.NewRule()
+		own.Family, own.Priority, own.IifName, own.Table = unix.AF_INET6, 1, lab.CPELanInterface, 91
+		return nl.RuleAdd(own)
+	}))
+	next := resets(t, b.Client)
+	knock := func(port uint16) {
+		from := netip.AddrPortFrom(lab.Client6, port)
+		hand(t, b.Client, lab.ClientInterface, b.CPE, lab.CPELanInterface, segment(t, from, server))
+	}
+	knock(40_001)
+	check(t, b.CPE.Do(func() error { return nfq.Remove(rules.Role) }))
+	knock(40_002)
+	if port := next(); port != 40_002 {
+		t.Errorf("port %d was reset first, want 40002 after the rules were gone", port)
+	}
+}
+
+// TestResetsOfSocketsLeaveTheBox has a connection of the box's reset its peer, which
+// sends when nobody is left to read it.
+func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
+	b := quiet(t)
+	l, err := b.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "0"))
+	check(t, err)
+	t.Cleanup(func() { l.Close() })
+	b.addr = l.Addr().String()
+	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	fd, _, _ := b.leg(nfq.PathSocket)
+	c, err := l.Accept()
+	check(t, err)
+	defer c.Close()
+	check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
+		lan, err := nl.LinkByName(lab.ClientInterface)
+		if err != nil {
+			return err
+		}
+		return nl.LinkSetDown(lan)
+	}))
+	check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
+	eventually(t, "the server can still send", func() bool {
+		_, err := c.Write([]byte{0})
+		return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+	})
 }

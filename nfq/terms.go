@@ -18,6 +18,7 @@ const reg1, reg2 = unix.NFT_REG_1, unix.NFT_REG_2
 const (
 	tcpFlagsOffset  = 13
 	tcpSYN          = 0x02
+	tcpRST          = 0x04
 	tcpACK          = 0x10
 	tcpFINSYNRSTACK = 0x17
 )
@@ -48,6 +49,10 @@ func isSYN() term { return tcpFlagsAre("syn", tcpSYN) }
 // isSYNACK matches a SYN+ACK without FIN and RST.
 func isSYNACK() term { return tcpFlagsAre("(syn | ack)", tcpSYN|tcpACK) }
 
+// isBareReset matches a RST without ACK: what the kernel answers to an ACK, or to data
+// (RFC 9293, section 3.10.7.1), for which it has no socket.
+func isBareReset() term { return tcpFlagsAre("rst", tcpRST) }
+
 func tcpFlagsAre(name string, flags byte) term {
 	tcp := isTCP()
 	return term{tcp.text + " tcp flags & (fin | syn | rst | ack) == " + name, append(tcp.exprs,
@@ -57,9 +62,12 @@ func tcpFlagsAre(name string, flags byte) term {
 	)}
 }
 
-func iifname(set string) term {
-	return term{"iifname @" + set, []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg1},
+func iifname(set string) term { return interfaceIn("iifname", expr.MetaKeyIIFNAME, set) }
+func oifname(set string) term { return interfaceIn("oifname", expr.MetaKeyOIFNAME, set) }
+
+func interfaceIn(which string, key expr.MetaKey, set string) term {
+	return term{which + " @" + set, []expr.Any{
+		&expr.Meta{Key: key, Register: reg1},
 		&expr.Lookup{SourceRegister: reg1, SetName: set},
 	}}
 }
