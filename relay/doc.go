@@ -11,7 +11,7 @@
 // instance. A connection belongs to the loop that dialed it, so moving bytes
 // takes no lock. Registration is edge-triggered and happens once per leg; a
 // stream runs until a read or a write would block. An idle connection owns two
-// sockets and one [Conn], and no buffer.
+// sockets and one [Conn], and no buffer. Bulk from a TCP socket is spliced.
 //
 // A multipath leg with several subflows is given no more than keeps these busy:
 // what one of them leaves undelivered when its line falls goes behind what the

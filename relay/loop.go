@@ -24,6 +24,7 @@ type loop struct {
 	epfd   int
 	wakefd int
 	buf    []byte
+	pipe   pipe
 	again  []*leg // whose turn was over before their bytes were
 
 	resting []*leg    // that take nothing for a while, see full
@@ -57,7 +58,13 @@ func newLoop(r *Relay) (*loop, error) {
 		unix.Close(epfd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &loop{relay: r, epfd: epfd, wakefd: wakefd, buf: make([]byte, chunk)}
+	p, err := newPipe()
+	if err != nil {
+		unix.Close(epfd)
+		unix.Close(wakefd)
+		return nil, err
+	}
+	l := &loop{relay: r, epfd: epfd, wakefd: wakefd, buf: make([]byte, chunk), pipe: p}
 	err = l.register(wakefd, unix.EPOLLIN, nil, &registration{})
 	for _, from := range r.listeners {
 		// Level-triggered, and each client wakes one loop only.
@@ -78,6 +85,7 @@ func (l *loop) close() {
 	}
 	unix.Close(l.epfd)
 	unix.Close(l.wakefd)
+	l.pipe.close()
 }
 
 // stop makes run return.

@@ -39,6 +39,21 @@ func raw(call uintptr, fd int, b []byte) (int, error) {
 	}
 }
 
+// splice moves at most so many bytes that are there from one descriptor to another,
+// one of them that of a pipe.
+func splice(from, to, most int) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), unix.SPLICE_F_NONBLOCK)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
 // shutdown ends what is sent.
 func shutdown(fd int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)

@@ -53,28 +53,37 @@ func (s *stream) move(l *loop) (more bool, err error) {
 			s.drop()
 			continue
 		}
-		n, err := read(s.from.fd, l.buf[:s.to.most()])
+		n, err := s.take(l)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			s.stalled = false
 			return false, nil
-		case err != nil:
+		case err != nil || len(s.pending) > 0:
 			return false, err
 		case n == 0:
 			s.ended = true
-			continue
 		}
 		left -= n
-		w, err := s.write(l.buf[:n])
-		if err != nil {
-			return false, err
-		}
-		if w < n {
-			s.keep(l.buf[w:n])
-			return false, nil
-		}
 	}
 	return true, nil
+}
+
+// take takes what is there and passes it on, but for what it keeps as pending. It
+// returns how many bytes it took: 0 at the end.
+func (s *stream) take(l *loop) (n int, err error) {
+	if s.splices() {
+		if n, err = s.splice(l); n > 0 {
+			return n, err
+		}
+	}
+	if n, err = read(s.from.fd, l.buf[:s.to.most()]); n == 0 {
+		return 0, err
+	}
+	w, err := s.write(l.buf[:n])
+	if err == nil && w < n {
+		s.keep(l.buf[w:n])
+	}
+	return n, err
 }
 
 // write passes on what the other leg takes now.
@@ -86,12 +95,17 @@ func (s *stream) write(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	s.gave(n, len(b))
+	return n, nil
+}
+
+// gave notes that the other leg took n of the bytes that there were for it.
+func (s *stream) gave(n, of int) {
 	if now := s.moved.Add(uint64(n)); now >= Grown && now-uint64(n) < Grown {
 		s.to.conn.relay.cfg.Events.Grown(s.to.conn)
 	}
-	s.stalled = n < len(b)
+	s.stalled = n < of
 	s.to.allowance.bytes -= n
-	return n, nil
 }
 
 // shut tells the other leg that no more will come. When both streams have ended

@@ -1,0 +1,70 @@
+package relay
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// bulk is from how many bytes on a stream is spliced: what comes now and then is
+// cheaper to copy than to ask twice for.
+const bulk = 1 << 20
+
+// pipe is what splice(2) moves bytes through. A loop has one: it is empty between
+// two uses, so bytes of one connection never wait for another.
+type pipe struct{ r, w int }
+
+func newPipe() (pipe, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		return pipe{}, os.NewSyscallError("pipe2", err)
+	}
+	// It holds as many pieces of packets as it has pages: more than a chunk has. Where
+	// there is no more memory for pipes it takes less at once.
+	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, 4*chunk)
+	return pipe{fds[0], fds[1]}, nil
+}
+
+func (p pipe) close() {
+	unix.Close(p.r)
+	unix.Close(p.w)
+}
+
+// drain reads the rest of what a splice has left.
+func (p pipe) drain(b []byte) {
+	for len(b) > 0 {
+		n, err := read(p.r, b)
+		if err != nil || n == 0 {
+			panic("relay: a pipe has fewer bytes than were put into it")
+		}
+		b = b[n:]
+	}
+}
+
+// splices tells whether bytes of a stream go from socket to socket by references to
+// the packets that brought them. From MPTCP the kernel (6.18) would copy them into
+// fresh pages, which costs more than to read and write them.
+func (s *stream) splices() bool { return !s.from.mptcp && s.moved.Load() >= bulk }
+
+// splice is take without a copy into the process. That it took nothing does not tell
+// why: a read does, which gets behind urgent data, too.
+func (s *stream) splice(l *loop) (taken int, err error) {
+	if taken, err = splice(s.from.fd, l.pipe.w, s.to.most()); err != nil {
+		return 0, err
+	}
+	given, n := 0, taken
+	for n > 0 && given < taken {
+		n, err = splice(l.pipe.r, s.to.fd, taken-given)
+		given += n
+	}
+	s.gave(given, taken)
+	if given < taken {
+		l.pipe.drain(l.buf[:taken-given])
+		s.keep(l.buf[:taken-given])
+	}
+	if errors.Is(err, unix.EAGAIN) {
+		err = nil
+	}
+	return taken, err
+}
