@@ -21,23 +21,32 @@ import (
 func (b *bench) leg(mark nfq.Mark) (fd int, client, server netip.AddrPort) {
 	b.t.Helper()
 	server, client = netip.MustParseAddrPort(b.addr), netip.AddrPortFrom(lab.Client6, 40_000)
+	family, transparent := unix.AF_INET6, [3]int{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}
+	if server.Addr().Is4() {
+		client = netip.AddrPortFrom(lab.Client4, 40_000)
+		family, transparent = unix.AF_INET, [3]int{unix.SOL_IP, unix.IP_TRANSPARENT, 1}
+	}
 	check(b.t, b.CPE.Do(func() (err error) {
-		if fd, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
 		b.t.Cleanup(func() { unix.Close(fd) })
-		for _, o := range [][3]int{
-			{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1},
-			{unix.SOL_SOCKET, unix.SO_MARK, int(mark)},
-		} {
+		for _, o := range [][3]int{transparent, {unix.SOL_SOCKET, unix.SO_MARK, int(mark)}} {
 			if err := unix.SetsockoptInt(fd, o[0], o[1], o[2]); err != nil {
 				return err
 			}
 		}
-		return unix.Bind(fd, &unix.SockaddrInet6{Addr: client.Addr().As16(), Port: int(client.Port())})
+		return unix.Bind(fd, sockaddr(client))
 	}))
-	check(b.t, unix.Connect(fd, &unix.SockaddrInet6{Addr: server.Addr().As16(), Port: int(server.Port())}))
+	check(b.t, unix.Connect(fd, sockaddr(server)))
 	return fd, client, server
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
 // segment is an ACK of nobody's sequence numbers.
@@ -162,26 +171,28 @@ func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
 // TestResetsOfSocketsLeaveTheBox has a connection of the box's reset its peer, which
 // sends when nobody is left to read it.
 func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
-	b := quiet(t)
-	l, err := b.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "0"))
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	b.addr = l.Addr().String()
-	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
-	fd, _, _ := b.leg(nfq.PathSocket)
-	c, err := l.Accept()
-	check(t, err)
-	defer c.Close()
-	check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
-		lan, err := nl.LinkByName(lab.ClientInterface)
-		if err != nil {
-			return err
-		}
-		return nl.LinkSetDown(lan)
-	}))
-	check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
-	eventually(t, "the server can still send", func() bool {
-		_, err := c.Write([]byte{0})
-		return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
-	})
+	for family, server := range map[int]netip.Addr{unix.AF_INET6: lab.Server6, unix.AF_INET: lab.Server4} {
+		b := quiet(t)
+		l, err := b.Server.Listen("tcp", net.JoinHostPort(server.String(), "0"))
+		check(t, err)
+		t.Cleanup(func() { l.Close() })
+		b.addr = l.Addr().String()
+		check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(family) }))
+		fd, _, _ := b.leg(nfq.PathSocket)
+		c, err := l.Accept()
+		check(t, err)
+		t.Cleanup(func() { c.Close() })
+		check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
+			lan, err := nl.LinkByName(lab.ClientInterface)
+			if err != nil {
+				return err
+			}
+			return nl.LinkSetDown(lan)
+		}))
+		check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
+		eventually(t, "the server can still send to "+server.String(), func() bool {
+			_, err := c.Write([]byte{0})
+			return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
+		})
+	}
 }
