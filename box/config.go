@@ -126,9 +126,17 @@ func validJoins(joins []netip.AddrPort) error {
 // Rules returns the nftables rules of a box that listens there. One that learns
 // also sees the answers to SYNs that passed.
 func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
-	r := nfq.Rules{Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns}
+	r := nfq.Rules{
+		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns,
+		Joins: slices.Clone(c.Join), Takes: c.Role == HAG,
+	}
 	for _, p := range c.Paths {
 		r.Paths = append(r.Paths, p.Interface)
+		for _, j := range p.Join {
+			if !slices.Contains(r.Joins, j) {
+				r.Joins = append(r.Joins, j)
+			}
+		}
 	}
 	return r
 }

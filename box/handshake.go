@@ -93,14 +93,9 @@ func (t *tag) end() bool { return t.ended.CompareAndSwap(false, true) }
 
 // dial connects onward for a flow whose SYN is held, with a SYN like it.
 func (b *Box) dial(d Decision, side state.Side, until time.Duration) {
-	mark, multipath := nfq.PlainSocket, side.Opposite() == state.Multipath
-	if multipath {
-		mark = nfq.PathSocket
-	}
 	b.connect(relay.Dial{
 		Client: d.Key.Client(), Server: d.Key.Server(),
-		MPTCP: multipath,
-		Mark:  uint32(mark.WithDSCP(d.Traits.DSCP)),
+		MPTCP: side.Opposite() == state.Multipath,
 		DSCP:  d.Traits.DSCP, MSS: d.Traits.MSS, HopLimit: d.Traits.HopLimit - 1,
 		Tag: &tag{key: d.Key, side: side, terms: d.Terms},
 	}, d.From, until)
@@ -112,6 +107,7 @@ func (b *Box) connect(d relay.Dial, from Source, until time.Duration) {
 	key := d.Tag.(*tag).key
 	d.OwnSource = from != Source{} || b.cfg.OwnSource4 && d.MPTCP && d.Client.Addr().Is4()
 	d.From, d.Interface = from.Addr, from.Interface
+	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP))
 	conn, err := b.relay.Dial(d)
 	switch {
 	case err == nil && b.core.Table.Attach(key, conn):
@@ -123,6 +119,17 @@ func (b *Box) connect(d relay.Dial, from Source, until time.Duration) {
 	default:
 		b.settle(key, err)
 	}
+}
+
+// markOf tells nftables whose packets are the socket's that dials so.
+func markOf(d relay.Dial) nfq.Mark {
+	switch {
+	case !d.MPTCP:
+		return nfq.PlainSocket
+	case d.OwnSource:
+		return nfq.OwnSocket
+	}
+	return nfq.PathSocket
 }
 
 // settle gives the held SYN of a flow its verdict, now that its dial has ended.

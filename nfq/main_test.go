@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // rules of a box on the CPE of a lab with one line.
 var rules = nfq.Rules{
 	Role: "test", Plain: []string{lab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
+	Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("203.0.113.1:9001")},
 	Listeners: nfq.Listeners{
 		Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000"), netip.MustParseAddrPort("127.0.0.1:7001")},
 		Paths: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7002"), netip.MustParseAddrPort("127.0.0.1:7003")},

@@ -11,9 +11,11 @@ const (
 	// everything else to the socket that the packet belongs to.
 	Relay Mark = 0x5b000001
 	// PlainSocket and PathSocket are set on the box's own sockets, by the side that
-	// they face. Their third byte is the DSCP of what these send: see [Mark.WithDSCP].
+	// they face; OwnSocket on those that face the paths from an address of the machine
+	// itself. Their third byte is the DSCP of what these send: see [Mark.WithDSCP].
 	PlainSocket Mark = 0x5b000002
 	PathSocket  Mark = 0x5b000003
+	OwnSocket   Mark = 0x5b000004
 	// Refused and the marks below answer a SYN as the named failure would.
 	Refused         Mark = 0x5b000010
 	NoRoute         Mark = 0x5b000011

@@ -15,6 +15,10 @@ type Rules struct {
 	Plain, Paths []string // interface names of the plain and of the multipath side
 	Queue        uint16
 	Listeners    Listeners
+	// Joins are where the HAG takes further subflows, at most one per address family
+	// and path, and Takes tells that the box is the HAG.
+	Joins []netip.AddrPort
+	Takes bool
 	// Answers also diverts the SYN+ACKs of connections that the box does not relay.
 	Answers bool
 
@@ -79,9 +83,13 @@ func (r Rules) chains() []chain {
 }
 
 // divert queues the SYNs that are routed from one side to the other. What stays on a
-// side, or is meant for this machine, is not the box's business.
+// side, or is meant for this machine, is not the box's business, nor what a host has to
+// say to the HAG where that takes joins.
 func (r Rules) divert() chain {
 	c := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
+	if !r.Takes {
+		c.rules = r.joins(false)
+	}
 	for _, s := range r.sides() {
 		for _, l := range s.listeners {
 			c.rules = append(c.rules,
@@ -102,16 +110,24 @@ func (r Rules) deliver() chain {
 				rule{markIs(Relay), nfproto(l.Addr()), isTCP(), iifname(s.name), notrack(), tproxy(l), accept()})
 		}
 	}
-	// An own address needs no mark to be delivered, and its packets stay tracked:
-	// joins, and connections from the box's own source.
-	c.rules = append(c.rules,
-		rule{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
-		rule{iifname("paths"), socketMark(PathSocket), fibNotLocal("daddr"), setMark(Relay), notrack(), accept()})
+	c.rules = append(c.rules, rule{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()})
+	c.rules = append(c.rules, r.joins(!r.Takes)...)
+	c.rules = append(c.rules, rule{iifname("paths"), socketMark(PathSocket), setMark(Relay), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules,
 			rule{iifname(s.name), socketTransparent(), fibNotLocal("daddr"), jump("strays")})
 	}
 	return c
+}
+
+// joins accepts the packets of further subflows that have the HAG's end as their
+// source, or as their destination. These have an address of the machine's own, need
+// no mark to be delivered, and stay tracked, as does what an [OwnSocket] sends and gets.
+func (r Rules) joins(source bool) (rules []rule) {
+	for _, j := range r.Joins {
+		rules = append(rules, rule{endIs(source, j), accept()})
+	}
+	return rules
 }
 
 // strays drops what belongs to a socket that faces the other side: the two legs of a
@@ -156,10 +172,10 @@ func reject() chain {
 // connection in the place of its handshake. The connection lives on, and its peer
 // sends again what TCP did not take, unless the reset reaches it.
 func (r Rules) emit() chain {
-	c := chain{"emit", nftables.ChainHookOutput, "output", -300, []rule{
-		{sentBy(PlainSocket), notrack(), accept()},
-		{sentBy(PathSocket), fibNotLocal("saddr"), notrack(), accept()},
-	}}
+	c := chain{"emit", nftables.ChainHookOutput, "output", -300, r.joins(r.Takes)}
+	for _, m := range []Mark{PlainSocket, PathSocket} {
+		c.rules = append(c.rules, rule{sentBy(m), notrack(), accept()})
+	}
 	for _, s := range r.sides() {
 		c.rules = append(c.rules, rule{oifname(s.name), isBareReset(), fibNotLocal("saddr"), drop()})
 	}
@@ -170,7 +186,7 @@ func (r Rules) emit() chain {
 func class() chain {
 	c := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
 	for _, dscp := range codePoints {
-		c.rules = append(c.rules, rule{markIs(PathSocket.WithDSCP(dscp)), setDSCP6(dscp)})
+		c.rules = append(c.rules, rule{hasDSCP(dscp), setDSCP6(dscp)})
 	}
 	return c
 }

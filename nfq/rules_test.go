@@ -26,6 +26,7 @@ func TestRulesReadAsNftWritesThem(t *testing.T) {
 		"both families": rules,
 		"IPv6 only": {
 			Role: "hag", Plain: []string{"wan", "wan2"}, Paths: []string{"dsl", "lte"}, Queue: 65535,
+			Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000")}, Takes: true,
 			Listeners: nfq.Listeners{
 				Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:1")},
 				Paths: []netip.AddrPort{netip.MustParseAddrPort("[::1]:2")},
@@ -86,7 +87,7 @@ func counts(t *testing.T, h *lab.Host) map[string]int {
 
 func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 	h := newHost(t)
-	want := map[string]int{"synbond_test divert": 4, "synbond_test deliver": 8, "synbond_test strays": 3, "synbond_test reject": 4, "synbond_test emit": 4, "synbond_test class": 24}
+	want := map[string]int{"synbond_test divert": 6, "synbond_test deliver": 10, "synbond_test strays": 3, "synbond_test reject": 4, "synbond_test emit": 6, "synbond_test class": 24}
 	for range 2 {
 		check(t, h.Do(rules.Install))
 		if got := counts(t, h); len(got) != len(want) {
@@ -102,8 +103,8 @@ func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 	less := rules
 	less.Listeners.Plain, less.Listeners.Paths = rules.Listeners.Plain[:1], rules.Listeners.Paths[:1]
 	check(t, h.Do(less.Install))
-	if got := counts(t, h)["synbond_test divert"]; got != 2 {
-		t.Errorf("divert has %d rules after a smaller install, want 2", got)
+	if got := counts(t, h)["synbond_test divert"]; got != 4 {
+		t.Errorf("divert has %d rules after a smaller install, want 4", got)
 	}
 }
 
@@ -163,6 +164,7 @@ func normal(text string) (lines []string) {
 		{`flags 0x2`, "flags syn"},
 		{`flags 0x4`, "flags rst"},
 		{`fib (s|d)addr type != \S+`, "fib $1 not local"},
+		{`mark (0x\w+)/24`, "mark & 0xffffff00 == $1"},
 		{`priority [^;]*;`, "priority;"},
 		{`meta nfproto (ipv4|2) `, "IPv4 "},
 		{`meta nfproto (ipv6|10) `, "IPv6 "},

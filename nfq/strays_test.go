@@ -16,14 +16,13 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// leg opens a connection of the box's own from the client's address to the server,
-// as one that faces the side of the mark.
-func (b *bench) leg(mark nfq.Mark) (fd int, client, server netip.AddrPort) {
+// leg opens a connection of the box's own from that address to the server, with a
+// socket of that mark.
+func (b *bench) leg(mark nfq.Mark, from netip.Addr) (fd int, client, server netip.AddrPort) {
 	b.t.Helper()
-	server, client = netip.MustParseAddrPort(b.addr), netip.AddrPortFrom(lab.Client6, 40_000)
+	server, client = netip.MustParseAddrPort(b.addr), netip.AddrPortFrom(from, 40_000)
 	family, transparent := unix.AF_INET6, [3]int{unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1}
-	if server.Addr().Is4() {
-		client = netip.AddrPortFrom(lab.Client4, 40_000)
+	if from.Is4() {
 		family, transparent = unix.AF_INET, [3]int{unix.SOL_IP, unix.IP_TRANSPARENT, 1}
 	}
 	check(b.t, b.CPE.Do(func() (err error) {
@@ -107,7 +106,7 @@ func segmentsIn(t *testing.T, fd int) uint32 {
 func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
 	b := quiet(t)
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
-	fd, client, server := b.leg(nfq.PathSocket)
+	fd, client, server := b.leg(nfq.PathSocket, lab.Client6)
 	before := segmentsIn(t, fd)
 	stray := segment(t, server, client)
 	hand(t, b.Client, lab.ClientInterface, b.CPE, lab.CPELanInterface, stray)
@@ -171,17 +170,20 @@ func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
 // TestResetsOfSocketsLeaveTheBox has a connection of the box's reset its peer, which
 // sends when nobody is left to read it.
 func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
-	for family, server := range map[int]netip.Addr{unix.AF_INET6: lab.Server6, unix.AF_INET: lab.Server4} {
+	for _, c := range []struct {
+		family         int
+		client, server netip.Addr
+	}{{unix.AF_INET6, lab.Client6, lab.Server6}, {unix.AF_INET, lab.Client4, lab.Server4}} {
 		b := quiet(t)
-		l, err := b.Server.Listen("tcp", net.JoinHostPort(server.String(), "0"))
+		l, err := b.Server.Listen("tcp", net.JoinHostPort(c.server.String(), "0"))
 		check(t, err)
 		t.Cleanup(func() { l.Close() })
 		b.addr = l.Addr().String()
-		check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(family) }))
-		fd, _, _ := b.leg(nfq.PathSocket)
-		c, err := l.Accept()
+		check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(c.family) }))
+		fd, _, _ := b.leg(nfq.PathSocket, c.client)
+		peer, err := l.Accept()
 		check(t, err)
-		t.Cleanup(func() { c.Close() })
+		t.Cleanup(func() { peer.Close() })
 		check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
 			lan, err := nl.LinkByName(lab.ClientInterface)
 			if err != nil {
@@ -190,8 +192,8 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 			return nl.LinkSetDown(lan)
 		}))
 		check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
-		eventually(t, "the server can still send to "+server.String(), func() bool {
-			_, err := c.Write([]byte{0})
+		eventually(t, "the server can still send to "+c.client.String(), func() bool {
+			_, err := peer.Write([]byte{0})
 			return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -80,6 +81,27 @@ func fibOIF(set string) term {
 	}}
 }
 
+// endIs matches TCP from that address and port, or to them.
+func endIs(source bool, at netip.AddrPort) term {
+	// Offsets of both ends in the headers: RFC 8200, section 3; RFC 791, section 3.1;
+	// RFC 9293, section 3.1.
+	family, addr, port, word := "ip6", uint32(24), uint32(2), "d"
+	if at.Addr().Is4() {
+		family, addr = "ip", 16
+	}
+	if source {
+		addr, port, word = addr-uint32(at.Addr().BitLen())/8, 0, "s"
+	}
+	load := func(base expr.PayloadBase, offset, size uint32) expr.Any {
+		return &expr.Payload{DestRegister: reg1, Base: base, Offset: offset, Len: size}
+	}
+	text := fmt.Sprintf("%s %saddr %s tcp %sport %d", family, word, at.Addr(), word, at.Port())
+	return term{text, slices.Concat(nfproto(at.Addr()).exprs, isTCP().exprs, []expr.Any{
+		load(expr.PayloadBaseNetworkHeader, addr, uint32(at.Addr().BitLen())/8), equal(at.Addr().AsSlice()),
+		load(expr.PayloadBaseTransportHeader, port, 2), equal(binary.BigEndian.AppendUint16(nil, at.Port())),
+	})}
+}
+
 func fibNotLocal(addr string) term {
 	return term{fmt.Sprintf("fib %s type != local", addr), []expr.Any{
 		&expr.Fib{Register: reg1, FlagDADDR: addr == "daddr", FlagSADDR: addr == "saddr", ResultADDRTYPE: true},
@@ -116,6 +138,12 @@ func socketMark(m Mark) term {
 // withoutDSCP matches what bears no mark with a DSCP.
 func withoutDSCP() term {
 	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, dscpBits, 0)
+}
+
+// hasDSCP matches what bears the mark of a socket with that DSCP.
+func hasDSCP(dscp uint8) term {
+	const socket = 0xff // the byte that tells which
+	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(socket), (PathSocket &^ socket).WithDSCP(dscp))
 }
 
 // masked matches where what load puts into the register has the value under the mask.
