@@ -29,12 +29,8 @@ func write(fd int, b []byte) (int, error) { return raw(unix.SYS_WRITE, fd, b) }
 func raw(call uintptr, fd int, b []byte) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, errno
+		if errno != unix.EINTR {
+			return result(n, errno)
 		}
 	}
 }
@@ -44,14 +40,18 @@ func raw(call uintptr, fd int, b []byte) (int, error) {
 func splice(from, to, most int) (int, error) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(most), unix.SPLICE_F_NONBLOCK)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return 0, errno
+		if errno != unix.EINTR {
+			return result(n, errno)
 		}
 	}
+}
+
+// result of a call that has moved n bytes, if it has not failed.
+func result(n uintptr, errno unix.Errno) (int, error) {
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
 }
 
 // shutdown ends what is sent.
