@@ -44,8 +44,11 @@ func (p pipe) drain(b []byte) {
 
 // splices tells whether bytes of a stream go from socket to socket by references to
 // the packets that brought them. From MPTCP the kernel (6.18) would copy them into
-// fresh pages, which costs more than to read and write them.
-func (s *stream) splices() bool { return !s.from.mptcp && s.moved.Load() >= bulk }
+// fresh pages, which costs more than to read and write them. For a leg that is kept
+// short it saves nothing that counts, and bbr got less out of a line with losses.
+func (s *stream) splices() bool {
+	return !s.from.mptcp && s.moved.Load() >= bulk && s.to.most() == chunk
+}
 
 // splice is take without a copy into the process. That it took nothing does not tell
 // why: a read does, which gets behind urgent data, too.
