@@ -75,25 +75,30 @@ func (r Rules) sides() []side {
 
 // chains returns the box's rules in the order in which a packet meets them.
 func (r Rules) chains() []chain {
-	all := []chain{r.divert(), strays(), r.deliver()}
+	all := []chain{r.syns(), divert(), r.released(), strays(), r.deliver()}
 	if r.Answers {
 		all = append(all, r.answers())
 	}
-	return append(all, reject(), r.emit(), class())
+	return append(all, refused(), reject(), r.emit(), class())
 }
 
-// divert queues the SYNs that are routed from one side to the other. What stays on a
+// divert looks at SYNs only.
+func divert() chain {
+	return chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, []rule{{isSYN(), jump("syns")}}}
+}
+
+// syns queues the SYNs that are routed from one side to the other. What stays on a
 // side, or is meant for this machine, is not the box's business, nor what a host has to
 // say to the HAG where that takes joins.
-func (r Rules) divert() chain {
-	c := chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, nil}
+func (r Rules) syns() chain {
+	c := chain{name: "syns"}
 	if !r.Takes {
 		c.rules = r.joins(false)
 	}
 	for _, s := range r.sides() {
 		for _, l := range s.listeners {
 			c.rules = append(c.rules,
-				rule{nfproto(l.Addr()), isSYN(), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
+				rule{nfproto(l.Addr()), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
 		}
 	}
 	return c
@@ -101,21 +106,29 @@ func (r Rules) divert() chain {
 
 // deliver gives the box's sockets what is theirs.
 func (r Rules) deliver() chain {
-	c := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, nil}
-	for _, s := range r.sides() {
-		for _, l := range s.listeners {
-			// tproxy comes before the socket matches: it is tproxy that replaces a
-			// connection in TIME-WAIT when the client uses its port again.
-			c.rules = append(c.rules,
-				rule{markIs(Relay), nfproto(l.Addr()), isTCP(), iifname(s.name), notrack(), tproxy(l), accept()})
-		}
-	}
-	c.rules = append(c.rules, rule{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()})
+	c := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, []rule{
+		// The listeners come before the socket matches: it is tproxy that replaces a
+		// connection in TIME-WAIT when the client uses its port again.
+		{markIs(Relay), jump("released")},
+		{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
+	}}
 	c.rules = append(c.rules, r.joins(!r.Takes)...)
 	c.rules = append(c.rules, rule{iifname("paths"), socketMark(PathSocket), setMark(Relay), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules,
 			rule{iifname(s.name), socketTransparent(), fibNotLocal("daddr"), jump("strays")})
+	}
+	return c
+}
+
+// released gives the SYNs that the box has released to the listener of their side.
+func (r Rules) released() chain {
+	c := chain{name: "released"}
+	for _, s := range r.sides() {
+		for _, l := range s.listeners {
+			c.rules = append(c.rules,
+				rule{nfproto(l.Addr()), isTCP(), iifname(s.name), notrack(), tproxy(l), accept()})
+		}
 	}
 	return c
 }
@@ -154,9 +167,14 @@ func (r Rules) answers() chain {
 	return c
 }
 
-// reject answers the SYNs that the box has refused.
+// reject looks at what bears one of the marks of refused SYNs only.
 func reject() chain {
-	return chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, []rule{
+	return chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, []rule{{isRefused(), jump("refused")}}}
+}
+
+// refused answers the SYNs that the box has refused.
+func refused() chain {
+	return chain{name: "refused", rules: []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
 		{markIs(NoRoute), rejectICMP("no-route")},
 		{markIs(HostUnreachable), rejectICMP("host-unreachable")},
@@ -172,10 +190,9 @@ func reject() chain {
 // connection in the place of its handshake. The connection lives on, and its peer
 // sends again what TCP did not take, unless the reset reaches it.
 func (r Rules) emit() chain {
-	c := chain{"emit", nftables.ChainHookOutput, "output", -300, r.joins(r.Takes)}
-	for _, m := range []Mark{PlainSocket, PathSocket} {
-		c.rules = append(c.rules, rule{sentBy(m), notrack(), accept()})
-	}
+	c := chain{"emit", nftables.ChainHookOutput, "output", -300, []rule{{sentBy(PlainSocket), notrack(), accept()}}}
+	c.rules = append(c.rules, r.joins(r.Takes)...)
+	c.rules = append(c.rules, rule{sentBy(PathSocket), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules, rule{oifname(s.name), isBareReset(), fibNotLocal("saddr"), drop()})
 	}

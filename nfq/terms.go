@@ -124,6 +124,12 @@ func markIs(m Mark) term {
 	}}
 }
 
+// isRefused matches the marks of SYNs that the box has refused.
+func isRefused() term {
+	const kinds = 0xf
+	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(kinds), Refused)
+}
+
 // sentBy matches what sockets with that mark send, whatever their DSCP.
 func sentBy(m Mark) term {
 	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(dscpBits), m)

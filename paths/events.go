@@ -5,11 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/mdlayher/genetlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,6 +28,10 @@ const (
 	SubClosed      EventType = 11
 	SubPriority    EventType = 13 // the peer has sent MP_PRIO
 )
+
+// reported are the types that [Events] delivers. The kernel has others: it reports that
+// a connection is created, and each address that its peer announces.
+var reported = []EventType{Established, ConnClosed, SubEstablished, SubClosed, SubPriority}
 
 // Attributes of an event, enum mptcp_event_attr.
 const (
@@ -81,10 +87,26 @@ func Listen() (*Events, error) {
 	if i < 0 {
 		return nil, errors.Join(fmt.Errorf("kernel has no %s: %w", eventGroup, ErrNoMPTCP), conn.Close())
 	}
-	if err := errors.Join(conn.SetReadBuffer(eventBuffer), conn.JoinGroup(family.Groups[i].ID)); err != nil {
+	if err := errors.Join(
+		conn.SetReadBuffer(eventBuffer), conn.SetBPF(onlyReported()), conn.JoinGroup(family.Groups[i].ID),
+	); err != nil {
 		return nil, errors.Join(fmt.Errorf("subscribe to %s: %w", eventGroup, err), conn.Close())
 	}
 	return &Events{conn: conn}, nil
+}
+
+// onlyReported is a filter, so that nobody is woken for other events.
+// An event is a datagram of its own (kernel: mptcp_nl_mcast_send).
+func onlyReported() []bpf.RawInstruction {
+	program := []bpf.Instruction{bpf.LoadAbsolute{Off: unix.NLMSG_HDRLEN, Size: 1}} // genlmsghdr.cmd
+	for i, kind := range reported {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(kind), SkipTrue: uint8(len(reported) - i)})
+	}
+	raw, err := bpf.Assemble(append(program, bpf.RetConstant{Val: 0}, bpf.RetConstant{Val: math.MaxUint32}))
+	if err != nil {
+		panic("paths: filter: " + err.Error()) // it is a constant of this file
+	}
+	return raw
 }
 
 // Close ends the subscription.

@@ -291,6 +291,21 @@ func TestManagerBearsEventsOfConnectionsThatAreNotItsOwn(t *testing.T) {
 	}
 }
 
+func TestOtherEventsThanThoseReportedAreFilteredOut(t *testing.T) {
+	s := setScene(t)
+	client, server, _ := s.connect(t) // the HAG's kernel reports its creation, too
+	client.Close()
+	server.Close()
+	eventually(t, "the end of the connection is not reported", func() bool { return len(s.heard.of(ConnClosed)) > 0 })
+	s.heard.mu.Lock()
+	defer s.heard.mu.Unlock()
+	for _, ev := range s.heard.events {
+		if !slices.Contains(reported, ev.Type) {
+			t.Errorf("%+v is reported", ev)
+		}
+	}
+}
+
 func TestAddressIDsOfAPathLeadBackToIt(t *testing.T) {
 	seen := make(map[uint8]bool)
 	for i := range MaxPaths {
