@@ -33,6 +33,8 @@ type Box struct {
 	transport Transport
 	window    *paths.Window // nil if the kernel takes none
 	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
+	// plainBuffer is the initial receive buffer, in bytes, that the machine has without the box.
+	plainBuffer int
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
 	stray              atomic.Uint64 // verdicts that could not be given
@@ -73,6 +75,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		_ = g.Wait() // the cause is known
 		return err
 	}
+	g.Go(func() error { return b.guard(ctx) })
 	fmt.Fprintln(ready, b.announcement())
 	if short {
 		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
@@ -121,7 +124,8 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	b.relay, err = relay.New(relay.Config{
-		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
+		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: b.plainBuffer,
+		Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
 	}, b.families...)
 	if err != nil {
 		return err
@@ -165,6 +169,17 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 	return b.rules().Install()
 }
 
+// guard puts the rules back when somebody has removed them, as firewalls do that begin
+// with `flush ruleset`, until ctx ends.
+func (b *Box) guard(ctx context.Context) error {
+	return nfq.Watch(ctx, func() {
+		if there, err := nfq.Installed(string(b.cfg.Role)); there || err != nil {
+			return
+		}
+		b.cfg.Log.Warn("the nftables rules are gone and are installed again", "err", b.rules().Install())
+	})
+}
+
 func (b *Box) rules() nfq.Rules {
 	return b.cfg.Rules(nfq.Listeners{Plain: b.relay.Listeners(false), Paths: b.relay.Listeners(true)}, b.core.policy.Load().Learns())
 }
@@ -181,7 +196,7 @@ func (b *Box) adopt(ctx context.Context) error {
 			b.core.SetPolicy(p)
 			// The rules say which packets come; the policy must be there first.
 			if err := b.rules().Install(); err != nil {
-				return err
+				b.cfg.Log.Error("the rules stay as they are", "err", err)
 			}
 			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
 		}

@@ -98,7 +98,10 @@ func listenControl(path string, undo *undo) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w; %s", err, hint)
 	}
-	return l, os.Chmod(path, 0o600)
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
+	}
+	return l, nil
 }
 
 // claim makes this the only box of its network namespace: what a box installs

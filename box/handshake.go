@@ -73,6 +73,7 @@ func (b *Box) closing(d Decision) bool {
 // abandon closes what carries a flow that has ended early.
 func (b *Box) abandon(f state.Flow) {
 	if conn, ok := f.Legs.(*relay.Conn); ok {
+		conn.Tag.(*tag).end() // an outcome that comes now is not that of the next flow with this key
 		b.relay.Abort(conn)
 		b.untrack(conn)
 	}

@@ -44,7 +44,7 @@ func openJournal(control string) (*journal, error) {
 		return nil, fmt.Errorf("leftover of an earlier box %s: %w; check the settings it names, then remove it", old.path, err)
 	case old.NetNS == netns: // otherwise it speaks of a namespace that is none of ours
 		if err := old.restore(); err != nil {
-			return nil, fmt.Errorf("clean up after an earlier box: %w", err)
+			return nil, fmt.Errorf("clean up after an earlier box: %w; see to it, then remove that file", err)
 		}
 	}
 	return &journal{path: old.path, NetNS: netns, Sysctls: make(map[string]string), Shaped: make(map[string]string)}, nil
@@ -67,7 +67,7 @@ func (j *journal) remember(note func()) error {
 	return nil
 }
 
-// restore undoes every change, and then forgets them.
+// restore undoes every change, and then forgets them, unless one could not be undone.
 func (j *journal) restore() error {
 	var errs []error
 	for key, value := range j.Sysctls {
@@ -86,10 +86,13 @@ func (j *journal) restore() error {
 		}
 		errs = append(errs, err)
 	}
-	if err := os.Remove(j.path); !errors.Is(err, os.ErrNotExist) {
-		errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w; %s tells what it was before", err, j.path)
 	}
-	return errors.Join(errs...)
+	if err := os.Remove(j.path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (j *journal) restoreJoins() error {

@@ -132,8 +132,13 @@ func spread(index int, priority uint16, h ipHeader) error {
 	options.AddRtAttr(nl.TCA_BPF_OPS_LEN, nl.Uint16Attr(uint16(len(program))))
 	options.AddRtAttr(nl.TCA_BPF_OPS, ops)
 	return addTC(unix.RTM_NEWTFILTER, nl.TcMsg{
-		Ifindex: int32(index), Parent: shapeHandle, Info: netlink.MakeHandle(priority, nl.Swap16(h.etherType)),
+		Ifindex: int32(index), Parent: shapeHandle, Info: netlink.MakeHandle(priority, bigEndian(h.etherType)),
 	}, "bpf", options)
+}
+
+// bigEndian is a number as the kernel reads it in network byte order.
+func bigEndian(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }
 
 // addTC adds a queueing discipline or a filter that package netlink cannot describe.

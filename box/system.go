@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -52,7 +53,8 @@ const (
 	sendBuffer    = "net/ipv4/tcp_wmem"
 )
 
-// buffers are their least values. What a sender may have under way at first is
+// buffers are their least values, for the paths: the sockets of the plain side begin
+// with what the machine had. What a sender may have under way at first is
 // half of the initial receive buffer, which must not be less than what the lines
 // hold; and the largest send buffer must hold what is under way on the longest of
 // them, twice that for the kernel's own needs.
@@ -119,6 +121,11 @@ func (b *Box) installSystem(undo *undo) error {
 			return err
 		}
 	}
+	was, err := readSizes(receiveBuffer)
+	if err != nil {
+		return err
+	}
+	b.plainBuffer = was[1]
 	for key, least := range buffers {
 		if err := atLeast(j, key, least); err != nil {
 			return err
@@ -181,8 +188,9 @@ func loopbackUp(j *journal) error {
 	return nil
 }
 
-// filesBeside is how many descriptors a box uses beside those of its flows.
-const filesBeside = 256
+// filesBeside is how many descriptors a box may use beside those of its flows. A loop
+// of the relay has eight.
+var filesBeside = 192 + 16*runtime.NumCPU()
 
 // raiseFileLimit makes room for two descriptors per flow, and lowers the number
 // of flows where that is not to be had: a flow too many is passed, one that
@@ -245,16 +253,16 @@ func presentFamilies() []int {
 		family int
 		proof  string
 	}{{unix.AF_INET6, "/proc/sys/net/ipv6"}, {unix.AF_INET, "/proc/sys/net/ipv4"}} {
-		if _, err := os.Stat(f.proof); err == nil && bindable(f.family) {
+		if _, err := os.Stat(f.proof); err == nil && enabled(f.family) {
 			out = append(out, f.family)
 		}
 	}
 	return out
 }
 
-// bindable tells whether a family's loopback address can be bound: IPv6 may be
+// enabled tells whether a family's loopback address can be bound: IPv6 may be
 // compiled in and yet be disabled (net.ipv6.conf.all.disable_ipv6).
-func bindable(family int) bool {
+func enabled(family int) bool {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return false
@@ -263,8 +271,12 @@ func bindable(family int) bool {
 	if family == unix.AF_INET {
 		return true
 	}
-	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-	return err != nil || strings.TrimSpace(string(b)) != "1"
+	for _, of := range []string{"all", "lo"} {
+		if off, err := readSysctl("net/ipv6/conf/" + of + "/disable_ipv6"); err == nil && off == "1" {
+			return false
+		}
+	}
+	return true
 }
 
 // capabilities that a box needs: for rules, routes and path manager; for

@@ -59,23 +59,37 @@ func (r Rules) commit() error {
 
 // Remove takes away the rules of a role, and is content when there are none.
 func Remove(role string) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("remove nftables rules: %w", err)
+	c, table, err := find(role)
+	if err != nil || table == nil {
+		return err
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
-	if err != nil {
-		return fmt.Errorf("list nftables tables: %w", err)
-	}
-	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName(role) })
-	if i < 0 {
-		return nil
-	}
-	c.DelTable(tables[i])
+	c.DelTable(table)
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove nftables rules: %w", err)
 	}
 	return nil
+}
+
+// Installed tells whether the rules of a role are in force.
+func Installed(role string) (bool, error) {
+	_, table, err := find(role)
+	return table != nil, err
+}
+
+// find returns the table of a role, nil if there is none.
+func find(role string) (*nftables.Conn, *nftables.Table, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open nftables: %w", err)
+	}
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list nftables tables: %w", err)
+	}
+	if i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName(role) }); i >= 0 {
+		return c, tables[i], nil
+	}
+	return c, nil, nil
 }
 
 // InterfaceName is an interface name as the kernel compares it, padded to IFNAMSIZ.

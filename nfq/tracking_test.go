@@ -13,9 +13,9 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// TestWhatHasTheMachinesOwnAddressStaysTracked looks at what conntrack leaves alone of
+// TestJoinsAndOwnSourcesStayTracked looks at what conntrack leaves alone of
 // a connection over a path.
-func TestWhatHasTheMachinesOwnAddressStaysTracked(t *testing.T) {
+func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		own, join bool // its addresses: the CPE's, and where the HAG takes joins

@@ -15,6 +15,7 @@ type conn struct {
 	tracked     bool // the box relays it
 	established bool // the kernel lets it have subflows
 	gone        bool // it has been forgotten
+	orphan      bool // nobody tracked it when that was last looked at
 	fresh       bool // it never was given a subflow
 	small       bool // it has no need of further subflows yet, see [Terms]
 	grown       bool // it has carried much

@@ -152,6 +152,12 @@ func (l *links) watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
+// drain takes what is still told, until the channel is closed.
+func drain[T any](c <-chan T) {
+	for range c {
+	}
+}
+
 // follow is watch for as long as the subscriptions last: one that has more to
 // tell than fits into its buffer ends.
 func (l *links) follow(ctx context.Context, changed func()) error {
@@ -165,6 +171,8 @@ func (l *links) follow(ctx context.Context, changed func()) error {
 	if err := netlink.LinkSubscribe(devs, ctx.Done()); err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
+	// A subscription that has something to tell ends only when that is taken.
+	defer func() { go drain(addrs); go drain(devs) }()
 	for more := true; more; {
 		if err := l.read(); err != nil {
 			return err

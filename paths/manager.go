@@ -39,6 +39,7 @@ type Manager struct {
 	uses     []Use // by path
 	counters []Counters
 	todo     todo
+	swept    time.Duration // when connections that nobody tracks were looked for
 }
 
 // Terms are what policy grants a connection.

@@ -306,6 +306,25 @@ func TestOtherEventsThanThoseReportedAreFilteredOut(t *testing.T) {
 	}
 }
 
+func TestConnectionsThatNobodyTracksAreForgotten(t *testing.T) {
+	n := build(t)
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{lab.Server6}))
+	m.handle(Event{Type: Established, Token: 1, Remote: at(lab.Server6, 80)})
+	m.handle(Event{Type: Established, Token: 2, Remote: at(lab.Server6, 80)})
+	m.Track(2, Terms{}, nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, want := range []int{2, 1, 1} {
+		m.sweep(m.swept + sweepEvery)
+		if len(m.conns) != want {
+			t.Errorf("%d connections are remembered after sweep %d, want %d", len(m.conns), i+1, want)
+		}
+	}
+	if m.conns[2] == nil {
+		t.Error("the connection that is tracked is forgotten")
+	}
+}
+
 func TestAddressIDsOfAPathLeadBackToIt(t *testing.T) {
 	seen := make(map[uint8]bool)
 	for i := range MaxPaths {

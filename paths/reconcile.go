@@ -132,6 +132,7 @@ func (m *Manager) plan() time.Duration {
 	m.asked = m.asked[:0]
 	now, t := m.now(), &m.todo
 	t.refill(now)
+	m.sweep(now)
 	m.rouse(now)
 	m.askGrowing(now)
 	for len(t.urgent) > 0 && m.room() {
@@ -176,6 +177,28 @@ func (t *todo) wait(now time.Duration) time.Duration {
 		wait = min(wait, t.grown+t.growingEvery()-now)
 	}
 	return max(wait, 0)
+}
+
+// sweepEvery is how often connections that nobody tracks are looked for.
+const sweepEvery = time.Minute
+
+// sweep forgets the connections that nobody has tracked since the last sweep. The
+// kernel does not tell of the end of one that its peer has reset, and may tell of the
+// beginning after the box has seen the end.
+func (m *Manager) sweep(now time.Duration) {
+	if now < m.swept+sweepEvery {
+		return
+	}
+	m.swept = now
+	for _, c := range m.conns {
+		switch {
+		case c.tracked:
+		case c.orphan:
+			m.drop(c)
+		default:
+			c.orphan = true
+		}
+	}
 }
 
 // rouse queues the connections whose time has come.

@@ -34,7 +34,7 @@ const (
 	near = 2 * time.Millisecond
 	// plenty is what a leg takes at once then, or when it has fallen back to TCP.
 	plenty = 1 << 20
-	// wideBuffer is the send buffer, as SO_SNDBUF counts it, of a leg whose only
+	// wideBuffer is half the send buffer, which the kernel doubles, of a leg whose only
 	// subflow in use is near and fast: more than a peer's window lets be under way.
 	wideBuffer = 8 << 20
 	// leastRead is how many bytes are read for a leg that takes fewer.

@@ -44,6 +44,7 @@ type leg struct {
 	// queued tells that the leg waits for another turn in its loop's again.
 	queued    bool
 	allowance allowance // of a multipath leg
+	buffer    buffer    // of a TCP leg
 }
 
 func (g *leg) init(c *Conn, fd int, mptcp bool) {

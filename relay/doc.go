@@ -7,15 +7,15 @@
 //	                                             │ bytes both ways, half-closes, resets
 //	                                      Events.Closed
 //
-// A [Relay] runs a few loops, one per core, each an OS thread with an epoll
-// instance. A connection belongs to the loop that dialed it, so moving bytes
-// takes no lock. Registration is edge-triggered and happens once per leg; a
+// A [Relay] runs a few loops, one per core, each a goroutine with an epoll
+// instance. A connection belongs to the loop that dialed it, so no lock is held
+// while bytes move. Registration is edge-triggered and happens once per leg; a
 // stream runs until a read or a write would block. An idle connection owns two
 // sockets and one [Conn], and no buffer. Bulk from a TCP socket is spliced.
 //
-// A multipath leg with several subflows is given no more than keeps these busy:
-// what one of them leaves undelivered when its line falls goes behind what the
-// others have queued.
+// A relay holds little: a multipath leg is given no more than keeps its subflows
+// busy, for what one of them leaves undelivered when its line falls goes behind what
+// the others have queued; and a host may send no more ahead than is soon passed on.
 //
 // Invariants: what a sender sent before its FIN is delivered before the FIN;
 // each direction closes for itself; a reset of one leg resets the other; a

@@ -16,6 +16,21 @@ func (c *Conn) SendBuffer() (int, error) {
 	return getsockoptInt(c.multipath().fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
 }
 
+// ReceiveBuffer is the size of the receive buffer of the other leg, and whether the
+// kernel fits it to what is read.
+func (c *Conn) ReceiveBuffer() (size int, fitted bool, err error) {
+	g := &c.onward
+	if c.MPTCP {
+		g = &c.client
+	}
+	locked, err := getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK)
+	if err != nil {
+		return 0, false, err
+	}
+	size, err = getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return size, locked == 0, err
+}
+
 // Left counts what a relay still holds: connections that wait for their client,
 // and places in its loops beside those of its listeners and wake-ups.
 func (r *Relay) Left() (waiting, slots int) {

@@ -112,6 +112,9 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 	return b
 }
 
+// plainBuffer is the initial receive buffer of TCP legs: not what any kernel has.
+const plainBuffer = 150_000
+
 // open makes what belongs to the namespace of the CPE.
 func (b *bench) open() (err error) {
 	for _, family := range []int{unix.AF_INET6, unix.AF_INET} {
@@ -122,7 +125,10 @@ func (b *bench) open() (err error) {
 	if b.queue, err = nfq.Open(nfq.QueueConfig{MaxLength: 1 << 16}); err != nil {
 		return err
 	}
-	b.relay, err = relay.New(relay.Config{PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), Loops: cmp.Or(b.cfg.loops, 2), Events: b}, unix.AF_INET6, unix.AF_INET)
+	b.relay, err = relay.New(relay.Config{
+		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: plainBuffer,
+		Loops: cmp.Or(b.cfg.loops, 2), Events: b,
+	}, unix.AF_INET6, unix.AF_INET)
 	return err
 }
 

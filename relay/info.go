@@ -43,8 +43,7 @@ type rawFullInfo struct {
 	sizeTCPInfoKernel, sizeTCPInfoUser uint32
 	sizeSFInfoKernel, sizeSFInfoUser   uint32
 	subflows, sizeArrays               uint32
-	subflowInfo                        *[maxSubflows]rawSubflow
-	tcpInfo                            *[maxSubflows]unix.TCPInfo
+	subflowInfo, tcpInfo               uint64 // addresses of arrays, of 64 bits on every machine
 	info                               rawInfo
 }
 
@@ -132,8 +131,8 @@ func fullInfo(fd int) (Info, error) {
 		sizeTCPInfoUser: uint32(unsafe.Sizeof(a.tcp[0])),
 		sizeSFInfoUser:  uint32(unsafe.Sizeof(a.subflows[0])),
 		sizeArrays:      maxSubflows,
-		subflowInfo:     &a.subflows,
-		tcpInfo:         &a.tcp,
+		subflowInfo:     uint64(uintptr(unsafe.Pointer(&a.subflows))),
+		tcpInfo:         uint64(uintptr(unsafe.Pointer(&a.tcp))),
 	}
 	if err := getsockopt(fd, solMPTCP, mptcpFullInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil {
 		return Info{}, err

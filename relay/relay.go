@@ -44,6 +44,9 @@ type Config struct {
 
 	Keepalive time.Duration // idle time before a leg is probed, default 2 h 4 min (RFC 5382, REQ-5)
 	Loops     int           // default: one per core
+	// PlainReceiveBuffer is the receive buffer in bytes with which TCP sockets begin; 0 is
+	// the kernel's (net.ipv4.tcp_rmem), with which those of MPTCP do.
+	PlainReceiveBuffer int
 	// CongestionControl is for the multipath legs, "" for the kernel's default.
 	CongestionControl string
 	Events            Events

@@ -54,7 +54,22 @@ func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
 			return -1, fmt.Errorf("setsockopt %s: %w", o.name, err)
 		}
 	}
+	if size := r.cfg.PlainReceiveBuffer; !mptcp && size > 0 {
+		setReceiveBuffer(fd, size)
+	}
 	return fd, nil
+}
+
+// setReceiveBuffer gives a TCP socket a receive buffer of that size in bytes. The
+// kernel goes on to fit it to what is read, which it does not to one that is locked,
+// as setting it does.
+func setReceiveBuffer(fd, size int) {
+	for _, o := range []option{
+		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size / 2, true}, // the kernel doubles it
+		{"SO_BUF_LOCK", unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0, true},
+	} {
+		_ = setsockopt(fd, o.level, o.which, o.value) // it tunes, it does not decide
+	}
 }
 
 // setTraits makes the socket's SYN like the client's, as far as the kernel allows it.

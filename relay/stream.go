@@ -101,9 +101,11 @@ func (s *stream) write(b []byte) (int, error) {
 
 // gave notes that the other leg took n of the bytes that there were for it.
 func (s *stream) gave(n, of int) {
-	if now := s.moved.Add(uint64(n)); now >= Grown && now-uint64(n) < Grown {
+	now := s.moved.Add(uint64(n))
+	if now >= Grown && now-uint64(n) < Grown {
 		s.to.conn.relay.cfg.Events.Grown(s.to.conn)
 	}
+	s.fit(now)
 	s.stalled = n < of
 	s.to.allowance.bytes -= n
 }

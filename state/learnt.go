@@ -3,6 +3,7 @@ package state
 import (
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -65,6 +66,9 @@ func (l *Learnt) Learn(now time.Duration, a netip.Addr, capable bool) {
 		if len(l.known) >= l.cfg.Max {
 			l.forgetOldest()
 		}
+		if len(l.order) >= 2*l.cfg.Max {
+			l.order, l.first = slices.DeleteFunc(l.order, l.isStale), 0
+		}
 		l.entered++
 		e.serial = l.entered
 		l.order = append(l.order, learntAt{key, e.serial})
@@ -78,7 +82,7 @@ func (l *Learnt) forgetOldest() {
 	for l.first < len(l.order) {
 		at := l.order[l.first]
 		l.first++
-		if e, ok := l.known[at.key]; ok && e.serial == at.serial {
+		if !l.isStale(at) {
 			delete(l.known, at.key)
 			break
 		}
@@ -87,6 +91,12 @@ func (l *Learnt) forgetOldest() {
 		l.order = append(l.order[:0], l.order[l.first:]...)
 		l.first = 0
 	}
+}
+
+// isStale tells whether the entry that has this place in order is gone.
+func (l *Learnt) isStale(at learntAt) bool {
+	e, known := l.known[at.key]
+	return !known || e.serial != at.serial
 }
 
 // Known tells whether the destination answers with MPTCP, if that is known.

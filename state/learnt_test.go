@@ -71,3 +71,20 @@ func TestLearntAgainAfterItExpiredIsNotForgottenForItsFormerPlace(t *testing.T) 
 		}
 	}
 }
+
+func TestLearntKeepsNoPlacesOfWhatHasExpired(t *testing.T) {
+	l := NewLearnt(LearntConfig{TTL: 1, Max: 10})
+	kept := netip.MustParseAddr("203.0.113.1")
+	for now := range time.Duration(1000) {
+		a := netip.AddrFrom4([4]byte{192, 0, byte(now >> 8), byte(now)})
+		l.Learn(now, a, true)
+		l.Known(now+1, a) // it has expired
+		if len(l.order) > 20 {
+			t.Fatalf("%d places for %d destinations", len(l.order), l.Len())
+		}
+	}
+	l.Learn(1000, kept, true)
+	if _, known := l.Known(1000, kept); !known {
+		t.Error("what was learnt last is not known")
+	}
+}

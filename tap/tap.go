@@ -9,6 +9,7 @@
 package tap
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -80,8 +81,8 @@ func (t *Tap) setUp(fd int, name string) error {
 	}
 	// Beyond net.core.rmem_max, for who may.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
-	all := uint16(unix.ETH_P_ALL)
-	err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: index})
+	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+	err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index})
 	return os.NewSyscallError("bind", err)
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -36,6 +37,29 @@ func (p *pair) relays(t *testing.T, l net.Listener) {
 		}
 	}
 	c.Close()
+}
+
+func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
+	p := start(t, build(t, twoLines))
+	l := listenAt(t, p.Server, lab.Server6)
+	serve(l, echo)
+	c := dial(t, p.Client, addrOf(l))
+	chat(t, c, "before")
+	for _, h := range []*lab.Host{p.CPE, p.HAG} {
+		err := h.Do(func() error {
+			nft, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			nft.FlushRuleset()
+			return nft.Flush()
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	chat(t, c, "after")
+	p.relays(t, l)
 }
 
 func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {

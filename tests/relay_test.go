@@ -1,10 +1,14 @@
 package tests
 
 import (
+	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/lab"
 	"github.com/synbond/synbond/rewrite"
@@ -244,6 +248,64 @@ func TestOneConnectionUsesEveryPath(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A transfer is to be near its receiver, not in the boxes: what a box holds, all that
+// comes later on the same connection has to wait for.
+func TestBoxesHoldLittleOfATransfer(t *testing.T) {
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
+	start(t, n)
+	for _, way := range []struct {
+		name     string
+		from, to *lab.Host
+		at       netip.Addr
+	}{
+		{"up", n.Client, n.Server, lab.Server6},
+		{"down", n.Server, n.Client, lab.Client6},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			l := listenAt(t, way.to, way.at)
+			var received atomic.Int64
+			serve(l, func(c net.Conn) {
+				for b := make([]byte, 64<<10); ; {
+					n, err := c.Read(b)
+					received.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			})
+			c := dial(t, way.from, addrOf(l)).(*net.TCPConn)
+			raw, err := c.SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				for b := make([]byte, 64<<10); ; {
+					if _, err := c.Write(b); err != nil {
+						return
+					}
+				}
+			}()
+			time.Sleep(4 * time.Second) // slow start is over, and queues are as long as they get
+			var info *unix.TCPInfo
+			var failed error
+			if err := raw.Control(func(fd uintptr) {
+				info, failed = unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+			}); err != nil || failed != nil {
+				t.Fatal(err, failed)
+			}
+			arrived := received.Load()
+			held := int64(info.Bytes_acked) - arrived
+			t.Logf("%d bytes have arrived, %d are on their way", arrived, held)
+			if held > 2<<20 {
+				t.Errorf("the boxes hold %d bytes", held)
+			}
+			if arrived < 4<<20 {
+				t.Errorf("%d bytes have arrived in four seconds", arrived)
+			}
+		})
 	}
 }
 
