@@ -134,7 +134,7 @@ func TestNearAndFastLegsAreKnown(t *testing.T) {
 	}
 }
 
-func TestConnectionOverOneNearAndFastPathGetsWideBuffers(t *testing.T) {
+func TestLegOverOneNearAndFastPathGetsAWideBuffer(t *testing.T) {
 	b := newBench(t, benchConfig{mptcp: true})
 	c, s := b.pair("tcp", "mptcp", "2001:db8:2::2")
 	conn := b.last()
@@ -145,9 +145,6 @@ func TestConnectionOverOneNearAndFastPathGetsWideBuffers(t *testing.T) {
 	}
 	if n := size(); n >= 16<<20 {
 		t.Fatalf("buffer of %d bytes before anything was sent", n)
-	}
-	if n, fitted, err := conn.ReceiveBuffer(); err != nil || n != plainBuffer || !fitted {
-		t.Errorf("the client's leg begins with a buffer of %d bytes, fitted by the kernel %v, %v", n, fitted, err)
 	}
 	var g errgroup.Group
 	g.Go(func() error { _, err := io.Copy(io.Discard, s); return err })
@@ -160,9 +157,6 @@ func TestConnectionOverOneNearAndFastPathGetsWideBuffers(t *testing.T) {
 	}
 	if n := size(); n != 16<<20 {
 		t.Errorf("buffer of %d bytes after 512 MiB", n)
-	}
-	if n, fitted, err := conn.ReceiveBuffer(); err != nil || n <= 2*plainBuffer || fitted {
-		t.Errorf("then the client's leg has a buffer of %d bytes, fitted %v, %v", n, fitted, err)
 	}
 	check(t, c.Close())
 	check(t, g.Wait())

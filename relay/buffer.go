@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"math"
 	"time"
 	"unsafe"
 
@@ -11,10 +10,13 @@ import (
 // What a host has sent and the relay has not passed on lies in the receive buffer of
 // the TCP leg, and all that the host sends later has to wait behind it. The kernel
 // sizes the buffer by what is read in a round trip, and a relay reads at once what the
-// other leg takes at once: hosts could queue megabytes. So the relay sizes it, once
-// there is something to carry. A buffer that is passed on in less than one and a half
-// round trips is doubled: a host is not waited for, and waits for little.
+// other leg takes at once: hosts could queue megabytes. So the relay sizes it. A buffer
+// is doubled when it runs empty although some round trips bring as much as it holds:
+// then it is what holds the host up.
 const (
+	// someRTTs is how many. A buffer lets a host send a quarter of its size or more in
+	// each: the rest is for the kernel's own needs.
+	someRTTs = 4
 	// mostBuffer is what the kernel would let a buffer grow to as well.
 	mostBuffer = 16 << 20
 	// leastRTT stands for the round trips of nearer hosts: fast flows need room for what
@@ -24,33 +26,42 @@ const (
 
 // buffer is the receive buffer of a TCP leg.
 type buffer struct {
-	size  int       // in bytes; 0 is the kernel's choice
-	moved uint64    // bytes of the stream, and
-	at    time.Time // the time, when the size was last looked at
+	size  int           // in bytes; 0 leaves it to the kernel
+	dry   bool          // it ran empty since the last look
+	rtt   time.Duration // of the host, at the last look
+	at    time.Time     // of the last look
+	moved uint64        // bytes of the stream by then
 }
 
-// fit looks at the buffer of the leg that a stream comes from, when as much as it
-// holds has been moved since the last look.
+// fit looks at the buffer of the leg that a stream comes from: once in a round trip in
+// which much was moved.
 func (s *stream) fit(moved uint64) {
 	b := &s.from.buffer
-	if s.from.mptcp || moved < Grown || moved-b.moved < uint64(b.size) {
+	some := (moved - b.moved) * someRTTs
+	if b.size == 0 || b.size >= mostBuffer || some < uint64(b.size) {
 		return
 	}
 	now := time.Now()
-	switch {
-	case b.size == 0:
-		s.from.fixBuffer()
-	case b.size < mostBuffer && now.Sub(b.at) < 3*max(s.from.rtt(), leastRTT)/2:
+	took := now.Sub(b.at)
+	if took < b.rtt {
+		return
+	}
+	if b.dry && float64(some)*b.rtt.Seconds() >= float64(b.size)*took.Seconds() {
 		s.from.setBuffer(2 * b.size)
 	}
-	b.moved, b.at = moved, now
+	b.dry, b.rtt, b.at, b.moved = false, max(s.from.roundTrip(), leastRTT), now, moved
 }
 
-// fixBuffer ends the kernel's fitting of the buffer. Before the handshake that would
-// limit the window for good: it scales with the size of the buffer.
+// fixBuffer ends the kernel's fitting of the buffer of a TCP leg, now that it is
+// connected: the scale of its window was chosen for a buffer that grows.
 func (g *leg) fixBuffer() {
+	if g.mptcp || g.conn.relay.cfg.PlainReceiveBuffer == 0 {
+		return
+	}
+	// It tunes, it does not decide. A client without MPTCP that came by the paths has
+	// the larger buffer of its listener.
 	_ = setsockopt(g.fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, unix.SOCK_RCVBUF_LOCK)
-	g.buffer.size, _ = getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUF) // of a leg that is open
+	g.buffer.size, _ = getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 }
 
 // setBuffer gives a TCP leg a larger buffer, and lets its window follow.
@@ -60,11 +71,11 @@ func (g *leg) setBuffer(size int) {
 	_ = setsockopt(g.fd, unix.SOL_TCP, unix.TCP_WINDOW_CLAMP, size)
 }
 
-// rtt is the round trip of a TCP leg.
-func (g *leg) rtt() time.Duration {
+// roundTrip is that of a TCP leg.
+func (g *leg) roundTrip() time.Duration {
 	var info unix.TCPInfo
 	if getsockopt(g.fd, unix.SOL_TCP, unix.TCP_INFO, unsafe.Pointer(&info), unsafe.Sizeof(info)) != nil {
-		return math.MaxInt32 // it has ended
+		return 0 // it has ended
 	}
 	return microseconds(info.Rtt)
 }

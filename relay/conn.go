@@ -119,6 +119,7 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 	if mptcp {
 		_ = c.relay.tune(fd) // it has been tried
 	}
+	c.client.fixBuffer()
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
 	c.mu.Unlock()
@@ -203,6 +204,7 @@ func (c *Conn) dialed(events uint32) error {
 		}
 	}
 	c.phase, c.local = connected, c.Client
+	c.onward.fixBuffer()
 	if c.OwnSource {
 		c.local, _ = localOf(c.onward.fd) // it is connected
 	}

@@ -75,7 +75,8 @@ type benchConfig struct {
 	ownSource bool
 	// from is where from, and by which interface, with ownSource; nil leaves it to the kernel.
 	from  func(*lab.Network) (netip.Addr, string)
-	loops int // default: 2
+	loops int           // default: 2
+	delay time.Duration // of the line, one way
 	// connected takes the place of the verdict after a dial, if it is set.
 	connected func(b *bench, c *relay.Conn, id uint32, err error)
 	paired    func() // during a Paired event
@@ -85,7 +86,7 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 	t.Helper()
 	lab.Require(t)
 	leftOver(t)
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
+	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: cfg.delay}, {Name: "lte"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	b := &bench{

@@ -56,7 +56,7 @@ func (s *stream) move(l *loop) (more bool, err error) {
 		n, err := s.take(l)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			s.stalled = false
+			s.stalled, s.from.buffer.dry = false, true
 			return false, nil
 		case err != nil || len(s.pending) > 0:
 			return false, err
