@@ -25,6 +25,7 @@ const (
 	syncLib       = "golang.org/x/sync"
 	prometheusLib = "github.com/prometheus/client_golang"
 	bpfLib        = "github.com/cilium/ebpf"
+	filterLib     = "golang.org/x/net" // classic BPF
 )
 
 // rooms says what each package may import beside the standard library: packages
@@ -34,10 +35,10 @@ var rooms = map[string][]string{
 	"state":       {"rewrite"},
 	"nfq":         {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
 	"relay":       {sysLib, syncLib},
-	"paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, sysLib, syncLib},
+	"paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
 	"box":         {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
 	"pcaps":       {"rewrite", "state", "box", "tap", "github.com/gopacket/gopacket"},
-	"tap":         {sysLib, "golang.org/x/net"},
+	"tap":         {sysLib, filterLib},
 	"lab":         {"nfq", "rewrite", "tap", netlinkLib, routingLib, nftablesLib, sysLib, syncLib},
 	"lab/labtest": {},
 	"cli":         nil,
