@@ -39,10 +39,7 @@ func boxCommand(role box.Role) func(context.Context, *invocation) error {
 			if *config == "" {
 				return errors.New("there is no configuration file to read")
 			}
-			err := next.merge(*config, c.flags)
-			// What rules refer to is that of the running box.
-			next.Path, next.EndToEnd, next.EndToEndDSCP = s.Path, s.EndToEnd, s.EndToEndDSCP
-			return err
+			return next.mergeAgain(*config, c.flags, &s)
 		})
 		// The relay's loops keep a processor each, see package relay.
 		runtime.GOMAXPROCS(2 * runtime.NumCPU())

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/box"
@@ -138,6 +139,13 @@ func portRange(text string) (box.PortRange, error) {
 		return box.PortRange{}, fmt.Errorf("ports: %q: write \"443\" or \"8000-8999\"", text)
 	}
 	return box.PortRange{First: uint16(a), Last: uint16(b)}, nil
+}
+
+// mergeAgain is merge for a box that runs: what rules refer to stays as it was.
+func (s *settings) mergeAgain(file string, flags *pflag.FlagSet, running *settings) error {
+	err := s.merge(file, flags)
+	s.Path, s.EndToEnd, s.EndToEndDSCP = running.Path, running.EndToEnd, running.EndToEndDSCP
+	return err
 }
 
 // reload reads the policy anew at each SIGHUP, until ctx ends. A file that
