@@ -116,6 +116,11 @@ func (o *replayOptions) config(c *invocation) (pcaps.Config, error) {
 			cfg.Paths = append(cfg.Paths, p.Interface)
 		}
 	}
+	for _, name := range cfg.Plain {
+		if slices.Contains(cfg.Paths, name) {
+			return cfg, usagef("interface %s is named twice: it can be on one side only", name)
+		}
+	}
 	cfg.Join, err = addrPorts(s.Join)
 	return cfg, err
 }

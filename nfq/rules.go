@@ -65,12 +65,13 @@ func (r Rules) sets() []set {
 
 // side is one of the two between which a box relays.
 type side struct {
-	name, opposite string // sets of interfaces
+	name, opposite string   // sets of interfaces
+	beyond         []string // those of the opposite side
 	listeners      []netip.AddrPort
 }
 
 func (r Rules) sides() []side {
-	return []side{{"plain", "paths", r.Listeners.Plain}, {"paths", "plain", r.Listeners.Paths}}
+	return []side{{"plain", "paths", r.Paths, r.Listeners.Plain}, {"paths", "plain", r.Plain, r.Listeners.Paths}}
 }
 
 // chains returns the box's rules in the order in which a packet meets them.
@@ -79,7 +80,7 @@ func (r Rules) chains() []chain {
 	if r.Answers {
 		all = append(all, r.answers())
 	}
-	return append(all, refused(), reject(), r.emit(), class())
+	return append(all, refused(), refuse(), r.emit(), class())
 }
 
 // divert looks at SYNs only.
@@ -98,7 +99,7 @@ func (r Rules) syns() chain {
 	for _, s := range r.sides() {
 		for _, l := range s.listeners {
 			c.rules = append(c.rules,
-				rule{nfproto(l.Addr()), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
+				rule{nfproto(l.Addr()), iifname(s.name), fibOIF(s.opposite, s.beyond), queue(r.Queue, r.xtQueue)})
 		}
 	}
 	return c
@@ -162,14 +163,14 @@ func (r Rules) answers() chain {
 	c := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
 	for _, s := range r.sides() {
 		c.rules = append(c.rules,
-			rule{markIsNot(Relay), isSYNACK(), iifname(s.name), fibOIF(s.opposite), queue(r.Queue, r.xtQueue)})
+			rule{markIsNot(Relay), isSYNACK(), iifname(s.name), fibOIF(s.opposite, s.beyond), queue(r.Queue, r.xtQueue)})
 	}
 	return c
 }
 
-// reject looks at what bears one of the marks of refused SYNs only.
-func reject() chain {
-	return chain{"reject", nftables.ChainHookPrerouting, "prerouting", -140, []rule{{isRefused(), jump("refused")}}}
+// refuse looks at what bears one of the marks of refused SYNs only.
+func refuse() chain {
+	return chain{"refuse", nftables.ChainHookPrerouting, "prerouting", -140, []rule{{isRefused(), jump("refused")}}}
 }
 
 // refused answers the SYNs that the box has refused.
@@ -213,7 +214,7 @@ func (r Rules) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.table())
 	for _, s := range r.sets() {
-		fmt.Fprintf(&b, "\tset %s {\n\t\ttype ifname\n\t\telements = { \"%s\" }\n\t}\n\n", s.name, strings.Join(s.elements, `", "`))
+		fmt.Fprintf(&b, "\tset %s {\n\t\ttype ifname\n\t\telements = { %s }\n\t}\n\n", s.name, quoted(s.elements))
 	}
 	for i, c := range r.chains() {
 		if i > 0 {
@@ -231,6 +232,9 @@ func (r Rules) String() string {
 	b.WriteString("}\n")
 	return b.String()
 }
+
+// quoted lists names of interfaces.
+func quoted(names []string) string { return `"` + strings.Join(names, `", "`) + `"` }
 
 func (r rule) String() string {
 	words := make([]string, len(r))

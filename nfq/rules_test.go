@@ -90,7 +90,7 @@ func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 	want := map[string]int{
 		"synbond_test divert": 1, "synbond_test syns": 6,
 		"synbond_test deliver": 7, "synbond_test released": 4, "synbond_test strays": 3,
-		"synbond_test reject": 1, "synbond_test refused": 4,
+		"synbond_test refuse": 1, "synbond_test refused": 4,
 		"synbond_test emit": 6, "synbond_test class": 24,
 	}
 	for range 2 {
@@ -159,6 +159,22 @@ func TestKernelShowsTheRulesThatStringPrints(t *testing.T) {
 	}
 }
 
+func TestNftTakesWhatStringPrints(t *testing.T) {
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("no nft program: ", err) // the test above says so where it must be there
+	}
+	h := newHost(t)
+	text := regexp.MustCompile(`queue flags bypass to \d+`).ReplaceAllString(rules.String(), "accept") // not every kernel has it
+	cmd := h.Command(nft, "-c", "-f", "-")
+	cmd.Stdin = strings.NewReader(text)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := h.Run(cmd); err != nil {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
 // normal brings what nft lists and what String prints to one form: nft leaves
 // out what it can infer, writes numbers, and knows nothing of the xt target.
 func normal(text string) (lines []string) {
@@ -168,6 +184,7 @@ func normal(text string) (lines []string) {
 		{`tcp flags & \([^)]*\) == (\S+)|tcp flags (\S+) / \S+`, "flags $1$2"},
 		{`flags 0x2`, "flags syn"},
 		{`flags 0x4`, "flags rst"},
+		{`fib daddr oifname (@|\{ ")(\w+)(" \})?`, "fib oifname"},
 		{`fib (s|d)addr type != \S+`, "fib $1 not local"},
 		{`mark (0x\w+)/24`, "mark & 0xffffff00 == $1"},
 		{`mark (0x\w+)/28`, "mark & 0xfffffff0 == $1"},

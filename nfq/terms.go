@@ -73,9 +73,10 @@ func interfaceIn(which string, key expr.MetaKey, set string) term {
 	}}
 }
 
-// fibOIF matches what the routing table sends out by an interface of the set.
-func fibOIF(set string) term {
-	return term{"fib daddr oifname @" + set, []expr.Any{
+// fibOIF matches what the routing table sends out by an interface of the set, which
+// has these names: nft(8) takes no named set here.
+func fibOIF(set string, names []string) term {
+	return term{"fib daddr oifname { " + quoted(names) + " }", []expr.Any{
 		&expr.Fib{Register: reg1, FlagDADDR: true, ResultOIFNAME: true},
 		&expr.Lookup{SourceRegister: reg1, SetName: set},
 	}}

@@ -71,6 +71,27 @@ func TestSnapLengthDoesNotHideTheEndOfAFlow(t *testing.T) {
 	}
 }
 
+// A host hands packets to its network card that say nothing of their length.
+func TestLargeSegmentsWithoutALengthEndFlows(t *testing.T) {
+	for _, k := range []talk{talk4, talk6} {
+		for _, size := range []int{3000, 65_000} {
+			unsized := k.down(rewrite.FIN|rewrite.ACK, nil, strings.Repeat("x", size))
+			if k == talk4 {
+				clear(unsized[2:4])
+			} else {
+				clear(unsized[4:6])
+			}
+			f := newFilm(t, Pcap)
+			for _, p := range [][]byte{k.syn(), k.synack(), k.ack(nil), k.up(rewrite.ACK, nil, "request"), unsized, k.up(rewrite.FIN|rewrite.ACK, nil, "")} {
+				f.show(p)
+			}
+			if flow := play(t, f.bytes(), Config{}).wantFlow(t, "plain relay closed fin"); flow.BytesDown != uint64(size) {
+				t.Errorf("%d bytes down, want %d", flow.BytesDown, size)
+			}
+		}
+	}
+}
+
 // offloaded has the checksum that a host leaves to its network card.
 func offloaded(packet []byte, header int, k talk) []byte {
 	out := slices.Clone(packet)

@@ -98,7 +98,7 @@ func (r *replay) answerOffer(p *place, t *track, m rewrite.MPTCP) {
 		s.answered, s.version = true, m.Version
 		s.confirmed = s.confirmed || played && t.side == state.Plain
 		r.learnKey(t, m.SenderKey, false)
-	case played && t.side == state.Multipath:
+	case played && t.side == state.Multipath && t.syn.Capable:
 		t.fallback(notCaptured)
 	case !s.answered:
 		t.fallback(plainAnswer)
@@ -197,5 +197,5 @@ func (t *track) describe() {
 	if t.side == state.Multipath {
 		f.Token = f.ServerToken
 	}
-	f.MPTCP = s.answered && s.confirmed && f.Fallback == ""
+	f.MPTCP = s.answered && s.confirmed && f.Fallback == "" && t.state != state.Rejected
 }

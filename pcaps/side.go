@@ -1,6 +1,7 @@
 package pcaps
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/synbond/synbond/box"
@@ -24,12 +25,11 @@ var recordedSides = map[string]state.Side{"plain side": state.Plain, "multipath 
 // gives it, or by what a recording says of it.
 func (c *Config) placeOf(in Interface) place {
 	p := place{Interface: in}
-	for side, names := range map[state.Side][]string{state.Plain: c.Plain, state.Multipath: c.Paths} {
-		for _, name := range names {
-			if name == in.Name {
-				p.side, p.sided = side, true
-			}
-		}
+	switch {
+	case slices.Contains(c.Plain, in.Name):
+		p.side, p.sided = state.Plain, true
+	case slices.Contains(c.Paths, in.Name):
+		p.side, p.sided = state.Multipath, true
 	}
 	if box, where, ok := strings.Cut(in.Description, ", "); ok && strings.HasPrefix(box, "synbond ") {
 		if side, known := recordedSides[where]; known {

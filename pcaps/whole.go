@@ -2,6 +2,7 @@ package pcaps
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/synbond/synbond/rewrite"
 )
@@ -17,16 +18,28 @@ type completer struct {
 	used int
 }
 
-// whole returns the IP packet of a frame in its full length. What the capture has
-// cut off is zero. The packet is valid until the next call, and may be the frame's own.
+// large is above what a line carries at once, in bytes: a host leaves it to its network
+// card to cut such a packet into segments, and need not say how long it is (TSO).
+const large = 1500
+
+// whole returns the IP packet of a frame in its full length, and with it. What the
+// capture has cut off is zero. The packet is valid until the next call, and may be the
+// frame's own.
 func (c *completer) whole(f *Frame) []byte {
 	packet := f.Packet()
-	if f.Missing() == 0 || len(packet)+f.Missing() > len(c.room) {
+	length := len(packet) + f.Missing()
+	unsized := length > large && ipLength(packet) == 0
+	if f.Missing() == 0 && !unsized || length > len(c.room) {
 		return packet
 	}
 	clear(c.room[:c.used])
 	c.used = copy(c.room[:], packet)
-	return c.room[:c.used+f.Missing()]
+	if unsized && packet[0]>>4 == 4 {
+		binary.BigEndian.PutUint16(c.room[2:], uint16(min(length, math.MaxUint16)))
+	} else if unsized {
+		binary.BigEndian.PutUint16(c.room[4:], uint16(min(length-ipv6Size, math.MaxUint16)))
+	}
+	return c.room[:length]
 }
 
 // mend returns the packet of a frame with a checksum as it was on the wire, for a

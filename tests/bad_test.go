@@ -78,6 +78,7 @@ func TestBadUsageIsToldInOneLine(t *testing.T) {
 		"no plain interface":       {"cpe --path dsl", []string{"--plain"}},
 		"no path":                  {"cpe --plain lan", []string{"--path"}},
 		"an interface twice":       {"cpe --plain lan --path lan", []string{"lan", "twice"}},
+		"a side too many":          {"replay - --plain lan --path lan", []string{"lan", "twice"}},
 		"two paths of one name":    {"cpe --plain lan --path dsl,name=a --path lte,name=a", []string{`"a"`, "name="}},
 		"a path's unknown word":    {"cpe --plain lan --path dsl,speed=9", []string{"speed=9", "join="}},
 		"a path's unknown mode":    {"cpe --plain lan --path dsl,mode=maybe", []string{`"maybe"`, "standby"}},
