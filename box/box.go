@@ -176,7 +176,11 @@ func (b *Box) guard(ctx context.Context) error {
 		if there, err := nfq.Installed(string(b.cfg.Role)); there || err != nil {
 			return
 		}
-		b.cfg.Log.Warn("the nftables rules are gone and are installed again", "err", b.rules().Install())
+		if err := b.rules().Install(); err != nil {
+			b.cfg.Log.Error("the nftables rules are gone", "err", err)
+			return
+		}
+		b.cfg.Log.Warn("the nftables rules were gone and are installed again")
 	})
 }
 

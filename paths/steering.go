@@ -32,7 +32,7 @@ func (s *Steering) Uses(elapsed time.Duration, now time.Time, all []Status) []Us
 	conditions := make([]Condition, len(all))
 	for i, status := range all {
 		d := s.odometers[i].Read(elapsed, status.Interface, status.BytesSent, status.BytesReceived)
-		if d.Elapsed > 0 {
+		if d.Elapsed > 0 || status.Interface == 0 { // one that is away carries nothing
 			s.rates[i] = d.Rate
 		}
 		p := &s.paths[i]

@@ -54,3 +54,31 @@ func TestSteeringMeasuresChargesAndDecides(t *testing.T) {
 		t.Error("a new month does not open the path again")
 	}
 }
+
+func TestPathWhoseInterfaceIsGoneCarriesNothing(t *testing.T) {
+	all := of(Always, Always, Overflow)
+	all[0].Name, all[1].Name, all[2].Name = "dsl", "cable", "lte"
+	l, _ := ledger(filepath.Join(t.TempDir(), "quota.json"))
+	s := NewSteering(all, l)
+	var dsl uint64
+	uses := func(seconds int, index int) []Use {
+		return s.Uses(time.Duration(seconds)*time.Second, date(2, 1), []Status{
+			{Up: index != 0, Interface: index, BytesReceived: dsl}, {Up: true, Interface: 3}, {Up: true, Interface: 4},
+		})
+	}
+	var busy []Use
+	for i := range 3 {
+		busy = uses(i, 2)
+		dsl += 25e5 // 20 Mbit/s
+	}
+	if busy[2] != Normal {
+		t.Fatalf("beside a busy path the overflow is %v", busy[2])
+	}
+	var after []Use
+	for i := range 20 {
+		after = uses(3+i, 0)
+	}
+	if rate := s.Rates()[0]; rate != (Rate{}) || after[2] != Backup {
+		t.Errorf("a path without an interface carries %+v, and the overflow is %v", rate, after[2])
+	}
+}
