@@ -261,7 +261,7 @@ func presentFamilies() []int {
 }
 
 // enabled tells whether a family's loopback address can be bound: IPv6 may be
-// compiled in and yet be disabled (net.ipv6.conf.all.disable_ipv6).
+// compiled in and yet be disabled (net.ipv6.conf.*.disable_ipv6).
 func enabled(family int) bool {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -28,7 +28,7 @@ const large = 1500
 func (c *completer) whole(f *Frame) []byte {
 	packet := f.Packet()
 	length := len(packet) + f.Missing()
-	unsized := length > large && ipLength(packet) == 0
+	unsized := length > large && len(packet) >= ipv6Size && ipLength(packet) == 0
 	if f.Missing() == 0 && !unsized || length > len(c.room) {
 		return packet
 	}

@@ -288,7 +288,12 @@ func TestBoxesHoldLittleOfATransfer(t *testing.T) {
 					}
 				}
 			}()
-			time.Sleep(4 * time.Second) // slow start is over, and queues are as long as they get
+			// Slow start is over then, and queues are as long as they get.
+			for ctx := within(t, 20*time.Second); received.Load() < 6<<20; time.Sleep(50 * time.Millisecond) {
+				if ctx.Err() != nil {
+					t.Fatalf("%d bytes have arrived", received.Load())
+				}
+			}
 			var info *unix.TCPInfo
 			var failed error
 			if err := raw.Control(func(fd uintptr) {
@@ -301,9 +306,6 @@ func TestBoxesHoldLittleOfATransfer(t *testing.T) {
 			t.Logf("%d bytes have arrived, %d are on their way", arrived, held)
 			if held > 2<<20 {
 				t.Errorf("the boxes hold %d bytes", held)
-			}
-			if arrived < 4<<20 {
-				t.Errorf("%d bytes have arrived in four seconds", arrived)
 			}
 		})
 	}
