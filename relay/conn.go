@@ -32,7 +32,7 @@ type Conn struct {
 	up, down       stream         // from the client, to the client
 	last           Info           // of the multipath leg, when it was closed
 	halfClosed     bool           // one stream has ended
-	lost           error          // how the onward leg ended before it was paired
+	draining       bool           // it is in its loop's draining
 }
 
 // leg is one kernel connection of a relayed flow.
@@ -41,6 +41,9 @@ type leg struct {
 	fd    int
 	mptcp bool // an MPTCP socket, also if it has fallen back to TCP
 	reg   registration
+	// err is the error that ended the leg, or nil while it lives. Bytes that its host
+	// sent before may still have to be read.
+	err error
 	// queued tells that the leg waits for another turn in its loop's again.
 	queued    bool
 	allowance allowance // of a multipath leg
@@ -128,6 +131,7 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.onward.fail(socketError(c.onward.fd)) // its event may have come before it was paired
 	// The new leg is writable at once: its first event starts both streams.
 	if err := c.onward.reg.loop.add(&c.client); err != nil {
 		return err
@@ -193,10 +197,10 @@ func (c *Conn) dialed(events uint32) error {
 	const failed = unix.EPOLLERR | unix.EPOLLHUP
 	if events&(failed|unix.EPOLLOUT) != unix.EPOLLOUT { // else it has room for bytes: it is connected
 		err := socketError(c.onward.fd)
-		if errors.Is(err, unix.ECONNRESET) {
-			// A SYN is refused, not reset: the server accepted and then went away. The
-			// client is to see the same, once it is there.
-			c.lost = err
+		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+			// A SYN is refused, not reset: the server accepted and then went away, perhaps
+			// after a FIN. The client is to see the same, once it is there.
+			c.onward.fail(err)
 		} else if err != nil {
 			return err
 		} else if _, err := peerOf(c.onward.fd); err != nil {
@@ -228,25 +232,53 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if g == &c.onward {
 		from, to = to, from
 	}
-	err := c.lost
-	if err == nil && events&unix.EPOLLERR != 0 {
-		err = socketError(g.fd)
+	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
+		g.fail(socketError(g.fd))
+		if events&unix.EPOLLHUP != 0 && !to.done {
+			g.fail(unix.EPIPE) // the kernel has closed it, an MPTCP socket without an error
+		}
 	}
-	if err == nil { // also when there is only room: MPTCP does not tell of all that can be read
-		err = l.pump(from)
-	}
+	l.pump(from) // also when there is only room: MPTCP does not tell of all that can be read
 	if from.done && !c.halfClosed {
 		c.halfClosed = true
 		c.mu.Lock()
 		c.note()
 		c.mu.Unlock()
 	}
-	if err == nil && to.stalled {
-		err = l.pump(to)
+	if to.stalled || c.broken() {
+		l.pump(to)
 	}
-	if err != nil || from.done && to.done {
-		c.finish(err)
-		c.relay.cfg.Events.Closed(c, err)
+	c.settle(l)
+}
+
+// broken reports whether an error has ended one of the legs.
+func (c *Conn) broken() bool { return c.onward.err != nil || c.client.err != nil }
+
+// settle ends the connection if both hosts have closed it, or if a reset is due.
+func (c *Conn) settle(l *loop) {
+	switch {
+	case c.up.done && c.down.done:
+		c.end(nil)
+	case !c.broken():
+	case c.onward.err == nil:
+		l.drain(&c.up)
+	case c.client.err == nil:
+		l.drain(&c.down)
+	default:
+		c.end(c.onward.err)
+	}
+}
+
+// end closes both legs and tells the box.
+func (c *Conn) end(err error) {
+	c.finish(err)
+	c.relay.cfg.Events.Closed(c, err)
+}
+
+// fail notes the error that has ended a leg, if there is one and it is the first.
+func (g *leg) fail(err error) {
+	if g.err == nil {
+		g.err = err
 	}
 }
 

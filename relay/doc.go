@@ -17,9 +17,14 @@
 // busy, for what one of them leaves undelivered when its line falls goes behind what
 // the others have queued; and a host may send no more ahead than is soon passed on.
 //
-// Invariants: what a sender sent before its FIN is delivered before the FIN;
-// each direction closes for itself; a reset of one leg resets the other; a
+// Invariants: what a sender sent before its FIN or its reset is delivered before the FIN
+// or the reset; each direction closes for itself; a reset of one leg resets the other; a
 // [Conn] closes exactly once and reports it exactly once.
+//
+// A reset throws away what its socket has not sent, and overtakes on one subflow what is
+// under way on another. So the relay reads all that a leg holds which an error has ended,
+// and resets the other leg when its peer has acknowledged that: with 5 s of patience, or
+// less, if the peer answers but takes nothing, and a minute if it is not heard of.
 //
 // Source: ip(7) IP_TRANSPARENT, ipv6(7), epoll(7), uapi linux/mptcp.h.
 package relay

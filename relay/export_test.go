@@ -54,3 +54,6 @@ func Unassigned(up, sent uint64) (onward, client int) {
 	c.up.moved.Store(up)
 	return c.onward.unassigned(sent), c.client.unassigned(sent)
 }
+
+// Unacknowledged is how many bytes that a socket was given its peer has not acknowledged.
+var Unacknowledged = unacknowledged

@@ -30,6 +30,8 @@ type loop struct {
 	resting []*leg    // that take nothing for a while, see full
 	roused  time.Time // when these were last looked at
 
+	draining []draining // connections that a reset is to end
+
 	mu    sync.Mutex // guards slots and free, which other loops add to
 	slots []slot
 	free  []int32
@@ -158,6 +160,7 @@ func (l *loop) run() error {
 		}
 		l.resume()
 		l.rouse()
+		l.checkDraining()
 	}
 }
 
@@ -166,7 +169,7 @@ func (l *loop) timeout() int {
 	switch {
 	case len(l.again) > 0:
 		return 0
-	case len(l.resting) > 0:
+	case len(l.resting) > 0 || len(l.draining) > 0:
 		return int(restTick.Milliseconds())
 	}
 	return -1
@@ -188,13 +191,11 @@ func (l *loop) resume() {
 }
 
 // pump moves bytes of a stream, and notes if there is more to do.
-func (l *loop) pump(s *stream) error {
-	more, err := s.move(l)
-	if more && !s.from.queued {
+func (l *loop) pump(s *stream) {
+	if s.move(l) && !s.from.queued {
 		s.from.queued = true
 		l.again = append(l.again, s.from)
 	}
-	return err
 }
 
 // reset ends every connection of a loop that has stopped. No other loop may run

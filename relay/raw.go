@@ -86,6 +86,15 @@ func getsockoptInt(fd, level, name int) (int, error) {
 	return int(n), err
 }
 
+// unacknowledged returns how many bytes, a FIN included, that a socket was given its peer has
+// not acknowledged: of an MPTCP socket as a whole, by DATA_ACK (kernel: tcp_ioctl,
+// mptcp_ioctl_outq).
+func unacknowledged(fd int) (int, error) {
+	var n int32
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	return int(n), errorOf(errno)
+}
+
 // wait waits for events for some milliseconds, without end if these are negative.
 // It may find none before.
 func wait(epfd int, events []unix.EpollEvent, ms int) (int, error) {

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -47,11 +46,12 @@ func (p pipe) drain(b []byte) {
 // fresh pages, which costs more than to read and write them. For a leg that is kept
 // short it saves nothing that counts, and bbr got less out of a line with losses.
 func (s *stream) splices() bool {
-	return !s.from.mptcp && s.moved.Load() >= bulk && s.to.most() == chunk
+	return !s.from.mptcp && s.to.err == nil && s.moved.Load() >= bulk && s.to.most() == chunk
 }
 
-// splice is take without a copy into the process. That it took nothing does not tell
-// why: a read does, which gets behind urgent data, too.
+// splice is take without a copy into the process. It returns the error of the leg that
+// gives the bytes. That it took nothing does not tell why: a read does, which gets behind
+// urgent data, too.
 func (s *stream) splice(l *loop) (taken int, err error) {
 	if taken, err = splice(s.from.fd, l.pipe.w, s.to.most()); err != nil {
 		return 0, err
@@ -64,10 +64,9 @@ func (s *stream) splice(l *loop) (taken int, err error) {
 	s.gave(given, taken)
 	if given < taken {
 		l.pipe.drain(l.buf[:taken-given])
-		s.keep(l.buf[:taken-given])
+		if !s.failed(err) {
+			s.keep(l.buf[:taken-given])
+		}
 	}
-	if errors.Is(err, unix.EAGAIN) {
-		err = nil
-	}
-	return taken, err
+	return taken, nil
 }

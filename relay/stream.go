@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -29,25 +30,34 @@ type stream struct {
 	stalled  bool         // waits for to, not for from
 	ended    bool         // from has sent its FIN
 	done     bool         // and to was told so
+	cut      bool         // an error has ended from before a FIN, and all that came before is read
 }
 
 func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true }
 
 // move moves bytes until a read or a write would block, the stream ends, or its
-// turn is over: then it reports more. An error is the reset of one of the legs.
-func (s *stream) move(l *loop) (more bool, err error) {
+// turn is over: then it reports more. An error ends a leg, not the stream: what came
+// before it is still there to be read. Where the leg has ended that takes the bytes,
+// they are read all the same and dropped: a server that has to send before it reads
+// would otherwise never get what its client sent before a reset.
+func (s *stream) move(l *loop) (more bool) {
 	for left := turn; left > 0; {
-		if s.ended && len(s.pending) == 0 {
-			return false, s.shut()
+		if s.to.err != nil {
+			s.stalled = false
+			s.drop()
 		}
-		if l.full(s.to) {
+		switch {
+		case len(s.pending) == 0 && (s.ended || s.cut):
+			s.shut()
+			return false
+		case s.to.err == nil && l.full(s.to):
 			s.stalled = true
-			return false, nil
-		}
-		if len(s.pending) > 0 {
-			n, err := s.write(s.pending)
-			if s.pending = s.pending[n:]; err != nil || len(s.pending) > 0 {
-				return false, err
+			return false
+		case len(s.pending) > 0:
+			n := s.write(s.pending)
+			s.pending = s.pending[n:]
+			if s.blocked() {
+				return false
 			}
 			left -= n
 			s.drop()
@@ -57,46 +67,73 @@ func (s *stream) move(l *loop) (more bool, err error) {
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			s.stalled, s.from.buffer.dry = false, true
-			return false, nil
-		case err != nil || len(s.pending) > 0:
-			return false, err
+			return false
 		case n == 0:
-			s.ended = true
+			s.endOf(err)
+		case s.blocked():
+			return false
 		}
 		left -= n
 	}
-	return true, nil
+	return true
 }
+
+// blocked reports whether the stream waits for room in the leg that takes the bytes.
+func (s *stream) blocked() bool { return s.stalled && s.to.err == nil }
+
+// endOf notes the end of the stream, which a read has found with that error or none. The
+// first one that asks for the error of a socket gets it, others then find an end like
+// that after a FIN. After a FIN the error is EPIPE (kernel: tcp_reset, mptcp_check_fastclose).
+func (s *stream) endOf(err error) {
+	s.from.fail(err)
+	if gone := cmp.Or(err, s.from.err); gone == nil || errors.Is(gone, unix.EPIPE) {
+		s.ended = true
+	} else {
+		s.cut = true
+	}
+}
+
+// over reports whether the leg that takes the bytes has got all that there will be.
+func (s *stream) over() bool { return len(s.pending) == 0 && (s.done || s.cut) }
 
 // take takes what is there and passes it on, but for what it keeps as pending. It
 // returns how many bytes it took: 0 at the end.
 func (s *stream) take(l *loop) (n int, err error) {
+	var before error
 	if s.splices() {
-		if n, err = s.splice(l); n > 0 {
-			return n, err
+		if n, before = s.splice(l); n > 0 {
+			return n, nil
 		}
 	}
-	if n, err = read(s.from.fd, l.buf[:s.to.most()]); n == 0 {
-		return 0, err
+	n, err = read(s.from.fd, l.buf[:s.to.most()])
+	if n == 0 && err == nil && !errors.Is(before, unix.EAGAIN) {
+		err = before // the splice was given the error of the socket
 	}
-	w, err := s.write(l.buf[:n])
-	if err == nil && w < n {
-		s.keep(l.buf[w:n])
+	if n > 0 && s.to.err == nil {
+		if w := s.write(l.buf[:n]); w < n && s.to.err == nil {
+			s.keep(l.buf[w:n])
+		}
 	}
 	return n, err
 }
 
 // write passes on what the other leg takes now.
-func (s *stream) write(b []byte) (int, error) {
+func (s *stream) write(b []byte) int {
 	n, err := write(s.to.fd, b)
-	if errors.Is(err, unix.EAGAIN) {
-		n, err = 0, nil
-	}
-	if err != nil {
-		return 0, err
+	if s.failed(err) {
+		return 0
 	}
 	s.gave(n, len(b))
-	return n, nil
+	return n
+}
+
+// failed reports whether the leg that takes the bytes has ended, by the error of a write.
+func (s *stream) failed(err error) bool {
+	if err == nil || errors.Is(err, unix.EAGAIN) {
+		return false
+	}
+	s.to.fail(err)
+	return true
 }
 
 // gave notes that the other leg took n of the bytes that there were for it.
@@ -110,21 +147,20 @@ func (s *stream) gave(n, of int) {
 	s.to.allowance.bytes -= n
 }
 
-// shut tells the other leg that no more will come. When both streams have ended
-// that is left to the closing of the legs, which comes next.
-func (s *stream) shut() error {
-	if s.done {
-		return nil
+// shut tells the other leg that no more will come after a FIN. When both streams have
+// ended that is left to the closing of the legs, which comes next.
+func (s *stream) shut() {
+	if s.done || s.cut || s.to.err != nil {
+		return
 	}
 	s.done, s.stalled = true, false
 	if c := s.to.conn; c.up.done && c.down.done {
-		return nil
+		return
 	}
-	err := shutdown(s.to.fd)
-	if errors.Is(err, unix.ENOTCONN) {
-		return nil // it was closed meanwhile, and has said so or will
+	// ENOTCONN: the leg was closed meanwhile, and has said so or will.
+	if err := shutdown(s.to.fd); err != nil && !errors.Is(err, unix.ENOTCONN) {
+		s.to.fail(err)
 	}
-	return err
 }
 
 // keep holds on to bytes until the other leg takes them.
