@@ -6,7 +6,7 @@ package main
 import (
 	"os"
 
-	"github.com/synbond/synbond/cli"
+	"github.com/synbond/synbond/internal/cli"
 )
 
 func main() { os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr)) }

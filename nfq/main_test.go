@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/lab/labtest"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/lab/labtest"
 	"github.com/synbond/synbond/nfq"
 )
 

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/rewrite"
 )
 

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/state"
 )
 

@@ -3,7 +3,7 @@ package pcaps
 import (
 	"bytes"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/state"
 )
 

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/tap"
 	"github.com/synbond/synbond/state"
-	"github.com/synbond/synbond/tap"
 )
 
 // RecorderConfig says what a recorder watches and where it writes.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/synbond/synbond/box"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/lab/labtest"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/lab/labtest"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 	"github.com/synbond/synbond/rewrite"

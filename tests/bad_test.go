@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/nfq"
 )
 

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/rewrite"
 )
 

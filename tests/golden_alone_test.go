@@ -8,7 +8,7 @@ import (
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/rewrite"
 )

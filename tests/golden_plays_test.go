@@ -11,8 +11,8 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // converse connects from a host, has a few words echoed, and closes.

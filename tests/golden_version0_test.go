@@ -9,7 +9,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/rewrite"
 )

@@ -17,10 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/cli"
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/cli"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // playVar makes the test binary play a program, see play.

@@ -31,20 +31,20 @@ const (
 // rooms says what each package may import beside the standard library: packages
 // of this module by their folder, and others by their module. Nil allows all.
 var rooms = map[string][]string{
-	"rewrite":     {},
-	"state":       {"rewrite"},
-	"nfq":         {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
-	"relay":       {sysLib, syncLib},
-	"paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
-	"box":         {"rewrite", "state", "nfq", "relay", "paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
-	"pcaps":       {"rewrite", "state", "box", "tap", "github.com/gopacket/gopacket"},
-	"tap":         {sysLib, filterLib},
-	"lab":         {"nfq", "rewrite", "tap", netlinkLib, routingLib, nftablesLib, sysLib, syncLib},
-	"lab/labtest": {},
-	"cli":         nil,
-	"tests":       nil,
-	"tests/bench": nil,
-	".":           {"cli"},
+	"rewrite":              {},
+	"state":                {"rewrite"},
+	"nfq":                  {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"relay":                {sysLib, syncLib},
+	"internal/paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
+	"internal/box":         {"rewrite", "state", "nfq", "relay", "internal/paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
+	"pcaps":                {"rewrite", "state", "internal/box", "internal/tap", "github.com/gopacket/gopacket"},
+	"internal/tap":         {sysLib, filterLib},
+	"internal/lab":         {"nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib, syncLib},
+	"internal/lab/labtest": {},
+	"internal/cli":         nil,
+	"tests":                nil,
+	"tests/bench":          nil,
+	".":                    {"internal/cli"},
 }
 
 // imports returns what the files of a folder import that are not tests.

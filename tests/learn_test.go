@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // alone starts one box on a host of the network; it ends with the test.

@@ -16,8 +16,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // relays tells whether a connection over both boxes is relayed with MPTCP.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // configured starts both boxes, the CPE by a configuration file: what it says of

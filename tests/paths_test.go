@@ -13,8 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // pathsOf is what a box says about its paths.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // TestPolicyIsReplacedWhileABoxRuns lets a CPE read its rules again: good ones

@@ -15,8 +15,8 @@ import (
 
 	"github.com/google/nftables"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/pcaps"
 )
 

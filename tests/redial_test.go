@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // farLines are long enough for a line to fall while a SYN is under way.

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/lab/labtest"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/lab/labtest"
 )
 
 // playScenario runs a scenario of `synbond lab` to its end and shows its report where a

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/pcaps"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 func TestConversationsGoAsWithoutBoxes(t *testing.T) {

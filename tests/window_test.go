@@ -19,9 +19,9 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/box"
-	"github.com/synbond/synbond/lab"
-	"github.com/synbond/synbond/paths"
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // connection is what the kernel says of one end of an established TCP connection.

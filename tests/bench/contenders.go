@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // contender is one way to get connections from the client to the server.

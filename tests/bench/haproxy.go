@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // haproxyConfig is for one router. A server without address and port is where the

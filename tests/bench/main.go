@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/cli"
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/cli"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // partVar makes this program play another part.

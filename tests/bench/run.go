@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // pass is one network on which all is done.

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/lab"
 )
 
 // stage is one contender, set up, with what its works need.

@@ -1,0 +1,220 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/relay"
+)
+
+// Box is one running synbond.
+type Box struct {
+	cfg   Config
+	core  *Core
+	start time.Time
+
+	journal   *journal
+	queue     *nfq.Queue
+	relay     *relay.Relay
+	set       *paths.Set
+	steering  *steering       // of a CPE
+	answerer  *paths.Answerer // of a HAG
+	sides     sides
+	recorder  Recorder
+	transport Transport
+	window    *paths.Window // nil if the kernel takes none
+	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
+	// plainBuffer is the initial receive buffer, in bytes, that the machine has without the box.
+	plainBuffer int
+
+	bytesUp, bytesDown atomic.Uint64 // of closed flows
+	stray              atomic.Uint64 // verdicts that could not be given
+}
+
+// Run brings a box up, announces it on ready with one line, and runs it until
+// ctx ends or something that it cannot do without fails. Then it removes all
+// that it installed.
+func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
+	if err := errors.Join(privileged(), cfg.interfaces()); err != nil {
+		return err
+	}
+	cfg.Table = cfg.Table.WithDefaults()
+	b := &Box{cfg: cfg, start: time.Now()}
+	short, err := b.raiseFileLimit()
+	if err != nil {
+		return err
+	}
+	b.core = NewCore(b.cfg.Table, cfg.Learnt, cfg.Policy)
+	var undo undo
+	defer func() { err = undo.all(err) }()
+	serve, err := b.listen(&undo)
+	if err != nil {
+		return err
+	}
+	if err := b.prepare(&undo); err != nil {
+		return err
+	}
+	// The queue outlives the rules: what it still holds is dropped with it, and
+	// asked for again by its sender.
+	ctx, cancel := context.WithCancel(ctx)
+	undo.add(func() error { cancel(); return b.queue.Close() })
+	g, ctx := errgroup.WithContext(ctx)
+	b.work(ctx, g)
+	g.Go(func() error { return serve(ctx) })
+	if err := b.divert(ctx, &undo); err != nil {
+		cancel()
+		_ = g.Wait() // the cause is known
+		return err
+	}
+	g.Go(func() error { return b.guard(ctx) })
+	fmt.Fprintln(ready, b.announcement())
+	if short {
+		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
+	}
+	err = g.Wait()
+	return err
+}
+
+// work starts what a box does all the time, each in a goroutine of g.
+func (b *Box) work(ctx context.Context, g *errgroup.Group) {
+	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return b.set.Watch(ctx) })
+	g.Go(func() error { return b.expire(ctx) })
+	g.Go(func() error { return b.recorder.Run(ctx) })
+	g.Go(func() error { return b.adopt(ctx) })
+	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
+	if s := b.steering; s != nil {
+		g.Go(func() error { return s.manager.Run(ctx) })
+		g.Go(func() error { return s.monitor.Run(ctx, s.news) })
+		g.Go(func() error { return b.steer(ctx) })
+	}
+	if b.answerer != nil {
+		g.Go(func() error { return b.answerer.Run(ctx) })
+	}
+}
+
+// prepare opens everything that a box needs before the first SYN may come.
+func (b *Box) prepare(undo *undo) error {
+	if err := b.installSystem(undo); err != nil {
+		return err
+	}
+	var err error
+	if b.set, err = paths.NewSet(b.cfg.Paths, b.cfg.Join...); err != nil {
+		return err
+	}
+	undo.add(b.set.ForgetClosed)
+	if err := b.meet(undo); err != nil {
+		return err
+	}
+	b.widen(undo)
+	if b.transport, err = b.cfg.transport(); err != nil {
+		return err
+	}
+	b.sides = newSides(b.cfg)
+	if err := b.record(undo); err != nil {
+		return err
+	}
+	b.relay, err = relay.New(relay.Config{
+		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: b.plainBuffer,
+		Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
+	}, b.families...)
+	if err != nil {
+		return err
+	}
+	undo.add(b.relay.Close)
+	b.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log})
+	return err
+}
+
+// meet prepares what a box knows the other box by.
+func (b *Box) meet(undo *undo) (err error) {
+	if b.cfg.Role == CPE {
+		return b.newSteering(undo)
+	}
+	if b.answerer, err = paths.NewAnswerer(b.cfg.Join, b.cfg.Probe.Secret, b.cfg.Log); err != nil {
+		return err
+	}
+	undo.add(b.answerer.Close)
+	return nil
+}
+
+// queueLength leaves room for every SYN that the table lets a box hold.
+const queueLength = 1 << 16
+
+// divert binds the queue and then sends it SYNs.
+func (b *Box) divert(ctx context.Context, undo *undo) error {
+	if err := b.queue.Start(ctx, b.handle); err != nil {
+		return fmt.Errorf("%w; choose another with --queue", err)
+	}
+	for _, family := range b.families {
+		undo.add(func() error { return nfq.RemoveRoutes(family) })
+		if err := nfq.InstallRoutes(family); err != nil {
+			return err
+		}
+	}
+	if drops, err := nfq.DefaultDrops(); err == nil && len(drops) > 0 {
+		b.cfg.Log.Warn("a firewall drops input by default and would take relayed packets: let it accept them",
+			"chains", strings.Join(drops, ", "), "rule", fmt.Sprintf("meta mark %#x accept", uint32(nfq.Relay)))
+	}
+	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
+	return b.rules().Install()
+}
+
+// guard puts the rules back when somebody has removed them, as firewalls do that begin
+// with `flush ruleset`, until ctx ends.
+func (b *Box) guard(ctx context.Context) error {
+	return nfq.Watch(ctx, func() {
+		if there, err := nfq.Installed(string(b.cfg.Role)); there || err != nil {
+			return
+		}
+		if err := b.rules().Install(); err != nil {
+			b.cfg.Log.Error("the nftables rules are gone", "err", err)
+			return
+		}
+		b.cfg.Log.Warn("the nftables rules were gone and are installed again")
+	})
+}
+
+func (b *Box) rules() nfq.Rules {
+	return b.cfg.Rules(nfq.Listeners{Plain: b.relay.Listeners(false), Paths: b.relay.Listeners(true)}, b.core.policy.Load().Learns())
+}
+
+func (b *Box) now() time.Duration { return time.Since(b.start) }
+
+// adopt puts new policies in force, until ctx ends.
+func (b *Box) adopt(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case p := <-b.cfg.Policies:
+			b.core.SetPolicy(p)
+			// The rules say which packets come; the policy must be there first.
+			if err := b.rules().Install(); err != nil {
+				b.cfg.Log.Error("the rules stay as they are", "err", err)
+			}
+			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
+		}
+	}
+}
+
+func (b *Box) announcement() string {
+	names := make([]string, len(b.cfg.Paths))
+	for i, p := range b.cfg.Paths {
+		names[i] = p.Name
+		if p.Interface != p.Name {
+			names[i] += " (" + p.Interface + ")"
+		}
+	}
+	return fmt.Sprintf("synbond %s ready: plain %s, paths %s, control %s",
+		b.cfg.Role, strings.Join(b.cfg.Plain, " "), strings.Join(names, " "), b.cfg.Control)
+}

@@ -1,0 +1,165 @@
+package box
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/state"
+)
+
+// Role is which preset of a box this is: they differ in who opens subflows.
+type Role string
+
+const (
+	CPE Role = "cpe"
+	HAG Role = "hag"
+)
+
+// Config of a box.
+type Config struct {
+	Role       Role
+	Plain      []string // interfaces that face hosts without MPTCP
+	Paths      []paths.Path
+	Join       []netip.AddrPort // HAG: where the kernel takes joins
+	Policy     *Policy
+	Policies   <-chan *Policy // policies that replace it while the box runs; may be nil
+	Learnt     state.LearntConfig
+	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
+	Probe      paths.ProbeConfig
+	// CongestionControl is that of multipath legs, "" for the kernel's default.
+	CongestionControl string
+	// InitialWindow is that of their subflows, in segments; 0 is the kernel's.
+	InitialWindow int
+	// FirstPathDown is what a CPE does with new flows while its first path is down:
+	// NoLeg or OwnSource.
+	FirstPathDown Leg
+	StateDir      string // where quotas are kept
+	Queue         uint16
+	Control       string // path of the control socket
+	Metrics       string // address of the metrics listener, "" for none
+	Keepalive     time.Duration
+	Table         state.Config
+	Record        func() (Recorder, error) // opens what records handshakes; nil for none
+	Log           *slog.Logger
+}
+
+// Validate reports what is wrong with the configuration in itself.
+func (c *Config) Validate() error {
+	var all []string
+	all = append(all, c.Plain...)
+	for _, p := range c.Paths {
+		all = append(all, p.Interface)
+	}
+	switch {
+	case len(c.Plain) == 0:
+		return errors.New("no plain interface: name one with --plain")
+	case len(c.Paths) == 0:
+		return errors.New("no path: name one with --path")
+	case len(c.Paths) > paths.MaxPaths:
+		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), paths.MaxPaths)
+	case c.Role == HAG && c.OwnSource4:
+		return errors.New("own-source4 is for a CPE: a HAG keeps the client's address")
+	case c.Role == HAG && slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Terms != paths.Terms{} }):
+		return errors.New("rules with paths or after are for a CPE: it opens the subflows")
+	}
+	if name, twice := repeated(all); twice {
+		return fmt.Errorf("interface %s is named twice: it can be on one side only", name)
+	}
+	names := make([]string, len(c.Paths))
+	for i, p := range c.Paths {
+		names[i] = p.Name
+	}
+	if name, twice := repeated(names); twice {
+		return fmt.Errorf("two paths are named %q: choose another with name=", name)
+	}
+	return c.validatePaths()
+}
+
+func (c *Config) validatePaths() error {
+	if c.Role == HAG && len(c.Join) == 0 {
+		return errors.New("no join address: name one per address family with --join ADDR:PORT")
+	}
+	if err := validJoins(c.Join); err != nil {
+		return err
+	}
+	for _, p := range c.Paths {
+		if err := cmp.Or(c.fits(p), p.Validate(), validJoins(p.Join)); err != nil {
+			return fmt.Errorf("path %s: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// fits tells what is wrong with a path for a box of this role.
+func (c *Config) fits(p paths.Path) error {
+	switch {
+	case c.Role != HAG:
+		return nil
+	case len(p.Join) > 0:
+		return errors.New("join= is for a CPE; a HAG names its own join addresses with --join")
+	case p.Mode != "" && p.Mode != paths.Always || p.Quota != paths.Quota{} || p.Rate > 0:
+		return errors.New("modes, quotas and rates are for a CPE: it opens the subflows")
+	}
+	return nil
+}
+
+func validJoins(joins []netip.AddrPort) error {
+	for i, j := range joins {
+		if !j.IsValid() || j.Port() == 0 || j.Addr().IsUnspecified() {
+			return fmt.Errorf("join address %s: an address of the HAG and a port are needed", j)
+		}
+		if slices.ContainsFunc(joins[:i], func(o netip.AddrPort) bool { return o.Addr().Is4() == j.Addr().Is4() }) {
+			return fmt.Errorf("join address %s: there is one of this address family already", j)
+		}
+	}
+	return nil
+}
+
+// Rules returns the nftables rules of a box that listens there. One that learns
+// also sees the answers to SYNs that passed.
+func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
+	r := nfq.Rules{
+		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns,
+		Joins: slices.Clone(c.Join), Takes: c.Role == HAG,
+	}
+	for _, p := range c.Paths {
+		r.Paths = append(r.Paths, p.Interface)
+		for _, j := range p.Join {
+			if !slices.Contains(r.Joins, j) {
+				r.Joins = append(r.Joins, j)
+			}
+		}
+	}
+	return r
+}
+
+// interfaces checks that the machine has every interface.
+func (c *Config) interfaces() error {
+	names := slices.Clone(c.Plain)
+	for _, p := range c.Paths {
+		names = append(names, p.Interface)
+	}
+	for _, name := range names {
+		if _, err := net.InterfaceByName(name); err != nil {
+			return fmt.Errorf("interface %s: there is no such interface on this machine (see `ip link`)", name)
+		}
+	}
+	return nil
+}
+
+func repeated(names []string) (string, bool) {
+	for i, n := range names {
+		if slices.Contains(names[:i], n) {
+			return n, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,59 @@
+package box
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// Figures of a CPE's paths.
+var (
+	hagUpDesc        = desc("hag_up", "Whether the HAG answers.")
+	pathUpDesc       = desc("path_up", "Whether a path can be used.", "path")
+	pathNormalDesc   = desc("path_normal", "Whether a path is wanted for more than a backup.", "path")
+	pathSubflowsDesc = desc("path_subflows", "Open subflows.", "path")
+	pathRTTDesc      = desc("path_rtt_seconds", "Round trip time of probes.", "path")
+	pathLossDesc     = desc("path_loss_ratio", "Share of the last 64 probes that had no answer.", "path")
+	pathBytesDesc    = desc("path_bytes_total", "Bytes that a path's interface has carried.", "path", "direction")
+	pathQuotaDesc    = desc("path_quota_bytes", "Bytes that a path may carry in a period.", "path")
+	pathUsedDesc     = desc("path_quota_used_bytes", "Bytes that a path has carried in this period.", "path")
+
+	pathDescs = []*prometheus.Desc{
+		hagUpDesc, pathUpDesc, pathNormalDesc, pathSubflowsDesc, pathRTTDesc, pathLossDesc, pathBytesDesc, pathQuotaDesc, pathUsedDesc,
+	}
+)
+
+// collectPaths exports how a CPE's paths are.
+func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
+	if b.steering == nil {
+		return
+	}
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+	}
+	all := b.paths()
+	send(hagUpDesc, prometheus.GaugeValue, truth(all.HAG.State == paths.HAGUp.String()))
+	for _, p := range all.Paths {
+		gauge := func(d *prometheus.Desc, v float64) { send(d, prometheus.GaugeValue, v, p.Name) }
+		gauge(pathUpDesc, truth(p.State == upOrDown(true)))
+		gauge(pathNormalDesc, truth(p.Use == paths.Normal.String()))
+		gauge(pathSubflowsDesc, float64(p.Subflows))
+		if p.Probed {
+			gauge(pathRTTDesc, float64(p.RTTUS)/1e6)
+			gauge(pathLossDesc, p.Loss)
+		}
+		send(pathBytesDesc, prometheus.CounterValue, float64(p.BytesUp), p.Name, "up")
+		send(pathBytesDesc, prometheus.CounterValue, float64(p.BytesDown), p.Name, "down")
+		if p.Quota != nil {
+			gauge(pathQuotaDesc, float64(p.Quota.Limit))
+			gauge(pathUsedDesc, float64(p.Quota.Used))
+		}
+	}
+}
+
+func truth(v bool) float64 {
+	if v {
+		return 1
+	}
+	return 0
+}

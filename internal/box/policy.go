@@ -1,0 +1,91 @@
+package box
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Policy chooses the action for a SYN: that of the first rule that matches, else
+// the default. A policy is never changed, only replaced.
+type Policy struct {
+	Rules   []Rule
+	Default state.Action
+	// EndToEnd is the DSCP by which boxes tell each other of SYNs with which hosts
+	// offer MPTCP themselves; 0 for none.
+	EndToEnd uint8
+}
+
+// Rule names an action for the SYNs that match all that it says. What it leaves
+// empty matches everything.
+type Rule struct {
+	Name     string         // the reason that flows show
+	From, To []netip.Prefix // of the client, of the server
+	Ports    []PortRange    // of the server
+	Side     *state.Side    // by which the SYN enters
+	Capable  *bool          // whether it bears MP_CAPABLE
+	Action   state.Action
+	Terms    paths.Terms // of the further subflows of what is relayed, at a CPE
+}
+
+// Choice is what a policy says about a SYN.
+type Choice struct {
+	Action state.Action
+	Reason string // unless it is the default
+	Terms  paths.Terms
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// Choose says what to do with a SYN that entered on side.
+func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) Choice {
+	if syn.Join {
+		return Choice{Action: state.Pass, Reason: "mp-join"} // belongs to a connection between its ends
+	}
+	choice := Choice{Action: p.Default}
+	i := slices.IndexFunc(p.Rules, func(r Rule) bool { return r.matches(side, seg, syn) })
+	if i >= 0 {
+		choice = Choice{p.Rules[i].Action, p.Rules[i].Name, p.Rules[i].Terms}
+	}
+	// The box speaks MPTCP on the multipath side only, and cannot sign in a host's
+	// name: to relay all SYNs means all that can be relayed. Where all pass by
+	// default, these say why they would pass anyway.
+	relays := choice.Action == state.Relay || choice.Action == state.Learn || choice.Action == state.Pass && i < 0
+	promised := side == state.Multipath && syn.Capable && p.marked(seg) // by the other box, to the host
+	switch {
+	case relays && side == state.Plain && syn.Capable, promised && (relays || i < 0):
+		return Choice{Action: state.Pass, Reason: "end-to-end"} // the host speaks MPTCP itself
+	case relays && side == state.Multipath && !syn.Capable: // the other box did not offer to bond it
+		return Choice{Action: state.Pass, Reason: "plain-tcp"}
+	case relays && seg.Authenticated():
+		return Choice{Action: state.Pass, Reason: rewrite.Authenticated.Error()}
+	}
+	return choice
+}
+
+// marked tells whether the other box has marked the SYN as a host's own.
+func (p *Policy) marked(seg *rewrite.Segment) bool {
+	return p.EndToEnd != 0 && seg.DSCP() == p.EndToEnd
+}
+
+// Learns tells whether any SYN may be chosen to learn from.
+func (p *Policy) Learns() bool {
+	return p.Default == state.Learn || slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Action == state.Learn })
+}
+
+func (r *Rule) matches(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) bool {
+	return (r.Side == nil || *r.Side == side) &&
+		(r.Capable == nil || *r.Capable == syn.Capable) &&
+		within(r.From, seg.Src.Addr()) && within(r.To, seg.Dst.Addr()) &&
+		(len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(p PortRange) bool {
+			return p.First <= seg.Dst.Port() && seg.Dst.Port() <= p.Last
+		}))
+}
+
+func within(prefixes []netip.Prefix, a netip.Addr) bool {
+	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}

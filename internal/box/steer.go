@@ -1,0 +1,147 @@
+package box
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// steering is what a CPE does about its paths.
+type steering struct {
+	monitor *paths.Monitor
+	manager *paths.Manager
+	policy  *paths.Steering
+	ledger  *paths.Ledger
+	shaper  shaper
+	changed chan struct{} // has room for one: the monitor has news
+	view    atomic.Pointer[view]
+}
+
+// view is how the paths were when they were last looked at.
+type view struct {
+	hag      paths.HAGStatus
+	statuses []paths.Status
+	uses     []paths.Use
+	rates    []paths.Rate
+}
+
+// Names and times of steering.
+const (
+	ledgerFile = "quota.json" // in the folder for the box's state
+	// steerEvery is how often rates are measured. What the monitor finds is acted
+	// upon at once.
+	steerEvery = 100 * time.Millisecond
+	saveEvery  = 5 * time.Second
+)
+
+// newSteering opens what a CPE steers its paths with.
+func (b *Box) newSteering(undo *undo) (err error) {
+	s := &steering{
+		changed: make(chan struct{}, 1),
+		shaper:  shaper{journal: b.journal, log: b.cfg.Log, seen: make(map[string]int)},
+	}
+	if s.ledger, err = b.cfg.openLedger(); err != nil {
+		return err
+	}
+	undo.add(s.ledger.Save)
+	s.policy = paths.NewSteering(b.set.Paths, s.ledger)
+	if s.monitor, err = paths.NewMonitor(b.set, b.cfg.Probe, b.cfg.Log); err != nil {
+		return err
+	}
+	if s.manager, err = paths.NewManager(b.set, b.cfg.Log); err != nil {
+		return err
+	}
+	undo.add(s.manager.Close)
+	n := len(b.set.Paths)
+	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.Use, n), make([]paths.Rate, n)})
+	b.steering = s
+	return nil
+}
+
+// openLedger opens the ledger of the paths' quotas. It touches no file if there are none.
+func (c *Config) openLedger() (*paths.Ledger, error) {
+	file := filepath.Join(c.StateDir, ledgerFile)
+	for _, p := range c.Paths {
+		if p.Quota.Bytes == 0 {
+			continue
+		}
+		if err := os.MkdirAll(c.StateDir, 0o755); err != nil {
+			return nil, fmt.Errorf("folder for quotas: %w; choose another with --state-dir", err)
+		}
+		break
+	}
+	return paths.OpenLedger(file, c.Log), nil
+}
+
+// news wakes steer.
+func (s *steering) news() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// steer keeps the subflows, and the outlook of new flows, as the state of the
+// paths wants them, until ctx ends.
+func (b *Box) steer(ctx context.Context) error {
+	s := b.steering
+	tick := time.NewTicker(steerEvery)
+	defer tick.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.changed: // until the monitor has had its first look, all seems well
+	}
+	for saved := b.now(); ; {
+		b.turn()
+		if b.now()-saved >= saveEvery {
+			saved = b.now()
+			if err := s.ledger.Save(); err != nil {
+				b.cfg.Log.Warn("quotas", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-s.changed:
+		}
+	}
+}
+
+// turn acts on how the paths are now. What [Box.paths] shows has been acted on.
+func (b *Box) turn() {
+	s := b.steering
+	before, now := s.view.Load(), &view{hag: s.monitor.HAG(), statuses: s.monitor.Statuses()}
+	now.uses = s.policy.Uses(b.now(), time.Now(), now.statuses)
+	now.rates = s.policy.Rates()
+	fallen := b.core.SetOutlook(b.cfg.outlook(now.hag.State, now.statuses, now.uses))
+	for i, status := range now.statuses {
+		if before.statuses[i].Up && !status.Up {
+			b.endPath(i)
+		}
+		s.shaper.look(b.set.Paths[i], status.Interface)
+	}
+	s.manager.Want(now.uses)
+	if fallen { // what runs comes first
+		for _, conn := range b.dialing() {
+			b.reconsider(conn)
+		}
+	}
+	s.view.Store(now)
+}
+
+// endPath ends the subflows of a path that has gone down.
+func (b *Box) endPath(i int) {
+	n, err := b.steering.monitor.DestroyPath(i)
+	if err != nil {
+		b.cfg.Log.Warn("end the subflows of a path", "path", b.set.Paths[i].Name, "err", err)
+		return
+	}
+	b.cfg.Log.Debug("subflows of a path that is down have ended", "path", b.set.Paths[i].Name, "subflows", n)
+}

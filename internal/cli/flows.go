@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/synbond/synbond/internal/box"
+)
+
+// runFlows shows the flows of a running box.
+func runFlows(ctx context.Context, c *invocation) error {
+	all := c.flags.Bool("all", false, "also show flows that ended in the last minute")
+	v := c.bindView()
+	if err := c.parse(); err != nil {
+		return err
+	}
+	about := "flows"
+	if *all {
+		about += "?all"
+	}
+	return v.show(ctx, c, about, printed(printFlows))
+}
+
+// printFlows prints a table: a line per flow, and one per subflow under it.
+func printFlows(w io.Writer, d box.Dump) {
+	t := d.Totals
+	fmt.Fprintf(w, "%s, up %s: %d relaying, %d half open; %d relayed, %d passed, %d refused, %d unreachable, %d timed out so far; %s up, %s down\n",
+		d.Role, (time.Duration(t.UptimeMS) * time.Millisecond).Round(time.Second),
+		t.Live["relaying"], t.Live["dialing"]+t.Live["released"],
+		t.Entered["relaying"], t.Entered["passed"], t.Entered["refused"], t.Entered["unreachable"], t.Entered["timed-out"],
+		bytesText(t.BytesUp), bytesText(t.BytesDown))
+	printLearnt(w, d.Learnt)
+	printRecording(w, t.Recording)
+	if len(d.Flows) == 0 {
+		return
+	}
+	slices.SortFunc(d.Flows, func(a, b box.Flow) int { return cmp.Compare(b.AgeMS, a.AgeMS) })
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(tw, "\nCLIENT\tSERVER\tENTERED\tSTATE\tAGE\tSETUP\tUP\tDOWN\tMPTCP")
+	if t.Recording != nil {
+		fmt.Fprint(tw, "\tRECORDING")
+	}
+	fmt.Fprintln(tw)
+	for _, f := range d.Flows {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", f.Client, f.Server, f.Side, withReason(f.State, f.Reason),
+			(time.Duration(f.AgeMS) * time.Millisecond).Round(time.Millisecond), time.Duration(f.SetupUS)*time.Microsecond,
+			bytesText(f.BytesUp), bytesText(f.BytesDown), mptcpText(f), recordingText(f))
+		for _, s := range f.Subflows {
+			fmt.Fprintf(tw, "  %s\t  %s\t%s\t\t\trtt %s\t%s sent%s\t%s received\t\n", s.Local, s.Remote, pathText(s),
+				time.Duration(s.RTTUS)*time.Microsecond, bytesText(s.BytesSent), againText(s), bytesText(s.BytesReceived))
+		}
+	}
+	tw.Flush()
+}
+
+func printLearnt(w io.Writer, all []box.Learnt) {
+	slices.SortFunc(all, func(a, b box.Learnt) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+	for _, l := range all {
+		speaks := "does not speak MPTCP"
+		if l.MPTCP {
+			speaks = "speaks MPTCP"
+		}
+		fmt.Fprintf(w, "learnt: %s %s, for another %s\n", l.Prefix, speaks,
+			(time.Duration(l.ExpiresMS) * time.Millisecond).Round(time.Second))
+	}
+}
+
+func printRecording(w io.Writer, r *box.RecordingTotals) {
+	if r != nil {
+		fmt.Fprintf(w, "recording to %s: %d packets, %d dropped\n", cmp.Or(r.File, "nowhere"), r.Packets, r.Dropped)
+	}
+}
+
+func recordingText(f box.Flow) string {
+	if f.Recording == "" {
+		return ""
+	}
+	return "\t" + filepath.Base(f.Recording)
+}
+
+func mptcpText(f box.Flow) string {
+	if !f.MPTCP {
+		return "no"
+	}
+	return fmt.Sprintf("%08x", f.Token)
+}
+
+func pathText(s box.Subflow) string {
+	name := s.Path
+	if name == "" {
+		name = "?"
+	}
+	if s.Backup {
+		name += " (backup)"
+	}
+	return name
+}
+
+func againText(s box.Subflow) string {
+	if s.Retransmitted == 0 {
+		return ""
+	}
+	return ", " + bytesText(s.Retransmitted) + " of it again"
+}
+
+// bytesText shows a number of bytes.
+func bytesText(n uint64) string { return scaled(n, 1024, "B", "KiB", "MiB", "GiB", "TiB", "PiB") }
+
+// scaled shows a number with one decimal in the unit that it fills, each so many
+// times the one before, or as it is in the first unit.
+func scaled(n uint64, step float64, units ...string) string {
+	v, i := float64(n), 0
+	for v >= step && i < len(units)-1 {
+		v, i = v/step, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d %s", n, units[0])
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}

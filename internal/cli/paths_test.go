@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/box"
+)
+
+func TestPathsAreShownInATable(t *testing.T) {
+	until := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name string
+		says box.Paths
+		want string
+	}{
+		{
+			"a CPE's", box.Paths{
+				Transport: box.Transport{
+					CongestionControl: "cubic", InitialWindow: 64,
+					ReceiveBuffer: [3]int{4096, 1 << 20, 32 << 20}, SendBuffer: [3]int{4096, 16384, 16 << 20},
+				},
+				HAG: &box.HAGView{State: "up", SinceMS: 61_234},
+				Paths: []box.Path{
+					{Name: "dsl", Interface: "ppp0", PathState: &box.PathState{
+						State: "down", Reason: "no carrier", SinceMS: 1234, Mode: "always", Use: "closed",
+					}},
+					{Name: "lte", Interface: "wwan0", PathState: &box.PathState{
+						State: "up", SinceMS: 61_234, Mode: "overflow", Use: "normal", Address6: "2001:db8::7", Subflows: 3, FurtherWindow6: 187,
+						RateUp: 999, RateDown: 12_345_678, RTTUS: 61_234, Loss: 0.25, Probed: true,
+						Quota: &box.QuotaState{Limit: 10e9, Used: 1e6, Until: until},
+					}},
+				},
+			}, `
+multipath legs: cubic, initial window of 64 segments, receive buffer 1.0 MiB to 32.0 MiB, send buffer up to 16.0 MiB
+HAG is up for 1m1s
+
+PATH  INTERFACE  MODE      USE     SUBFLOWS  WINDOW  UP         DOWN         RTT     LOSS  QUOTA                               ADDRESSES    STATE
+dsl   ppp0       always    closed  0         -       0 bit/s    0 bit/s      -       -     -                                   none         down (no carrier) for 1.2s
+lte   wwan0      overflow  normal  3         187     999 bit/s  12.3 Mbit/s  61.2ms  25 %  1.0 MB of 10.0 GB until 2026-12-01  2001:db8::7  up for 1m1s
+`,
+		},
+		{
+			"a HAG's", box.Paths{Transport: box.Transport{CongestionControl: "bbr", InitialWindow: 10}, Peers: []box.Peer{{Box: "0123456789abcdef", Paths: []box.PeerPath{
+				{Index: 1, Address: netip.MustParseAddr("192.0.2.7"), HeardMS: 300, State: "down", FurtherWindow: 64},
+			}}}}, `
+multipath legs: bbr, initial window of 10 segments, receive buffer 0 B to 0 B, send buffer up to 0 B
+
+CPE               PATH  ADDRESS    WINDOW  STATE  HEARD
+0123456789abcdef  2     192.0.2.7  64      down   300ms ago
+`,
+		},
+		{"a HAG's without a CPE", box.Paths{Transport: box.Transport{CongestionControl: "bbr", InitialWindow: 10}}, `
+multipath legs: bbr, initial window of 10 segments, receive buffer 0 B to 0 B, send buffer up to 0 B
+
+no CPE probes this HAG
+`},
+	} {
+		var out bytes.Buffer
+		printPaths(&out, c.says)
+		if got := "\n" + out.String(); got != c.want {
+			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestMistakesAboutPathsAreNamedWithTheirLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "box.toml")
+	for text, want := range map[string]string{
+		"quota = \"many\"":     `:4: quota = "many": size "many": want a number`,
+		"quota = 10":           `:4: quota = 10: `,
+		"mode = \"sometimes\"": `:4: mode = "sometimes": mode "sometimes" of a path: want one of`,
+		"rate = \"fast\"":      `:4: rate = "fast": rate "fast"`,
+		"idle_for = \"0s\"":    `:4: idle_for = "0s": 0s is not positive`,
+		"\n[[rule]]\naction = \"relay\"\n[[rule]]\naction = \"relay\"\npaths = [\"b\"]": `:7: rule 2: paths: there is no path "b"`,
+		"[[rule]]\naction = \"fly\"":                       `:4: rule 1: action "fly"`,
+		"[[rule]]\naction = \"relay\"\nafter = \"a mile\"": `:6: after = "a mile": size "a mile"`,
+		"[probe]\nspeed = \"1s\"":                          `:5: unknown key probe.speed`,
+	} {
+		if err := os.WriteFile(file, []byte("plain = [\"lan\"]\n[[path]]\ninterface = \"a\"\n"+text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, errs bytes.Buffer
+		code := Main([]string{"rules", "--role", "cpe", "--config", file}, &out, &errs)
+		if code == 0 || !strings.Contains(errs.String(), file+want) {
+			t.Errorf("%s: exit code %d, %s\nwant %s", text, code, errs.String(), want)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package lab_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/lab"
+	"golang.org/x/sys/unix"
+)
+
+// build makes a network that ends with the test.
+func build(t *testing.T, topology lab.Topology) *lab.Network {
+	t.Helper()
+	lab.Require(t)
+	n, err := lab.Build(topology)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// echo serves one port on all of a host's addresses until the test ends.
+func echo(t *testing.T, h *lab.Host) (port string) {
+	t.Helper()
+	l, err := h.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	_, port, err = net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// message is larger than what neighbour discovery adds to a line's counters.
+var message = make([]byte, 4096)
+
+// exchange connects, sends message and reads it back; it returns the times both took.
+func exchange(t *testing.T, h *lab.Host, local, remote string) (connect, echo time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	start := time.Now()
+	c, err := h.Dial(ctx, "tcp", local, remote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	connect = time.Since(start)
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	start = time.Now()
+	if _, err := c.Write(message); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, len(message))); err != nil {
+		t.Fatal(err)
+	}
+	return connect, time.Since(start)
+}
+
+func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
+	const oneWay = 15 * time.Millisecond
+	for _, tt := range []struct {
+		name     string
+		topology lab.Topology
+		rtt      time.Duration
+	}{
+		{"no delay", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}}, 0},
+		{"delay on the line", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte"}}}, 2 * oneWay},
+		{"delay at the server", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}, ServerDelay: oneWay}, 2 * oneWay},
+		{"both", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}}, ServerDelay: oneWay}, 4 * oneWay},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := build(t, tt.topology)
+			port := echo(t, n.Server)
+			for _, a := range []string{lab.Server6.String(), lab.Server4.String()} {
+				connect, round := exchange(t, n.Client, "", net.JoinHostPort(a, port))
+				t.Logf("%s: connect %v, echo %v", a, connect, round)
+				for _, d := range []time.Duration{connect, round} {
+					if d < tt.rtt-time.Millisecond || d > tt.rtt+200*time.Millisecond {
+						t.Errorf("%s took %v, want %v and a little", a, d, tt.rtt)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestOwnAddressTakesOwnLine(t *testing.T) {
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}, {Name: "sat"}}})
+	port := echo(t, n.HAG)
+	for i, l := range n.Lines {
+		for _, a := range [][2]string{{l.CPE6.String(), l.HAG6.String()}, {l.CPE4.String(), l.HAG4.String()}} {
+			before := make([]uint64, len(n.Lines))
+			for j, other := range n.Lines {
+				before[j], _ = other.Bytes()
+			}
+			exchange(t, n.CPE, a[0], net.JoinHostPort(a[1], port))
+			for j, other := range n.Lines {
+				up, _ := other.Bytes()
+				if carried := up - before[j]; (i == j) != (carried > uint64(len(message))) {
+					t.Errorf("from %s: line %s carried %d bytes", a[0], other.Name, carried)
+				}
+			}
+		}
+	}
+}
+
+func TestCongestionControlIsTheOneReported(t *testing.T) {
+	for _, want := range []string{"", "cubic", "reno", "no-such"} {
+		n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}, CongestionControl: want})
+		t.Logf("asked for %q, got %s", want, n.CongestionControl)
+		l, err := n.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "80"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := n.Client.Dial(t.Context(), "tcp", "", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, c := range []net.Conn{c, s} {
+			if got := congestionControl(t, c); got != n.CongestionControl {
+				t.Errorf("asked for %q: connection uses %s, network reports %s", want, got, n.CongestionControl)
+			}
+		}
+	}
+}
+
+func congestionControl(t *testing.T, c net.Conn) (name string) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		name, err = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}

@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/synbond/synbond/internal/tap"
+	"github.com/synbond/synbond/rewrite"
+)
+
+// maxHandshakes is how many packets a tap keeps; what comes later is only counted.
+const maxHandshakes = 1 << 16
+
+// Handshake is one TCP SYN or SYN+ACK that a tap has seen.
+type Handshake struct {
+	Time     time.Time // by the kernel
+	Packet   []byte    // from the IP header on; an outgoing one may lack its TCP checksum
+	Outgoing bool      // sent by the tapped host
+}
+
+// Tap keeps the handshakes that pass one interface.
+type Tap struct {
+	stop func()
+
+	mu     sync.Mutex
+	tap    *tap.Tap // nil when closed
+	seen   []Handshake
+	missed int
+}
+
+// pollEvery is how often a tap is emptied that nobody asks: its buffer is bounded.
+const pollEvery = 20 * time.Millisecond
+
+// OpenTap starts to watch an interface of the host. The caller owes it a Close.
+func OpenTap(h *Host, ifname string) (*Tap, error) {
+	t := &Tap{}
+	err := h.Do(func() (err error) {
+		t.tap, err = tap.Open(ifname)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s:%s: %w", h.Name, ifname, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	t.stop = func() { cancel(); <-done }
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			t.Handshakes()
+			select {
+			case <-ctx.Done():
+			case <-time.After(pollEvery):
+			}
+		}
+	}()
+	return t, nil
+}
+
+// poll notes what has passed since it was called last. It is called with t.mu held.
+func (t *Tap) poll() {
+	if t.tap == nil {
+		return
+	}
+	for p := (tap.Packet{}); ; {
+		if ok, err := t.tap.Poll(&p); !ok || err != nil {
+			return
+		}
+		t.keep(p)
+	}
+}
+
+// keep notes the packet if it is of a handshake.
+func (t *Tap) keep(p tap.Packet) {
+	var seg rewrite.Segment
+	if seg.Parse(p.Data) != nil || seg.Flags&rewrite.SYN == 0 {
+		return
+	}
+	if len(t.seen) == maxHandshakes {
+		t.missed++
+		return
+	}
+	t.seen = append(t.seen, Handshake{Time: p.Time, Packet: slices.Clone(p.Data), Outgoing: p.Outgoing})
+}
+
+// Handshakes are the packets seen so far, in order. They must not be changed.
+func (t *Tap) Handshakes() []Handshake {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.poll()
+	return t.seen[:len(t.seen):len(t.seen)]
+}
+
+// Missed counts handshakes seen after the tap was full.
+func (t *Tap) Missed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.poll()
+	return t.missed
+}
+
+// Close ends the watch. What was seen stays available.
+func (t *Tap) Close() error {
+	t.stop()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.poll()
+	err := t.tap.Close()
+	t.tap = nil
+	return err
+}

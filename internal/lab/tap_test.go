@@ -1,0 +1,67 @@
+package lab_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/lab"
+)
+
+// flags finds the TCP flags of a packet without extension headers.
+func flags(t *testing.T, p []byte) byte {
+	t.Helper()
+	offset := 40
+	if p[0]>>4 == 4 {
+		offset = int(p[0]&0x0f) * 4
+	}
+	if len(p) < offset+20 {
+		t.Fatalf("packet of %d bytes: % x", len(p), p)
+	}
+	return p[offset+13]
+}
+
+func TestTapSeesHandshakesOnly(t *testing.T) {
+	const syn, synAck = 0x02, 0x12
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	start := time.Now()
+	for _, addr := range []string{lab.Server6.String(), lab.Server4.String()} {
+		cpe, err := lab.OpenTap(n.CPE, "dsl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := lab.OpenTap(n.Client, lab.ClientInterface)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lab.Transfer(timeout(t), serve(t, n.Server, n.Client, addr), lab.Up, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		for name, tap := range map[string]*lab.Tap{"cpe": cpe, "client": client} {
+			if err := tap.Close(); err != nil {
+				t.Error(err)
+			}
+			got := tap.Handshakes()
+			if len(got) != 2 {
+				t.Fatalf("%s %s: %d handshake packets, want SYN and SYN+ACK", name, addr, len(got))
+			}
+			for i, want := range []byte{syn, synAck} {
+				h := got[i]
+				if f := flags(t, h.Packet) & 0x3f; f != want {
+					t.Errorf("%s %s: packet %d has flags %#x, want %#x", name, addr, i, f, want)
+				}
+				if outgoing := i == 0; h.Outgoing != outgoing {
+					t.Errorf("%s %s: packet %d outgoing %v", name, addr, i, h.Outgoing)
+				}
+				if h.Time.Before(start.Add(-time.Second)) || h.Time.After(time.Now().Add(time.Second)) {
+					t.Errorf("%s %s: packet %d at %v, test began at %v", name, addr, i, h.Time, start)
+				}
+			}
+		}
+	}
+}
+
+func TestTapNeedsAnInterface(t *testing.T) {
+	if _, err := lab.OpenTap(newHost(t, "a"), "eth7"); err == nil {
+		t.Error("tapped an interface that is not there")
+	}
+}

@@ -1,0 +1,167 @@
+package lab_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/lab"
+)
+
+// loopback serves traffic in the process's own namespace, without privileges.
+func loopback(t *testing.T) lab.Dialer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- lab.ServeTraffic(l) }()
+	t.Cleanup(func() {
+		l.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", l.Addr().String())
+	}
+}
+
+func TestTransferCountsAndVerifies(t *testing.T) {
+	dial := loopback(t)
+	for _, d := range []lab.Direction{lab.Down, lab.Up} {
+		for _, n := range []int64{0, 1, 7, 8, 9, 64<<10 - 1, 64 << 10, 64<<10 + 1, 3<<20 + 5} {
+			r, err := lab.Transfer(timeout(t), dial, d, n)
+			if err != nil || r.Bytes != n {
+				t.Errorf("%s %d: %d bytes, %v", d, n, r.Bytes, err)
+			}
+		}
+		r, err := lab.TransferFor(timeout(t), dial, d, 100*time.Millisecond)
+		if err != nil || r.Bytes == 0 || r.Goodput == 0 || r.Elapsed < 90*time.Millisecond {
+			t.Errorf("%s for 100 ms: %+v, %v", d, r, err)
+		}
+	}
+}
+
+func TestServerTellsWhomItSees(t *testing.T) {
+	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	for _, a := range []struct{ client, server string }{
+		{lab.Client6.String(), lab.Server6.String()},
+		{lab.Client4.String(), lab.Server4.String()},
+	} {
+		seen, err := lab.PeerSeen(timeout(t), serve(t, n.Server, n.Client, a.server))
+		if err != nil || seen.Addr().String() != a.client || seen.Port() == 0 {
+			t.Errorf("server %s saw %v, %v, want %s", a.server, seen, err, a.client)
+		}
+	}
+}
+
+// tampered changes the stream that the client reads.
+type tampered struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c tampered) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+func TestTransferFindsWhatIsWrong(t *testing.T) {
+	const n = 256 << 10
+	const greeting = 18
+	dial := loopback(t)
+	for _, tt := range []struct {
+		name   string
+		change func([]byte) []byte
+		want   error
+	}{
+		{"a changed byte", func(b []byte) []byte { b[100_000] ^= 1; return b }, lab.ErrCorrupt},
+		{"a changed block number", func(b []byte) []byte { b[greeting+64<<10+7] ^= 1; return b }, lab.ErrCorrupt},
+		{"a lost byte", func(b []byte) []byte { return append(b[:70_000:70_000], b[70_001:]...) }, lab.ErrCorrupt},
+		{"a lost block", func(b []byte) []byte { return append(b[:greeting:greeting], b[greeting+64<<10:]...) }, lab.ErrCorrupt},
+		{"a lost end", func(b []byte) []byte { return b[:len(b)-1] }, io.ErrUnexpectedEOF},
+		{"a byte too many", func(b []byte) []byte { return append(b, 0) }, lab.ErrCorrupt},
+	} {
+		_, err := lab.Transfer(timeout(t), func(ctx context.Context) (net.Conn, error) {
+			c, err := dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return tampered{c, &lazy{c: c, change: tt.change}}, nil
+		}, lab.Down, n)
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// lazy reads a connection to its end, when first read, and gives what change makes of it.
+type lazy struct {
+	c      net.Conn
+	change func([]byte) []byte
+	r      io.Reader
+}
+
+func (l *lazy) Read(b []byte) (int, error) {
+	if l.r == nil {
+		all, err := io.ReadAll(l.c)
+		if err != nil {
+			return 0, err
+		}
+		l.r = bytes.NewReader(l.change(all))
+	}
+	return l.r.Read(b)
+}
+
+func TestConnectTimesTakesOneEach(t *testing.T) {
+	times, err := lab.ConnectTimes(timeout(t), loopback(t), 5)
+	if err != nil || len(times) != 5 {
+		t.Fatalf("%v, %v", times, err)
+	}
+	for _, d := range times {
+		if d <= 0 {
+			t.Errorf("a connect took %v", d)
+		}
+	}
+}
+
+func TestTransferEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = lab.Transfer(ctx, func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", l.Addr().String())
+	}, lab.Down, 1)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the context's end", err)
+	}
+}
+
+func BenchmarkTransferOverLoopback(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go lab.ServeTraffic(l)
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", l.Addr().String())
+	}
+	const n = 256 << 20
+	b.SetBytes(n)
+	for b.Loop() {
+		if _, err := lab.Transfer(b.Context(), dial, lab.Down, n); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
