@@ -9,23 +9,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
-	"github.com/synbond/synbond/internal/lab/labtest"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/nfq"
 )
 
 // The words that tests of several packages share.
 var (
-	check      = labtest.Check
-	eventually = labtest.Eventually
-	leftOver   = labtest.LeavesNothing
+	check      = netlabtest.Check
+	eventually = netlabtest.Eventually
+	leftOver   = netlabtest.LeavesNothing
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) { netlabtest.Main(m) }
 
 // rules of a box on the CPE of a lab with one line.
 var rules = nfq.Rules{
-	Role: "test", Plain: []string{lab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
+	Role: "test", Plain: []string{netlab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
 	Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("203.0.113.1:9001")},
 	Listeners: nfq.Listeners{
 		Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000"), netip.MustParseAddrPort("127.0.0.1:7001")},
@@ -33,11 +33,11 @@ var rules = nfq.Rules{
 	},
 }
 
-func newHost(t *testing.T) *lab.Host {
+func newHost(t *testing.T) *netlab.Host {
 	t.Helper()
-	lab.Require(t)
+	netlabtest.Require(t)
 	leftOver(t)
-	h, err := lab.NewHost("box")
+	h, err := netlab.NewHost("box")
 	check(t, err)
 	t.Cleanup(func() { check(t, h.Close()) })
 	return h
@@ -47,7 +47,7 @@ func newHost(t *testing.T) *lab.Host {
 //
 //	client ── lan [queue] dsl ── line ── HAG (a router) ── server
 type bench struct {
-	*lab.Network
+	*netlab.Network
 	t     *testing.T
 	queue *nfq.Queue
 	got   chan nfq.Packet // held
@@ -65,13 +65,13 @@ func newBench(t *testing.T, cfg nfq.QueueConfig) *bench {
 // quiet has rules, but nobody on the queue.
 func quiet(t *testing.T) *bench {
 	t.Helper()
-	lab.Require(t)
+	netlabtest.Require(t)
 	leftOver(t)
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	check(t, n.CPE.Do(rules.Install))
-	l, err := n.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "0"))
+	l, err := n.Server.Listen("tcp", net.JoinHostPort(netlab.Server6.String(), "0"))
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
 	return &bench{Network: n, t: t, got: make(chan nfq.Packet, 1024), addr: l.Addr().String()}

@@ -9,15 +9,16 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/nfq"
 )
 
 // BenchmarkQueue is the way of a packet through the queue loop: the kernel
 // queues a UDP packet that a host sends to itself, and gets the verdict.
 func BenchmarkQueue(b *testing.B) {
-	lab.Require(b)
-	h, err := lab.NewHost("bench")
+	netlabtest.Require(b)
+	h, err := netlab.NewHost("bench")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/rewrite"
 )
@@ -25,11 +25,11 @@ func TestHeldSYNGoesOnWhenItIsAccepted(t *testing.T) {
 	if err := seg.Parse(p.Payload); err != nil || !seg.IsSYN() || !seg.ChecksumOK() {
 		t.Errorf("the queue holds %+v (%v), want a SYN", seg, err)
 	}
-	if seg.Src.Addr() != lab.Client6 || seg.Dst.String() != b.addr {
+	if seg.Src.Addr() != netlab.Client6 || seg.Dst.String() != b.addr {
 		t.Errorf("the queue holds a SYN from %v to %v", seg.Src, seg.Dst)
 	}
 	check(t, b.CPE.Do(func() error {
-		dev, err := net.InterfaceByName(lab.CPELanInterface)
+		dev, err := net.InterfaceByName(netlab.CPELanInterface)
 		if err == nil && p.IIF != uint32(dev.Index) {
 			t.Errorf("the packet came by interface %d, want %d", p.IIF, dev.Index)
 		}
@@ -272,7 +272,7 @@ func TestSYNsOfOneSideAndThoseForTheBoxAreNotDiverted(t *testing.T) {
 	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	check(t, err)
-	for _, host := range []string{lab.CPELan6.String(), lab.CPELan4.String()} {
+	for _, host := range []string{netlab.CPELan6.String(), netlab.CPELan4.String()} {
 		c, err := b.Client.Dial(t.Context(), "tcp", "", net.JoinHostPort(host, port))
 		check(t, err)
 		c.Close()
@@ -284,7 +284,7 @@ func TestSYNsOfOneSideAndThoseForTheBoxAreNotDiverted(t *testing.T) {
 
 func TestSYNsFromTheMultipathSideAreDivertedToo(t *testing.T) {
 	b := newBench(t, queueConfig)
-	l, err := b.Client.Listen("tcp", net.JoinHostPort(lab.Client4.String(), "0"))
+	l, err := b.Client.Listen("tcp", net.JoinHostPort(netlab.Client4.String(), "0"))
 	check(t, err)
 	defer l.Close()
 	done := make(chan error, 1)

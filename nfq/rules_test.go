@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -47,7 +47,7 @@ func TestRulesReadAsNftWritesThem(t *testing.T) {
 }
 
 // tables are the nftables tables of a host.
-func tables(t *testing.T, h *lab.Host) (names []string) {
+func tables(t *testing.T, h *netlab.Host) (names []string) {
 	t.Helper()
 	check(t, h.Do(func() error {
 		c, err := nftables.New()
@@ -64,7 +64,7 @@ func tables(t *testing.T, h *lab.Host) (names []string) {
 }
 
 // counts are how many rules each chain has.
-func counts(t *testing.T, h *lab.Host) map[string]int {
+func counts(t *testing.T, h *netlab.Host) map[string]int {
 	t.Helper()
 	out := make(map[string]int)
 	check(t, h.Do(func() error {
@@ -206,7 +206,7 @@ func normal(text string) (lines []string) {
 }
 
 // routing counts the rules and routes by which marked packets are delivered.
-func routing(t *testing.T, h *lab.Host, family int) (rules, routes int) {
+func routing(t *testing.T, h *netlab.Host, family int) (rules, routes int) {
 	t.Helper()
 	check(t, h.Netlink(func(nl *netlink.Handle) error {
 		all, err := nl.RuleList(family)

@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -60,7 +60,7 @@ func segment(t *testing.T, from, to netip.AddrPort) []byte {
 }
 
 // hardwareAddr is the one of a host's interface.
-func hardwareAddr(t *testing.T, h *lab.Host, name string) (index int, mac net.HardwareAddr) {
+func hardwareAddr(t *testing.T, h *netlab.Host, name string) (index int, mac net.HardwareAddr) {
 	t.Helper()
 	check(t, h.Netlink(func(nl *netlink.Handle) error {
 		l, err := nl.LinkByName(name)
@@ -73,7 +73,7 @@ func hardwareAddr(t *testing.T, h *lab.Host, name string) (index int, mac net.Ha
 }
 
 // hand gives a packet to a neighbour, whatever routes say.
-func hand(t *testing.T, from *lab.Host, ifname string, to *lab.Host, itsIfname string, packet []byte) {
+func hand(t *testing.T, from *netlab.Host, ifname string, to *netlab.Host, itsIfname string, packet []byte) {
 	t.Helper()
 	index, _ := hardwareAddr(t, from, ifname)
 	_, mac := hardwareAddr(t, to, itsIfname)
@@ -106,19 +106,19 @@ func segmentsIn(t *testing.T, fd int) uint32 {
 func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
 	b := quiet(t)
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
-	fd, client, server := b.leg(nfq.PathSocket, lab.Client6)
+	fd, client, server := b.leg(nfq.PathSocket, netlab.Client6)
 	before := segmentsIn(t, fd)
 	stray := segment(t, server, client)
-	hand(t, b.Client, lab.ClientInterface, b.CPE, lab.CPELanInterface, stray)
+	hand(t, b.Client, netlab.ClientInterface, b.CPE, netlab.CPELanInterface, stray)
 	if got := segmentsIn(t, fd) - before; got != 0 {
 		t.Errorf("by the plain side the leg gets %d segments", got)
 	}
-	hand(t, b.Server, lab.ServerInterface, b.HAG, lab.HAGWanInterface, stray)
+	hand(t, b.Server, netlab.ServerInterface, b.HAG, netlab.HAGWanInterface, stray)
 	eventually(t, "the leg gets nothing by its own side", func() bool { return segmentsIn(t, fd) > before })
 }
 
 // resets receives what a host gets of TCP, and tells of resets to its ports.
-func resets(t *testing.T, h *lab.Host) (next func() uint16) {
+func resets(t *testing.T, h *netlab.Host) (next func() uint16) {
 	t.Helper()
 	var fd int
 	check(t, h.Do(func() (err error) {
@@ -151,13 +151,13 @@ func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
 	check(t, b.CPE.Netlink(func(nl *netlink.Handle) error {
 		own := netlink.NewRule()
-		own.Family, own.Priority, own.IifName, own.Table = unix.AF_INET6, 1, lab.CPELanInterface, 91
+		own.Family, own.Priority, own.IifName, own.Table = unix.AF_INET6, 1, netlab.CPELanInterface, 91
 		return nl.RuleAdd(own)
 	}))
 	next := resets(t, b.Client)
 	knock := func(port uint16) {
-		from := netip.AddrPortFrom(lab.Client6, port)
-		hand(t, b.Client, lab.ClientInterface, b.CPE, lab.CPELanInterface, segment(t, from, server))
+		from := netip.AddrPortFrom(netlab.Client6, port)
+		hand(t, b.Client, netlab.ClientInterface, b.CPE, netlab.CPELanInterface, segment(t, from, server))
 	}
 	knock(40_001)
 	check(t, b.CPE.Do(func() error { return nfq.Remove(rules.Role) }))
@@ -173,7 +173,7 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 	for _, c := range []struct {
 		family         int
 		client, server netip.Addr
-	}{{unix.AF_INET6, lab.Client6, lab.Server6}, {unix.AF_INET, lab.Client4, lab.Server4}} {
+	}{{unix.AF_INET6, netlab.Client6, netlab.Server6}, {unix.AF_INET, netlab.Client4, netlab.Server4}} {
 		b := quiet(t)
 		l, err := b.Server.Listen("tcp", net.JoinHostPort(c.server.String(), "0"))
 		check(t, err)
@@ -185,7 +185,7 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 		check(t, err)
 		t.Cleanup(func() { peer.Close() })
 		check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
-			lan, err := nl.LinkByName(lab.ClientInterface)
+			lan, err := nl.LinkByName(netlab.ClientInterface)
 			if err != nil {
 				return err
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -29,7 +29,7 @@ func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := quiet(t)
-			r, client := rules, lab.Client6
+			r, client := rules, netlab.Client6
 			if c.own {
 				client = b.Lines[0].CPE6
 			}
@@ -52,7 +52,7 @@ func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 }
 
 // countUntracked counts the TCP packets that a host gets and sends untracked.
-func countUntracked(t *testing.T, h *lab.Host) (count func(chain string) uint64) {
+func countUntracked(t *testing.T, h *netlab.Host) (count func(chain string) uint64) {
 	t.Helper()
 	table := &nftables.Table{Name: "untracked", Family: nftables.TableFamilyINet}
 	rule := []expr.Any{

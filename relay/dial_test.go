@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/relay"
 )
 
@@ -188,7 +188,7 @@ func TestOwnSourceDialsFromTheBox(t *testing.T) {
 				is4 := netip.MustParseAddr(server).Is4()
 				cfg := benchConfig{mptcp: true, ownSource: true}
 				if i > 0 {
-					cfg.from = func(n *lab.Network) (netip.Addr, string) { return address(n.Lines[i], is4), n.Lines[i].Name }
+					cfg.from = func(n *netlab.Network) (netip.Addr, string) { return address(n.Lines[i], is4), n.Lines[i].Name }
 				}
 				b := newBench(t, cfg)
 				b.talkFrom(t, address(b.Lines[i], is4), server)
@@ -197,7 +197,7 @@ func TestOwnSourceDialsFromTheBox(t *testing.T) {
 	}
 }
 
-func address(l *lab.Line, is4 bool) netip.Addr {
+func address(l *netlab.Line, is4 bool) netip.Addr {
 	if is4 {
 		return l.CPE4
 	}

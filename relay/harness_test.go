@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
-	"github.com/synbond/synbond/internal/lab/labtest"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 	"github.com/synbond/synbond/rewrite"
@@ -23,19 +23,19 @@ import (
 
 // The words that tests of several packages share.
 var (
-	check      = labtest.Check
-	eventually = labtest.Eventually
-	leftOver   = labtest.LeavesNothing
+	check      = netlabtest.Check
+	eventually = netlabtest.Eventually
+	leftOver   = netlabtest.LeavesNothing
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) { netlabtest.Main(m) }
 
 // bench is a network in whose CPE a relay works, with the least box that can
 // feed it:
 //
 //	client ── lan [relay] dsl ── line ── HAG (a router) ── server
 type bench struct {
-	*lab.Network
+	*netlab.Network
 	t     *testing.T
 	relay *relay.Relay
 	queue *nfq.Queue
@@ -74,7 +74,7 @@ type benchConfig struct {
 	mptcp     bool // dial onward with MPTCP
 	ownSource bool
 	// from is where from, and by which interface, with ownSource; nil leaves it to the kernel.
-	from  func(*lab.Network) (netip.Addr, string)
+	from  func(*netlab.Network) (netip.Addr, string)
 	loops int           // default: 2
 	delay time.Duration // of the line, one way
 	// connected takes the place of the verdict after a dial, if it is set.
@@ -84,9 +84,9 @@ type benchConfig struct {
 
 func newBench(t *testing.T, cfg benchConfig) *bench {
 	t.Helper()
-	lab.Require(t)
+	netlabtest.Require(t)
 	leftOver(t)
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: cfg.delay}, {Name: "lte"}}})
+	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: cfg.delay}, {Name: "lte"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	b := &bench{
@@ -102,7 +102,7 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 	t.Cleanup(b.close)
 	check(t, b.queue.Start(ctx, b.syn))
 	// What is dialed with MPTCP comes from the plain side.
-	sides := [][]string{{lab.CPELanInterface}, {"dsl"}}
+	sides := [][]string{{netlab.CPELanInterface}, {"dsl"}}
 	if !cfg.mptcp {
 		slices.Reverse(sides)
 	}

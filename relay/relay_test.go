@@ -8,10 +8,9 @@ import (
 	"net"
 	"testing"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // mode is one combination of protocols.
@@ -230,7 +229,7 @@ func TestSlowReaderHoldsBackItsSenderAndGetsEveryByte(t *testing.T) {
 		}
 		t.Run(m.name, func(t *testing.T) {
 			b := newBench(t, benchConfig{mptcp: m.mptcp()})
-			for _, h := range []*lab.Host{b.Client, b.CPE, b.Server} {
+			for _, h := range []*netlab.Host{b.Client, b.CPE, b.Server} {
 				check(t, h.Sysctl("net.ipv4.tcp_rmem", "4096 131072 1048576"))
 				check(t, h.Sysctl("net.ipv4.tcp_wmem", "4096 131072 1048576"))
 			}

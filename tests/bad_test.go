@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -24,7 +24,7 @@ type said struct {
 }
 
 // call runs synbond on a host to its end, within a time.
-func call(t *testing.T, h *lab.Host, change func(*exec.Cmd), args ...string) said {
+func call(t *testing.T, h *netlab.Host, change func(*exec.Cmd), args ...string) said {
 	t.Helper()
 	p := synbond()
 	cmd := h.Command(p.Path, args...)
@@ -111,15 +111,15 @@ func TestBadMachineIsToldInOneLineAndLeftAsItWas(t *testing.T) {
 	control := filepath.Join(dir, "box.sock")
 	cpe := "cpe --plain lan --path dsl --path lte --control " + control
 	hag := "hag --plain wan --path dsl --path lte --control " + control
-	join := netip.AddrPortFrom(n.Lines[0].HAG6, lab.JoinPort)
+	join := netip.AddrPortFrom(n.Lines[0].HAG6, netlab.JoinPort)
 	listen(t, n.HAG, "tcp", join)
-	metrics := listenAt(t, n.CPE, lab.CPELan6)
+	metrics := listenAt(t, n.CPE, netlab.CPELan6)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		host   *lab.Host
+		host   *netlab.Host
 		args   string
 		change func(*exec.Cmd)
 		words  []string
@@ -172,7 +172,7 @@ func TestSecondBoxIsTurnedAway(t *testing.T) {
 	p := start(t, build(t, twoLines))
 	other := scratch(t) + "/other.sock"
 	for name, tt := range map[string]struct {
-		host  *lab.Host
+		host  *netlab.Host
 		args  string
 		words []string
 	}{
@@ -186,7 +186,7 @@ func TestSecondBoxIsTurnedAway(t *testing.T) {
 			same(t, before, snapshot(t, tt.host))
 		})
 	}
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	p.relays(t, l) // the first box goes on
 }

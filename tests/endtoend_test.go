@@ -8,17 +8,17 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/rewrite"
 )
 
 // cell gives client and server a link of their own beside the boxes, as a phone
 // has it, and returns their addresses on it.
-func cell(t *testing.T, n *lab.Network) (client, server netip.Addr) {
+func cell(t *testing.T, n *netlab.Network) (client, server netip.Addr) {
 	t.Helper()
 	client, server = netip.MustParseAddr("2001:db8:c::1"), netip.MustParseAddr("2001:db8:c::2")
-	err := lab.Connect(n.Client, "cell", n.Server, "cell")
+	err := netlab.Connect(n.Client, "cell", n.Server, "cell")
 	if err == nil {
 		err = n.Client.AddAddress("cell", netip.PrefixFrom(client, 64))
 	}
@@ -27,10 +27,10 @@ func cell(t *testing.T, n *lab.Network) (client, server netip.Addr) {
 	}
 	if err == nil {
 		for _, at := range []struct {
-			host   *lab.Host
+			host   *netlab.Host
 			ifname string
 		}{{n.Client, "cell"}, {n.Server, "cell"}} {
-			err = at.host.AddRoute(lab.Route{To: netip.PrefixFrom(client, 64).Masked(), Dev: at.ifname})
+			err = at.host.AddRoute(netlab.Route{To: netip.PrefixFrom(client, 64).Masked(), Dev: at.ifname})
 		}
 	}
 	if err != nil {
@@ -40,7 +40,7 @@ func cell(t *testing.T, n *lab.Network) (client, server netip.Addr) {
 }
 
 // handshakes are what a tap has seen, parsed: the SYN and the SYN+ACK.
-func handshakes(t *testing.T, tap *lab.Tap) (syn, synack rewrite.Segment) {
+func handshakes(t *testing.T, tap *netlab.Tap) (syn, synack rewrite.Segment) {
 	t.Helper()
 	for _, h := range tap.Handshakes() {
 		var s rewrite.Segment
@@ -69,7 +69,7 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 	}
 	p := start(t, n)
 	seen := tap(t, n)
-	onCell, err := lab.OpenTap(n.Server, "cell")
+	onCell, err := netlab.OpenTap(n.Server, "cell")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 	manager := pathManagerOf(t, n.Client)
 	l := listen(t, n.Server, "mptcp", netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
 	serve(l, echo)
-	server := netip.AddrPortFrom(lab.Server6, addrOf(l).Port())
+	server := netip.AddrPortFrom(netlab.Server6, addrOf(l).Port())
 	c, err := n.Client.Dial(within(t, 10*time.Second), "mptcp", "", server.String())
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 	chat(t, c, "hello")
 
 	var key uint64
-	for name, at := range map[string]*lab.Tap{"client": seen.client, "line": seen.first, "server": seen.server} {
+	for name, at := range map[string]*netlab.Tap{"client": seen.client, "line": seen.first, "server": seen.server} {
 		if got, want := kinds(t, at), map[string]int{"capable": 1, "capable answer": 1}; !maps.Equal(got, want) {
 			t.Errorf("at the %s: %v, want %v", name, got, want)
 		}
@@ -100,7 +100,7 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 		}
 		key = m.SenderKey
 	}
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		if f, ok := flowFrom(t, b, c); !ok || f.State != "passed" || f.Reason != "end-to-end" {
 			t.Errorf("%s has %+v", b.Role, f)
 		}
@@ -119,7 +119,7 @@ type pathManager struct {
 	tokens chan uint32 // of connections that are established
 }
 
-func pathManagerOf(t *testing.T, h *lab.Host) pathManager {
+func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
 	t.Helper()
 	m := pathManager{tokens: make(chan uint32, 8)}
 	var events *paths.Events
@@ -166,10 +166,10 @@ func (m pathManager) join(t *testing.T, local, remote paths.Address) {
 }
 
 // clientsFlow finds the client's last flow to server, and none of the joins.
-func clientsFlow(t *testing.T, b *lab.Box, server netip.AddrPort) (last box.Flow, ok bool) {
+func clientsFlow(t *testing.T, b *netlab.Box, server netip.AddrPort) (last box.Flow, ok bool) {
 	t.Helper()
 	for _, f := range dump(t, b).Flows {
-		if f.Client.Addr() == lab.Client6 && f.Server == server && (!ok || f.AgeMS < last.AgeMS) {
+		if f.Client.Addr() == netlab.Client6 && f.Server == server && (!ok || f.AgeMS < last.AgeMS) {
 			last, ok = f, true
 		}
 	}
@@ -189,15 +189,15 @@ func TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone(t *testing.T) {
 		{"tcp", "passed", "closed", "fin"},
 	} {
 		t.Run("a server with "+c.network, func(t *testing.T) {
-			n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
-			hag := alone(t, n.HAG, "hag", "--config", configFile(t, `end_to_end = "prefer"`), "--plain", lab.HAGWanInterface,
+			n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
+			hag := alone(t, n.HAG, "hag", "--config", configFile(t, `end_to_end = "prefer"`), "--plain", netlab.HAGWanInterface,
 				"--path", "dsl", "--path", "lte", "--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String())
-			cpe := alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl",
+			cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl",
 				"--path", "lte,join="+netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String())
-			server := serveOver(t, n, c.network, lab.Server6)
+			server := serveOver(t, n, c.network, netlab.Server6)
 			for i, want := range []string{c.first, c.second} {
 				_, before := n.Lines[1].Bytes()
-				if _, err := lab.Transfer(within(t, 20*time.Second), dialer(n, server), lab.Down, 5_000_000); err != nil {
+				if _, err := netlab.Transfer(within(t, 20*time.Second), dialer(n, server), netlab.Down, 5_000_000); err != nil {
 					t.Fatal(err)
 				}
 				var f box.Flow

@@ -8,13 +8,13 @@ import (
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/rewrite"
 )
 
 // during runs a box alone while something happens.
-func during(t *testing.T, h *lab.Host, flags []string, fn func(*lab.Box)) {
+func during(t *testing.T, h *netlab.Host, flags []string, fn func(*netlab.Box)) {
 	t.Helper()
 	b, err := synbond().StartBox(h, scratch(t), h.Name, flags...)
 	if err != nil {
@@ -28,16 +28,16 @@ func during(t *testing.T, h *lab.Host, flags []string, fn func(*lab.Box)) {
 
 // cpeFlags and hagFlags are for a box alone, with both lines.
 func cpeFlags(more ...string) []string {
-	return append([]string{"--plain", lab.CPELanInterface, "--path", "dsl", "--path", "lte"}, more...)
+	return append([]string{"--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte"}, more...)
 }
 
-func hagFlags(n *lab.Network, more ...string) []string {
-	join := netip.AddrPortFrom(n.Lines[1].HAG6, lab.JoinPort).String()
-	return append([]string{"--plain", lab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--join", join}, more...)
+func hagFlags(n *netlab.Network, more ...string) []string {
+	join := netip.AddrPortFrom(n.Lines[1].HAG6, netlab.JoinPort).String()
+	return append([]string{"--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--join", join}, more...)
 }
 
 // echoServer is an echo server on the network's server, with or without MPTCP.
-func echoServer(t *testing.T, n *lab.Network, network string, at netip.Addr) netip.AddrPort {
+func echoServer(t *testing.T, n *netlab.Network, network string, at netip.Addr) netip.AddrPort {
 	t.Helper()
 	l := listen(t, n.Server, network, netip.AddrPortFrom(at, 0))
 	serve(l, echo)
@@ -52,11 +52,11 @@ func fallback(t *testing.T) []shot {
 	for _, f := range families {
 		converse(t, n.Client, "mptcp", echoServer(t, n, "tcp", f.server))
 	}
-	during(t, n.HAG, hagFlags(n, "--action", "strip"), func(*lab.Box) {
-		converse(t, n.Client, "mptcp", echoServer(t, n, "mptcp", lab.Server6))
+	during(t, n.HAG, hagFlags(n, "--action", "strip"), func(*netlab.Box) {
+		converse(t, n.Client, "mptcp", echoServer(t, n, "mptcp", netlab.Server6))
 	})
-	during(t, n.CPE, cpeFlags("--action", "learn"), func(*lab.Box) {
-		converse(t, n.Client, "tcp", echoServer(t, n, "mptcp", lab.Server6))
+	during(t, n.CPE, cpeFlags("--action", "learn"), func(*netlab.Box) {
+		converse(t, n.Client, "tcp", echoServer(t, n, "mptcp", netlab.Server6))
 	})
 	return []shot{k.shot(t, nil)}
 }
@@ -65,8 +65,8 @@ func fallback(t *testing.T) []shot {
 func learn(t *testing.T) []shot {
 	n := stage(t)
 	var s shot
-	during(t, n.CPE, cpeFlags("--action", "learn"), func(b *lab.Box) {
-		s = twice(t, n, "tcp", b, lab.CPELanInterface, "dsl")
+	during(t, n.CPE, cpeFlags("--action", "learn"), func(b *netlab.Box) {
+		s = twice(t, n, "tcp", b, netlab.CPELanInterface, "dsl")
 	})
 	return []shot{s}
 }
@@ -76,17 +76,17 @@ func prefer(t *testing.T) []shot {
 	n := stage(t)
 	var s shot
 	config := configFile(t, `end_to_end = "prefer"`)
-	during(t, n.HAG, hagFlags(n, "--config", config), func(b *lab.Box) {
-		s = twice(t, n, "mptcp", b, "dsl", lab.HAGWanInterface)
+	during(t, n.HAG, hagFlags(n, "--config", config), func(b *netlab.Box) {
+		s = twice(t, n, "mptcp", b, "dsl", netlab.HAGWanInterface)
 	})
 	return []shot{s}
 }
 
 // twice films what a box gets while a client connects to a server with MPTCP
 // twice, and to one without twice, which have different prefixes.
-func twice(t *testing.T, n *lab.Network, network string, b *lab.Box, interfaces ...string) shot {
+func twice(t *testing.T, n *netlab.Network, network string, b *netlab.Box, interfaces ...string) shot {
 	t.Helper()
-	host := map[string]*lab.Host{n.CPE.Name: n.CPE, n.HAG.Name: n.HAG}[b.Role]
+	host := map[string]*netlab.Host{n.CPE.Name: n.CPE, n.HAG.Name: n.HAG}[b.Role]
 	var ports []port
 	for _, ifname := range interfaces {
 		ports = append(ports, port{host: host, ifname: ifname, link: pcaps.LinkEthernet, inbound: true})
@@ -104,12 +104,12 @@ func twice(t *testing.T, n *lab.Network, network string, b *lab.Box, interfaces 
 // odd sends what is no SYN as it should be. Nobody waits for the answers: the
 // client's kernel resets them.
 func odd(t *testing.T, p *pair) {
-	to := echoServer(t, p.Network, "tcp", lab.Server6)
+	to := echoServer(t, p.Network, "tcp", netlab.Server6)
 	for i, make := range oddities {
-		send(t, p.Client, make(netip.AddrPortFrom(lab.Client6, uint16(20_000+i)), to))
+		send(t, p.Client, make(netip.AddrPortFrom(netlab.Client6, uint16(20_000+i)), to))
 	}
-	to = echoServer(t, p.Network, "tcp", lab.Server4)
-	send(t, p.Client, sourceRouted(netip.AddrPortFrom(lab.Client4, 20_000), to))
+	to = echoServer(t, p.Network, "tcp", netlab.Server4)
+	send(t, p.Client, sourceRouted(netip.AddrPortFrom(netlab.Client4, 20_000), to))
 }
 
 // oddities make one packet each.
@@ -159,7 +159,7 @@ func oddOptions(list ...rewrite.Option) func(from, to netip.AddrPort) []byte {
 
 // sourceRouted is a SYN with a loose source route that has a hop left.
 func sourceRouted(from, to netip.AddrPort) []byte {
-	hop := lab.CPELan4.As4()
+	hop := netlab.CPELan4.As4()
 	last := to.Addr().As4()
 	route := append([]byte{4}, last[:]...) // the pointer, and the address that comes after the next hop
 	ip := &layers.IPv4{

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 )
 
@@ -18,7 +18,7 @@ func withBoxes(play func(*testing.T, *pair)) func(*testing.T) []shot {
 	return func(t *testing.T) []shot {
 		n := stage(t)
 		p := start(t, n)
-		cpe := newTake(t, n.CPE, lab.CPELanInterface)
+		cpe := newTake(t, n.CPE, netlab.CPELanInterface)
 		hag := newTake(t, n.HAG, "dsl", "lte")
 		play(t, p)
 		noLiveFlow(t, p)
@@ -34,20 +34,20 @@ func fromClient(play func(*testing.T, *pair)) func(*testing.T) []shot {
 
 // stage is a network in which captures show complete checksums. An answer takes
 // its time, so that it does not come while the kernel is still sending the question.
-func stage(t *testing.T) *lab.Network {
+func stage(t *testing.T) *netlab.Network {
 	t.Helper()
-	n := build(t, lab.Topology{
-		Lines:       []lab.LineConfig{{Name: "dsl", Delay: 3 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
+	n := build(t, netlab.Topology{
+		Lines:       []netlab.LineConfig{{Name: "dsl", Delay: 3 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
 		ServerDelay: 2 * time.Millisecond,
 	})
 	for _, at := range []struct {
-		host       *lab.Host
+		host       *netlab.Host
 		interfaces []string
 	}{
-		{n.Client, []string{lab.ClientInterface}},
-		{n.CPE, []string{lab.CPELanInterface, "dsl", "lte"}},
-		{n.HAG, []string{lab.HAGWanInterface, "dsl", "lte"}},
-		{n.Server, []string{lab.ServerInterface}},
+		{n.Client, []string{netlab.ClientInterface}},
+		{n.CPE, []string{netlab.CPELanInterface, "dsl", "lte"}},
+		{n.HAG, []string{netlab.HAGWanInterface, "dsl", "lte"}},
+		{n.Server, []string{netlab.ServerInterface}},
 	} {
 		for _, ifname := range at.interfaces {
 			if err := at.host.CompleteChecksums(ifname); err != nil {
@@ -75,7 +75,7 @@ func takeAt(t *testing.T, ports ...port) take {
 }
 
 // newTake starts to film at some interfaces of a host.
-func newTake(t *testing.T, h *lab.Host, interfaces ...string) take {
+func newTake(t *testing.T, h *netlab.Host, interfaces ...string) take {
 	t.Helper()
 	var ports []port
 	for _, ifname := range interfaces {
@@ -85,7 +85,7 @@ func newTake(t *testing.T, h *lab.Host, interfaces ...string) take {
 }
 
 // shot ends the take, once all is quiet, and asks the box, if there is one, for its flows.
-func (k take) shot(t *testing.T, b *lab.Box) shot {
+func (k take) shot(t *testing.T, b *netlab.Box) shot {
 	t.Helper()
 	k.sniffer.quiet(t)
 	k.result.frames = k.sniffer.stop()

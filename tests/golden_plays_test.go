@@ -11,12 +11,12 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
 )
 
 // converse connects from a host, has a few words echoed, and closes.
-func converse(t *testing.T, h *lab.Host, network string, to netip.AddrPort) {
+func converse(t *testing.T, h *netlab.Host, network string, to netip.AddrPort) {
 	t.Helper()
 	c, err := h.Dial(within(t, 20*time.Second), network, "", to.String())
 	if err != nil {
@@ -72,12 +72,12 @@ func noAnswer(t *testing.T, p *pair) {
 	if err := deaf.install(9); err != nil {
 		t.Fatal(err)
 	}
-	c, err := p.Client.Dial(within(t, 22*time.Second), "tcp", "", netip.AddrPortFrom(lab.Server6, 9).String())
+	c, err := p.Client.Dial(within(t, 22*time.Second), "tcp", "", netip.AddrPortFrom(netlab.Server6, 9).String())
 	if err == nil {
 		c.Close()
 		t.Error("a deaf server answers")
 	}
-	converse(t, p.Client, "tcp", echoServer(t, p.Network, "tcp", lab.Server6))
+	converse(t, p.Client, "tcp", echoServer(t, p.Network, "tcp", netlab.Server6))
 }
 
 // lossy loses a segment of each handshake.
@@ -109,7 +109,7 @@ func early(t *testing.T, p *pair) {
 func extended(t *testing.T, p *pair) {
 	// The next header and the length are the kernel's, the rest is PadN (RFC 8200, section 4.2).
 	padding := string([]byte{0, 0, 1, 4, 0, 0, 0, 0})
-	fd := socket(t, p.Client, echoServer(t, p.Network, "tcp", lab.Server6), func(fd int, to unix.Sockaddr) error {
+	fd := socket(t, p.Client, echoServer(t, p.Network, "tcp", netlab.Server6), func(fd int, to unix.Sockaddr) error {
 		for _, header := range []int{unix.IPV6_HOPOPTS, unix.IPV6_DSTOPTS} {
 			if err := unix.SetsockoptString(fd, unix.SOL_IPV6, header, padding); err != nil {
 				return err
@@ -135,13 +135,13 @@ func finish(t *testing.T, fd int) {
 // endToEnd has a client speak MPTCP to a server, and join from another address.
 func endToEnd(t *testing.T, p *pair) {
 	second := netip.MustParseAddr("2001:db8:1::3")
-	if err := p.Client.AddAddress(lab.ClientInterface, netip.PrefixFrom(second, 64)); err != nil {
+	if err := p.Client.AddAddress(netlab.ClientInterface, netip.PrefixFrom(second, 64)); err != nil {
 		t.Fatal(err)
 	}
 	set(t, p.Client, "1", "net.mptcp.pm_type")
 	manager := pathManagerOf(t, p.Client)
-	server := echoServer(t, p.Network, "mptcp", lab.Server6)
-	c, err := p.Client.Dial(within(t, 10*time.Second), "mptcp", lab.Client6.String(), server.String())
+	server := echoServer(t, p.Network, "mptcp", netlab.Server6)
+	c, err := p.Client.Dial(within(t, 10*time.Second), "mptcp", netlab.Client6.String(), server.String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func endToEnd(t *testing.T, p *pair) {
 
 // endings ends connections in the ways that there are.
 func endings(t *testing.T, p *pair) {
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, func(c net.Conn) { // repeats what it has heard when it has heard all
 		all, _ := io.ReadAll(c) // the client's reset is none of its business
 		c.Write(all)            //nolint:errcheck // nor is this
@@ -171,7 +171,7 @@ func endings(t *testing.T, p *pair) {
 	}
 	reset(t, c)
 
-	rude := listenAt(t, p.Server, lab.Server6)
+	rude := listenAt(t, p.Server, netlab.Server6)
 	serve(rude, func(c net.Conn) {
 		io.ReadFull(c, make([]byte, 1)) //nolint:errcheck // it is reset in any case
 		c.(*net.TCPConn).SetLinger(0)   //nolint:errcheck // the capture shows it
@@ -184,11 +184,11 @@ func endings(t *testing.T, p *pair) {
 		t.Error("the server has not reset")
 	}
 
-	flood(t, p.Client, lab.Client6, addrOf(l), 1) // its kernel resets the answer
-	polite := listenAt(t, p.Server, lab.Server6)
+	flood(t, p.Client, netlab.Client6, addrOf(l), 1) // its kernel resets the answer
+	polite := listenAt(t, p.Server, netlab.Server6)
 	serve(polite, func(net.Conn) {}) // closes first, so that the client's port is free
 	for range 3 {
-		c, err := dialFrom(p.Client, netip.AddrPortFrom(lab.Client6, 40123), addrOf(polite))
+		c, err := dialFrom(p.Client, netip.AddrPortFrom(netlab.Client6, 40123), addrOf(polite))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/rewrite"
 )
@@ -76,8 +76,8 @@ func (f *subflow) say(who int, flags rewrite.Flags, data string, options ...rewr
 // versionZero writes what a HAG would see of a connection by MPTCP version 0.
 func versionZero(*testing.T) []shot {
 	s := new(studio)
-	server := netip.AddrPortFrom(lab.Server6, 443)
-	first := s.subflow(0, netip.AddrPortFrom(lab.Client6, 40000), server)
+	server := netip.AddrPortFrom(netlab.Server6, 443)
+	first := s.subflow(0, netip.AddrPortFrom(netlab.Client6, 40000), server)
 	second := s.subflow(1, netip.AddrPortFrom(netip.MustParseAddr("2001:db8:11:1::2"), 40001), server)
 	c := &conversation{}
 	c.open(first)
@@ -90,7 +90,7 @@ func versionZero(*testing.T) []shot {
 	stranger := s.subflow(1, netip.AddrPortFrom(netip.MustParseAddr("2001:db8:11:1::2"), 40002), server)
 	stranger.say(theClient, rewrite.SYN, "", joinSYN(0xdeadbeef))
 	stranger.say(theServer, rewrite.RST|rewrite.ACK, "")
-	plain := s.subflow(0, netip.AddrPortFrom(lab.Client6, 40003), netip.AddrPortFrom(lab.Server6, 80))
+	plain := s.subflow(0, netip.AddrPortFrom(netlab.Client6, 40003), netip.AddrPortFrom(netlab.Server6, 80))
 	plain.say(theClient, rewrite.SYN, "", mpCapable(0, clientKey))
 	plain.say(theServer, rewrite.SYN|rewrite.ACK, "")
 	plain.say(theClient, rewrite.ACK, "")

@@ -14,10 +14,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // Flags of a handshake segment, and where they and the ports lie in a TCP header.
@@ -32,7 +31,7 @@ const (
 // loss loses the first segment that it describes, or all of them.
 type loss struct {
 	name  string
-	host  *lab.Host
+	host  *netlab.Host
 	hook  *nftables.ChainHook
 	port  uint32 // offset of the server's port
 	flags byte
@@ -102,7 +101,7 @@ func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
 }
 
 // say has a word echoed within 10 seconds.
-func say(ctx context.Context, h *lab.Host, to netip.AddrPort) error {
+func say(ctx context.Context, h *netlab.Host, to netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := h.Dial(ctx, "tcp", "", to.String())
@@ -121,7 +120,7 @@ func say(ctx context.Context, h *lab.Host, to netip.AddrPort) error {
 }
 
 // dialFrom connects from one certain port, as soon as the kernel lets it.
-func dialFrom(h *lab.Host, from, to netip.AddrPort) (net.Conn, error) {
+func dialFrom(h *netlab.Host, from, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:   5 * time.Second,
 		LocalAddr: net.TCPAddrFromAddrPort(from),
@@ -184,7 +183,7 @@ func TestClientPortIsUsedAgainAtOnce(t *testing.T) {
 
 func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	for range 50 {
 		reset(t, dial(t, p.Client, addrOf(l)))
@@ -199,7 +198,7 @@ func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
 
 func noLiveFlow(t *testing.T, p *pair) {
 	t.Helper()
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		eventually(t, "no live flow in "+b.Role, func() bool {
 			for _, n := range dump(t, b).Totals.Live {
 				if n > 0 {
@@ -216,11 +215,11 @@ func noLiveFlow(t *testing.T, p *pair) {
 
 func TestPortScansLeaveNothingInTheBoxes(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	const ports = 50
 	// The client's kernel knows of no such connections: it answers SYN+ACK with RST.
-	flood(t, p.Client, lab.Client6, addrOf(l), ports)
+	flood(t, p.Client, netlab.Client6, addrOf(l), ports)
 	eventually(t, "all flows of the scan abandoned", func() bool {
 		return dump(t, p.cpe).Totals.Entered["abandoned"] == ports
 	})
@@ -229,16 +228,16 @@ func TestPortScansLeaveNothingInTheBoxes(t *testing.T) {
 
 func TestFloodOfSYNsIsSurvived(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	// A victim whose answers the client's host throws away.
 	victim := netip.MustParseAddr("2001:db8:1::bad")
 	silence(t, p.Network, victim)
 	const each = 1000
 	for _, to := range []netip.AddrPort{
-		addrOf(l),                                  // half-open, for a minute
-		netip.AddrPortFrom(lab.Server6, 9),         // refused
-		netip.AddrPortFrom(lab.Server6.Next(), 80), // held
+		addrOf(l),                                     // half-open, for a minute
+		netip.AddrPortFrom(netlab.Server6, 9),         // refused
+		netip.AddrPortFrom(netlab.Server6.Next(), 80), // held
 	} {
 		flood(t, p.Client, victim, to, each)
 	}
@@ -250,7 +249,7 @@ func TestFloodOfSYNsIsSurvived(t *testing.T) {
 	eventually(t, "all SYNs in the CPE's totals", func() bool {
 		return dump(t, p.cpe).Totals.Entered["dialing"] >= 3*each
 	})
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		d := dump(t, b).Totals
 		if d.Queue.Dropped+d.Queue.UserDropped+d.Queue.Stray > 0 {
 			t.Errorf("%s: trouble with the queue: %+v", b.Role, d.Queue)
@@ -262,11 +261,11 @@ func TestFloodOfSYNsIsSurvived(t *testing.T) {
 }
 
 // silence makes packets to addr end at the client's host, which has no such address.
-func silence(t *testing.T, n *lab.Network, addr netip.Addr) {
+func silence(t *testing.T, n *netlab.Network, addr netip.Addr) {
 	t.Helper()
 	var mac net.HardwareAddr
 	err := n.Client.Netlink(func(nl *netlink.Handle) error {
-		l, err := nl.LinkByName(lab.ClientInterface)
+		l, err := nl.LinkByName(netlab.ClientInterface)
 		if err == nil {
 			mac = l.Attrs().HardwareAddr
 		}
@@ -276,7 +275,7 @@ func silence(t *testing.T, n *lab.Network, addr netip.Addr) {
 		t.Fatal(err)
 	}
 	err = n.CPE.Netlink(func(nl *netlink.Handle) error {
-		l, err := nl.LinkByName(lab.CPELanInterface)
+		l, err := nl.LinkByName(netlab.CPELanInterface)
 		if err != nil {
 			return err
 		}
@@ -290,7 +289,7 @@ func silence(t *testing.T, n *lab.Network, addr netip.Addr) {
 }
 
 // flood sends SYNs in another's name, each from a port of its own.
-func flood(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, n int) {
+func flood(t *testing.T, h *netlab.Host, from netip.Addr, to netip.AddrPort, n int) {
 	t.Helper()
 	all := make([][]byte, n)
 	for i := range all {
@@ -302,7 +301,7 @@ func flood(t *testing.T, h *lab.Host, from netip.Addr, to netip.AddrPort, n int)
 }
 
 // send has a host send packets as they are.
-func send(t *testing.T, h *lab.Host, packets ...[]byte) {
+func send(t *testing.T, h *netlab.Host, packets ...[]byte) {
 	t.Helper()
 	err := h.Do(func() error {
 		for _, p := range packets {

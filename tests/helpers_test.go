@@ -19,7 +19,8 @@ import (
 
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/cli"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	if part := os.Getenv(playVar); part != "" {
 		os.Exit(play(part))
 	}
-	lab.Main(watched{m})
+	netlabtest.Main(watched{m})
 }
 
 // play is what a child process of the tests does.
@@ -51,8 +52,8 @@ func play(part string) int {
 }
 
 // synbond is this test binary in the part of synbond.
-func synbond() lab.Program {
-	return lab.Program{Path: "/proc/self/exe", Env: []string{playVar + "=synbond"}}
+func synbond() netlab.Program {
+	return netlab.Program{Path: "/proc/self/exe", Env: []string{playVar + "=synbond"}}
 }
 
 // watched runs the tests and then looks for what they have left.
@@ -110,18 +111,18 @@ type family struct {
 }
 
 var families = []family{
-	{"IPv6", lab.Client6, lab.Server6},
-	{"IPv4", lab.Client4, lab.Server4},
+	{"IPv6", netlab.Client6, netlab.Server6},
+	{"IPv4", netlab.Client4, netlab.Server4},
 }
 
 // twoLines is an access network without delays: as fast as the machine.
-var twoLines = lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}}
+var twoLines = netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}}
 
 // build makes a network that is taken down with the test.
-func build(t *testing.T, topology lab.Topology) *lab.Network {
+func build(t *testing.T, topology netlab.Topology) *netlab.Network {
 	t.Helper()
-	lab.Require(t)
-	n, err := lab.Build(topology)
+	netlabtest.Require(t)
+	n, err := netlab.Build(topology)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,14 +147,14 @@ func scratch(t *testing.T) string {
 
 // pair is a network with both boxes running.
 type pair struct {
-	*lab.Network
-	cpe, hag *lab.Box
+	*netlab.Network
+	cpe, hag *netlab.Box
 	dir      string   // of the control sockets
 	cpeFlags []string // of one that can be started again
 }
 
 // start starts both boxes, which end with the test.
-func start(t *testing.T, n *lab.Network, cpeFlags ...string) *pair {
+func start(t *testing.T, n *netlab.Network, cpeFlags ...string) *pair {
 	t.Helper()
 	p := &pair{Network: n, dir: scratch(t)}
 	p.up(t, cpeFlags...)
@@ -173,7 +174,7 @@ func (p *pair) up(t *testing.T, cpeFlags ...string) {
 // down stops the boxes that run; they must end as they should.
 func (p *pair) down(t *testing.T) {
 	t.Helper()
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		if b == nil {
 			continue
 		}
@@ -207,7 +208,7 @@ func (p *pair) kill(t *testing.T) {
 }
 
 // dump is the state of a box with the flows that ended lately.
-func dump(t *testing.T, b *lab.Box) box.Dump {
+func dump(t *testing.T, b *netlab.Box) box.Dump {
 	t.Helper()
 	var d box.Dump
 	if err := b.Flows(within(t, 5*time.Second), &d); err != nil {
@@ -217,7 +218,7 @@ func dump(t *testing.T, b *lab.Box) box.Dump {
 }
 
 // flowTo finds the flow to server, live or ended, that box b saw last.
-func flowTo(t *testing.T, b *lab.Box, server netip.AddrPort) (box.Flow, bool) {
+func flowTo(t *testing.T, b *netlab.Box, server netip.AddrPort) (box.Flow, bool) {
 	t.Helper()
 	d := dump(t, b)
 	slices.SortFunc(d.Flows, func(a, b box.Flow) int { return int(a.AgeMS - b.AgeMS) })
@@ -229,7 +230,7 @@ func flowTo(t *testing.T, b *lab.Box, server netip.AddrPort) (box.Flow, bool) {
 }
 
 // flowFrom finds the flow of a client's connection as box b sees it.
-func flowFrom(t *testing.T, b *lab.Box, c net.Conn) (box.Flow, bool) {
+func flowFrom(t *testing.T, b *netlab.Box, c net.Conn) (box.Flow, bool) {
 	t.Helper()
 	flows := dump(t, b).Flows
 	i := slices.IndexFunc(flows, func(f box.Flow) bool { return f.Client.String() == c.LocalAddr().String() })
@@ -240,7 +241,7 @@ func flowFrom(t *testing.T, b *lab.Box, c net.Conn) (box.Flow, bool) {
 }
 
 // snapshot lists what a box might leave behind on the hosts.
-func snapshot(t *testing.T, hosts ...*lab.Host) []string {
+func snapshot(t *testing.T, hosts ...*netlab.Host) []string {
 	t.Helper()
 	var all []string
 	for _, h := range hosts {
@@ -289,7 +290,7 @@ func same(t *testing.T, before, after []string) {
 
 // listen opens a listener on a host that ends with the test, on a free port
 // unless addr has one.
-func listen(t *testing.T, h *lab.Host, network string, addr netip.AddrPort) net.Listener {
+func listen(t *testing.T, h *netlab.Host, network string, addr netip.AddrPort) net.Listener {
 	t.Helper()
 	l, err := h.Listen(network, addr.String())
 	if err != nil {
@@ -300,7 +301,7 @@ func listen(t *testing.T, h *lab.Host, network string, addr netip.AddrPort) net.
 }
 
 // listenAt is listen with TCP on a free port of an address.
-func listenAt(t *testing.T, h *lab.Host, addr netip.Addr) net.Listener {
+func listenAt(t *testing.T, h *netlab.Host, addr netip.Addr) net.Listener {
 	t.Helper()
 	return listen(t, h, "tcp", netip.AddrPortFrom(addr, 0))
 }
@@ -354,17 +355,17 @@ func addrOf(l net.Listener) netip.AddrPort {
 
 // traffic runs the lab's traffic server on a host, and returns a dialer to it
 // from another host.
-func traffic(t *testing.T, server, client *lab.Host, addr netip.Addr) lab.Dialer {
+func traffic(t *testing.T, server, client *netlab.Host, addr netip.Addr) netlab.Dialer {
 	t.Helper()
 	l := listenAt(t, server, addr)
-	go lab.ServeTraffic(l) //nolint:errcheck // ends with the listener
+	go netlab.ServeTraffic(l) //nolint:errcheck // ends with the listener
 	return func(ctx context.Context) (net.Conn, error) {
 		return client.Dial(ctx, "tcp", "", l.Addr().String())
 	}
 }
 
 // dial connects from a host by TCP, with a deadline for all that follows.
-func dial(t *testing.T, h *lab.Host, to netip.AddrPort) net.Conn {
+func dial(t *testing.T, h *netlab.Host, to netip.AddrPort) net.Conn {
 	t.Helper()
 	c, err := h.Dial(within(t, 20*time.Second), "tcp", "", to.String())
 	if err != nil {
@@ -379,7 +380,7 @@ func dial(t *testing.T, h *lab.Host, to netip.AddrPort) net.Conn {
 
 // attempt connects, closes, and tells how long it took and the error number, 0
 // for none.
-func attempt(t *testing.T, h *lab.Host, to netip.AddrPort) (time.Duration, syscall.Errno) {
+func attempt(t *testing.T, h *netlab.Host, to netip.AddrPort) (time.Duration, syscall.Errno) {
 	t.Helper()
 	start := time.Now()
 	c, err := h.Dial(within(t, 20*time.Second), "tcp", "", to.String())
@@ -396,7 +397,7 @@ func attempt(t *testing.T, h *lab.Host, to netip.AddrPort) (time.Duration, sysca
 }
 
 // quickest is the shortest of a few attempts, and the error of the last one.
-func quickest(t *testing.T, h *lab.Host, to netip.AddrPort) (best time.Duration, errno syscall.Errno) {
+func quickest(t *testing.T, h *netlab.Host, to netip.AddrPort) (best time.Duration, errno syscall.Errno) {
 	t.Helper()
 	best = time.Hour
 	for range 5 {

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -33,7 +33,7 @@ func (q *quotes) all() []quote {
 }
 
 // hear starts to collect on a host, for both families.
-func hear(t *testing.T, h *lab.Host) *quotes {
+func hear(t *testing.T, h *netlab.Host) *quotes {
 	t.Helper()
 	q := &quotes{}
 	for _, at := range []struct {
@@ -111,7 +111,7 @@ func TestErrorsQuoteTheClientsOwnSYN(t *testing.T) {
 			targets := obstruct(t, n)
 			firewalls(t, n)
 			s.start(t, n)
-			atClient, err := lab.OpenTap(n.Client, lab.ClientInterface)
+			atClient, err := netlab.OpenTap(n.Client, netlab.ClientInterface)
 			if err != nil {
 				t.Fatal(err)
 			}

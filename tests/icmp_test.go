@@ -16,10 +16,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // rejections are what a firewall answers SYNs with, each on a port of its own.
@@ -36,7 +35,7 @@ var rejections = []struct {
 }
 
 // rejectSYNs makes a host answer by the rejections what passes one of its hooks.
-func rejectSYNs(t *testing.T, h *lab.Host, hook *nftables.ChainHook) {
+func rejectSYNs(t *testing.T, h *netlab.Host, hook *nftables.ChainHook) {
 	t.Helper()
 	equal := func(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
 	err := h.Do(func() error {
@@ -95,7 +94,7 @@ type target struct {
 }
 
 // set sets kernel parameters of a host to one value.
-func set(t *testing.T, h *lab.Host, value string, keys ...string) {
+func set(t *testing.T, h *netlab.Host, value string, keys ...string) {
 	t.Helper()
 	for _, key := range keys {
 		if err := h.Sysctl(key, value); err != nil {
@@ -106,7 +105,7 @@ func set(t *testing.T, h *lab.Host, value string, keys ...string) {
 
 // unlimited lets the hosts send as many ICMP errors as they like. For IPv4 it
 // must not be by the limit: one of 0 takes the allowance of errors about routes.
-func unlimited(t *testing.T, hosts ...*lab.Host) {
+func unlimited(t *testing.T, hosts ...*netlab.Host) {
 	t.Helper()
 	for _, h := range hosts {
 		set(t, h, "0", "net.ipv4.icmp_ratemask", "net.ipv6.icmp.ratelimit")
@@ -114,13 +113,13 @@ func unlimited(t *testing.T, hosts ...*lab.Host) {
 }
 
 // routerOf makes a host forward packets.
-func routerOf(t *testing.T, h *lab.Host) {
+func routerOf(t *testing.T, h *netlab.Host) {
 	t.Helper()
 	set(t, h, "1", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 }
 
 // route adds routes to a host.
-func route(t *testing.T, h *lab.Host, routes ...lab.Route) {
+func route(t *testing.T, h *netlab.Host, routes ...netlab.Route) {
 	t.Helper()
 	for _, r := range routes {
 		if err := h.AddRoute(r); err != nil {
@@ -132,15 +131,15 @@ func route(t *testing.T, h *lab.Host, routes ...lab.Route) {
 // obstruct fills the network with what may keep a SYN from its server, and
 // returns a target for each obstacle: firewalls on the server and on a router
 // beyond the HAG, which is the server, too, and dead routes on each router.
-func obstruct(t *testing.T, n *lab.Network) (all []target) {
+func obstruct(t *testing.T, n *netlab.Network) (all []target) {
 	t.Helper()
 	unlimited(t, n.CPE, n.HAG, n.Server)
 	routerOf(t, n.Server)
 	// Redirects and errors share one limit.
-	set(t, n.Server, "0", "net.ipv4.conf.all.send_redirects", "net.ipv4.conf."+lab.ServerInterface+".send_redirects")
+	set(t, n.Server, "0", "net.ipv4.conf.all.send_redirects", "net.ipv4.conf."+netlab.ServerInterface+".send_redirects")
 	route(t, n.HAG,
-		lab.Route{To: beyond6, Via: lab.Server6, Dev: lab.HAGWanInterface},
-		lab.Route{To: beyond4, Via: lab.Server4, Dev: lab.HAGWanInterface})
+		netlab.Route{To: beyond6, Via: netlab.Server6, Dev: netlab.HAGWanInterface},
+		netlab.Route{To: beyond4, Via: netlab.Server4, Dev: netlab.HAGWanInterface})
 	rejectSYNs(t, n.Server, nftables.ChainHookInput)
 	rejectSYNs(t, n.Server, nftables.ChainHookForward)
 	for _, f := range families {
@@ -158,7 +157,7 @@ func obstruct(t *testing.T, n *lab.Network) (all []target) {
 		add("closed port", f.server, 9)
 		for i, at := range []struct {
 			name string
-			host *lab.Host
+			host *netlab.Host
 		}{{"a router beyond the HAG", n.Server}, {"the HAG", n.HAG}, {"the CPE", n.CPE}} {
 			for j, d := range dead {
 				to := nth(beyond, byte(16*(i+1)+j))
@@ -185,7 +184,7 @@ func hostNet(a netip.Addr) *net.IPNet {
 const nothing = "no answer"
 
 // outcomes tries all targets at the same time, and says for each what connect did.
-func outcomes(t *testing.T, h *lab.Host, targets []target) []string {
+func outcomes(t *testing.T, h *netlab.Host, targets []target) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 1800*time.Millisecond)
 	defer cancel()
@@ -215,21 +214,21 @@ func outcomes(t *testing.T, h *lab.Host, targets []target) []string {
 // setups are the ways in which boxes may treat a SYN.
 var setups = []struct {
 	name  string
-	start func(*testing.T, *lab.Network)
+	start func(*testing.T, *netlab.Network)
 }{
-	{"both boxes relay", func(t *testing.T, n *lab.Network) { start(t, n) }},
-	{"a CPE learns", func(t *testing.T, n *lab.Network) {
-		alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--action", "learn")
+	{"both boxes relay", func(t *testing.T, n *netlab.Network) { start(t, n) }},
+	{"a CPE learns", func(t *testing.T, n *netlab.Network) {
+		alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--action", "learn")
 	}},
-	{"a HAG strips", func(t *testing.T, n *lab.Network) {
-		alone(t, n.HAG, "hag", "--plain", lab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip",
-			"--join", netip.AddrPortFrom(n.Lines[1].HAG6, lab.JoinPort).String())
-		alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--path", "lte")
+	{"a HAG strips", func(t *testing.T, n *netlab.Network) {
+		alone(t, n.HAG, "hag", "--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip",
+			"--join", netip.AddrPortFrom(n.Lines[1].HAG6, netlab.JoinPort).String())
+		alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte")
 	}},
 }
 
 // firewalls makes CPE and HAG drop what connection tracking takes for invalid.
-func firewalls(t *testing.T, n *lab.Network) {
+func firewalls(t *testing.T, n *netlab.Network) {
 	t.Helper()
 	if err := errors.Join(n.CPE.AddFirewall(), n.HAG.AddFirewall()); err != nil {
 		t.Fatal(err)

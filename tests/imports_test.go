@@ -31,20 +31,22 @@ const (
 // rooms says what each package may import beside the standard library: packages
 // of this module by their folder, and others by their module. Nil allows all.
 var rooms = map[string][]string{
-	"rewrite":              {},
-	"state":                {"rewrite"},
-	"nfq":                  {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
-	"relay":                {sysLib, syncLib},
-	"internal/paths":       {netlinkLib, routingLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
-	"internal/box":         {"rewrite", "state", "nfq", "relay", "internal/paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
-	"pcaps":                {"rewrite", "state", "internal/box", "internal/tap", "github.com/gopacket/gopacket"},
-	"internal/tap":         {sysLib, filterLib},
-	"internal/lab":         {"nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib, syncLib},
-	"internal/lab/labtest": {},
-	"internal/cli":         nil,
-	"tests":                nil,
-	"tests/bench":          nil,
-	".":                    {"internal/cli"},
+	"rewrite":         {},
+	"state":           {"rewrite"},
+	"nfq":             {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"relay":           {sysLib, syncLib},
+	"internal/paths":  {netlinkLib, routingLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
+	"internal/box":    {"rewrite", "state", "nfq", "relay", "internal/paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
+	"pcaps":           {"rewrite", "state", "internal/box", "internal/tap", "github.com/gopacket/gopacket"},
+	"internal/tap":    {sysLib, filterLib},
+	"internal/netlab": {"nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
+	"internal/lab":    {"internal/netlab", syncLib},
+	"internal/cli":    nil,
+	"tests":           nil,
+	"tests/bench":     nil,
+	".":               {"internal/cli"},
+
+	"internal/netlab/netlabtest": {"internal/netlab"},
 }
 
 // imports returns what the files of a folder import that are not tests.
@@ -74,7 +76,7 @@ func imports(t *testing.T, dir string) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// permitted tells whether a room with that list may import path.
+// permitted reports whether a room with that list may import path.
 func permitted(allowed []string, path string) bool {
 	if first, _, _ := strings.Cut(path, "/"); !strings.Contains(first, ".") {
 		return true // of the standard library
@@ -113,6 +115,9 @@ func TestRoomsImportOnlyWhatTheDesignAllows(t *testing.T) {
 		for _, path := range paths {
 			if allowed != nil && !permitted(allowed, path) {
 				t.Errorf("%s imports %s", room, path)
+			}
+			if strings.HasPrefix(path, module) && strings.HasSuffix(path, "test") {
+				t.Errorf("%s imports %s, which is for tests", room, path)
 			}
 		}
 		return nil

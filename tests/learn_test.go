@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // alone starts one box on a host of the network; it ends with the test.
-func alone(t *testing.T, h *lab.Host, role string, flags ...string) *lab.Box {
+func alone(t *testing.T, h *netlab.Host, role string, flags ...string) *netlab.Box {
 	t.Helper()
 	b, err := synbond().StartBox(h, scratch(t), role, flags...)
 	if err != nil {
@@ -27,24 +27,24 @@ func alone(t *testing.T, h *lab.Host, role string, flags ...string) *lab.Box {
 }
 
 // serveOver runs the traffic server at an address of the server with or without MPTCP.
-func serveOver(t *testing.T, n *lab.Network, network string, at netip.Addr) netip.AddrPort {
+func serveOver(t *testing.T, n *netlab.Network, network string, at netip.Addr) netip.AddrPort {
 	t.Helper()
 	l := listen(t, n.Server, network, netip.AddrPortFrom(at, 0))
-	go lab.ServeTraffic(l) //nolint:errcheck // ends with the listener
+	go netlab.ServeTraffic(l) //nolint:errcheck // ends with the listener
 	return addrOf(l)
 }
 
 // move transfers bytes both ways over one connection each, and verifies them.
-func move(t *testing.T, n *lab.Network, to netip.AddrPort) {
+func move(t *testing.T, n *netlab.Network, to netip.AddrPort) {
 	t.Helper()
-	for _, d := range []lab.Direction{lab.Down, lab.Up} {
-		if _, err := lab.Transfer(within(t, 20*time.Second), dialer(n, to), d, 300_000); err != nil {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+		if _, err := netlab.Transfer(within(t, 20*time.Second), dialer(n, to), d, 300_000); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-func dialer(n *lab.Network, to netip.AddrPort) lab.Dialer {
+func dialer(n *netlab.Network, to netip.AddrPort) netlab.Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
 }
 
@@ -63,12 +63,12 @@ func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
 		} {
 			t.Run(f.name+" server with "+c.network, func(t *testing.T) {
 				n := build(t, twoLines)
-				cpe := alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--action", "learn")
+				cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--action", "learn")
 				seen := tap(t, n)
 				server := serveOver(t, n, c.network, f.server)
 				once := func(reason string, wire map[string]int) {
 					t.Helper()
-					if _, err := lab.Transfer(within(t, 20*time.Second), dialer(n, server), lab.Down, 3_000_000); err != nil {
+					if _, err := netlab.Transfer(within(t, 20*time.Second), dialer(n, server), netlab.Down, 3_000_000); err != nil {
 						t.Fatal(err)
 					}
 					eventually(t, "a flow because of "+reason, func() bool {
@@ -98,8 +98,8 @@ func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
 func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
 	n := build(t, twoLines)
 	joins := []string{"--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String()}
-	hag := alone(t, n.HAG, "hag", append(joins, "--plain", lab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip")...)
-	cpe := alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--path", "lte,join="+joins[1])
+	hag := alone(t, n.HAG, "hag", append(joins, "--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip")...)
+	cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte,join="+joins[1])
 	seen := tap(t, n)
 	for _, f := range families {
 		server := serveOver(t, n, "tcp", f.server)
@@ -124,10 +124,10 @@ func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
 func TestFullHAGStripsAndBreaksNothing(t *testing.T) {
 	n := build(t, twoLines)
 	file := configFile(t, "[limits]\nflows = 2\n")
-	hag := alone(t, n.HAG, "hag", "--config", file, "--plain", lab.HAGWanInterface, "--path", "dsl", "--path", "lte",
+	hag := alone(t, n.HAG, "hag", "--config", file, "--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte",
 		"--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String())
-	alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--path", "lte")
-	l := listenAt(t, n.Server, lab.Server6)
+	alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte")
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
 	for range 10 {
 		c := dial(t, n.Client, addrOf(l)) // stays open

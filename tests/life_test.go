@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // relays tells whether a connection over both boxes is relayed with MPTCP.
@@ -30,7 +30,7 @@ func (p *pair) relays(t *testing.T, l net.Listener) {
 	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		f, ok := flowTo(t, b, addrOf(l))
 		if !ok || f.State != "relaying" || !f.MPTCP {
 			t.Errorf("%s has %+v", b.Role, f)
@@ -41,11 +41,11 @@ func (p *pair) relays(t *testing.T, l net.Listener) {
 
 func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	c := dial(t, p.Client, addrOf(l))
 	chat(t, c, "before")
-	for _, h := range []*lab.Host{p.CPE, p.HAG} {
+	for _, h := range []*netlab.Host{p.CPE, p.HAG} {
 		err := h.Do(func() error {
 			nft, err := nftables.New()
 			if err != nil {
@@ -64,7 +64,7 @@ func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
 
 func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
 	n := build(t, twoLines)
-	for _, h := range []*lab.Host{n.CPE, n.HAG} {
+	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
 		err := h.Netlink(func(nl *netlink.Handle) error {
 			lo, err := nl.LinkByName("lo")
 			if err != nil {
@@ -78,10 +78,10 @@ func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
 	}
 	before := snapshot(t, n.CPE, n.HAG)
 	p := start(t, n)
-	l := listenAt(t, n.Server, lab.Server6)
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
 	p.relays(t, l)
-	absent := netip.AddrPortFrom(lab.Server6.Next(), 80)
+	absent := netip.AddrPortFrom(netlab.Server6.Next(), 80)
 	c, err := n.Client.Dial(within(t, 100*time.Millisecond), "tcp", "", absent.String())
 	if err == nil {
 		c.Close()
@@ -144,7 +144,7 @@ func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
 		}
 		for _, f := range families {
 			server := traffic(t, p.Server, p.Client, f.server)
-			r, err := lab.Transfer(within(t, 10*time.Second), server, lab.Up, 1<<20)
+			r, err := netlab.Transfer(within(t, 10*time.Second), server, netlab.Up, 1<<20)
 			if err != nil || r.PeerSeen.Addr() != f.client {
 				t.Errorf("%s, %s: %v, the server saw %v", end.name, f.name, err, r.PeerSeen)
 			}
@@ -153,14 +153,14 @@ func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
 	p.cpe, p.hag = nil, nil
 	// Who starts first does not matter either: StartPair starts the HAG, a restart of it comes last.
 	p.up(t)
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	p.relays(t, l)
 }
 
 func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	l := listenAt(t, p.Server, lab.Server6)
+	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	lte := p.Line("lte")
 	// joined tells whether the next connection gets a subflow by lte.
@@ -178,8 +178,8 @@ func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 		t.Run(line.Name, func(t *testing.T) {
 			p.lineDown(t, line)
 			if line == lte {
-				server := traffic(t, p.Server, p.Client, lab.Server6)
-				if r, err := lab.Transfer(within(t, 10*time.Second), server, lab.Down, 1<<20); err != nil {
+				server := traffic(t, p.Server, p.Client, netlab.Server6)
+				if r, err := netlab.Transfer(within(t, 10*time.Second), server, netlab.Down, 1<<20); err != nil {
 					t.Errorf("on the path that remains: %d bytes, %v", r.Bytes, err)
 				}
 			}
@@ -194,7 +194,7 @@ func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 }
 
 // lineDown takes the CPE's interface down as its administrator would.
-func (p *pair) lineDown(t *testing.T, line *lab.Line) {
+func (p *pair) lineDown(t *testing.T, line *netlab.Line) {
 	t.Helper()
 	err := p.CPE.Netlink(func(nl *netlink.Handle) error { return linkUp(nl, line.Name, false) })
 	if err != nil {
@@ -216,7 +216,7 @@ func (p *pair) lineUp(t *testing.T, i int) {
 		t.Fatal(err)
 	}
 	router, everywhere := addr.Masked().Addr().Next(), netip.MustParsePrefix("::/0")
-	for _, r := range []lab.Route{
+	for _, r := range []netlab.Route{
 		{To: addr.Masked(), Dev: line.Name},
 		{To: everywhere, Via: router, Dev: line.Name, Metric: 100 * (i + 1)},
 		{To: everywhere, Via: router, Dev: line.Name, Table: 100 + i},

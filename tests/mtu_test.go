@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // smallMTU is the smallest that IPv6 allows.
@@ -20,7 +19,7 @@ const smallMTU = 1280
 // narrow is a way of two routers with a small MTU between them:
 //
 //	a ── first ─ 1280 ─ second ── b
-type narrow struct{ first, second *lab.Host }
+type narrow struct{ first, second *netlab.Host }
 
 // Networks of a narrow way, by family: before, in and behind its middle.
 var narrowNets = [][3]netip.Prefix{
@@ -39,26 +38,26 @@ func number(p netip.Prefix, host byte) netip.Prefix {
 // narrowWay makes a narrow way from a, behind which the client is, to b, behind
 // which the rest is. At both it is the interface "narrow". The caller gives a
 // and b their routes to what is behind the other.
-func narrowWay(t *testing.T, a, b *lab.Host) narrow {
+func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 	t.Helper()
 	w := narrow{first: another(t, "first"), second: another(t, "second")}
 	routerOf(t, w.first)
 	routerOf(t, w.second)
 	unlimited(t, w.first, w.second)
 	for _, l := range []struct {
-		from     *lab.Host
+		from     *netlab.Host
 		fromName string
-		to       *lab.Host
+		to       *netlab.Host
 		toName   string
 	}{{w.first, "near", a, "narrow"}, {w.first, "far", w.second, "near"}, {w.second, "far", b, "narrow"}} {
-		if err := lab.Connect(l.from, l.fromName, l.to, l.toName); err != nil {
+		if err := netlab.Connect(l.from, l.fromName, l.to, l.toName); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i, f := range families {
 		nets := narrowNets[i]
 		for _, at := range []struct {
-			host   *lab.Host
+			host   *netlab.Host
 			ifname string
 			net    netip.Prefix
 			number byte
@@ -73,19 +72,19 @@ func narrowWay(t *testing.T, a, b *lab.Host) narrow {
 			if err := at.host.AddAddress(at.ifname, number(at.net, at.number)); err != nil {
 				t.Fatal(err)
 			}
-			route(t, at.host, lab.Route{To: at.net, Dev: at.ifname})
+			route(t, at.host, netlab.Route{To: at.net, Dev: at.ifname})
 		}
 		client, anywhere := around(f.client)
 		viaFirst, viaSecond := number(nets[1], firstNumber).Addr(), number(nets[1], secondNumber).Addr()
 		route(t, w.first,
-			lab.Route{To: client, Via: number(nets[0], endNumber).Addr(), Dev: "near"},
-			lab.Route{To: anywhere, Via: viaSecond, Dev: "far"})
+			netlab.Route{To: client, Via: number(nets[0], endNumber).Addr(), Dev: "near"},
+			netlab.Route{To: anywhere, Via: viaSecond, Dev: "far"})
 		route(t, w.second,
-			lab.Route{To: client, Via: viaFirst, Dev: "near"},
-			lab.Route{To: nets[0], Via: viaFirst, Dev: "near"},
-			lab.Route{To: anywhere, Via: number(nets[2], endNumber).Addr(), Dev: "far"})
+			netlab.Route{To: client, Via: viaFirst, Dev: "near"},
+			netlab.Route{To: nets[0], Via: viaFirst, Dev: "near"},
+			netlab.Route{To: anywhere, Via: number(nets[2], endNumber).Addr(), Dev: "far"})
 	}
-	for h, ifname := range map[*lab.Host]string{w.first: "far", w.second: "near"} {
+	for h, ifname := range map[*netlab.Host]string{w.first: "far", w.second: "near"} {
 		err := h.Netlink(func(nl *netlink.Handle) error {
 			l, err := nl.LinkByName(ifname)
 			if err != nil {
@@ -110,9 +109,9 @@ func around(client netip.Addr) (near, anywhere netip.Prefix) {
 }
 
 // another is one more host, which ends with the test.
-func another(t *testing.T, name string) *lab.Host {
+func another(t *testing.T, name string) *netlab.Host {
 	t.Helper()
-	h, err := lab.NewHost(name)
+	h, err := netlab.NewHost(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +125,7 @@ func another(t *testing.T, name string) *lab.Host {
 
 // tooBig counts the errors "packet too big" and "fragmentation needed" that a
 // router has sent.
-func tooBig(t *testing.T, h *lab.Host) (sent int) {
+func tooBig(t *testing.T, h *netlab.Host) (sent int) {
 	t.Helper()
 	err := h.Do(func() error {
 		for _, at := range []struct{ file, line string }{
@@ -176,24 +175,24 @@ func TestSmallMTUIsFoundOut(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		// lay lays the narrow way, and returns the server's host.
-		lay                  func(*testing.T, *lab.Network) (narrow, *lab.Host)
+		lay                  func(*testing.T, *netlab.Network) (narrow, *netlab.Host)
 		plain, first, second string // interfaces of the HAG
 		direct               bool   // connections go the narrow way also without boxes
 	}{
 		{"between HAG and server", narrowBehindHAG, "narrow", "dsl", "lte", true},
 		// Alone: another line would carry what is lost on this one.
-		{"on the only line", narrowFirst, lab.HAGWanInterface, "narrow", "", true},
-		{"on the second line", narrowSecond, lab.HAGWanInterface, "dsl", "narrow", false},
+		{"on the only line", narrowFirst, netlab.HAGWanInterface, "narrow", "", true},
+		{"on the second line", narrowSecond, netlab.HAGWanInterface, "dsl", "narrow", false},
 	} {
 		for i, f := range families {
-			for _, d := range []lab.Direction{lab.Up, lab.Down} {
+			for _, d := range []netlab.Direction{netlab.Up, netlab.Down} {
 				for _, boxes := range []bool{false, true} {
 					name := "without boxes"
 					if boxes {
 						name = "with boxes"
 					}
 					t.Run(strings.Join([]string{c.name, f.name, d.String(), name}, ", "), func(t *testing.T) {
-						n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
+						n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
 						w, server := c.lay(t, n)
 						if boxes {
 							firewalls(t, n)
@@ -204,13 +203,13 @@ func TestSmallMTUIsFoundOut(t *testing.T) {
 							at = number(narrowNets[i][2], endNumber).Addr()
 						}
 						router := w.first
-						if d == lab.Down {
+						if d == netlab.Down {
 							router = w.second
 						}
 						const size = 2_000_000
 						dialer := traffic(t, server, n.Client, at)
 						transfer := func() bool {
-							r, err := lab.Transfer(within(t, 10*time.Second), dialer, d, size)
+							r, err := netlab.Transfer(within(t, 10*time.Second), dialer, d, size)
 							if err != nil || r.Bytes != size {
 								t.Errorf("%d bytes arrived, %v", r.Bytes, err)
 							}
@@ -231,12 +230,12 @@ func TestSmallMTUIsFoundOut(t *testing.T) {
 
 // startWith starts both boxes with the interfaces given: the HAG's plain one, and
 // the paths, of which the second may be empty.
-func startWith(t *testing.T, n *lab.Network, plain, first, second string) {
+func startWith(t *testing.T, n *netlab.Network, plain, first, second string) {
 	t.Helper()
 	hag := []string{"--plain", plain, "--path", first}
-	cpe := []string{"--plain", lab.CPELanInterface, "--path", first}
+	cpe := []string{"--plain", netlab.CPELanInterface, "--path", first}
 	for _, a := range []netip.Addr{n.Lines[1].HAG6, n.Lines[1].HAG4} {
-		at := netip.AddrPortFrom(a, lab.JoinPort).String()
+		at := netip.AddrPortFrom(a, netlab.JoinPort).String()
 		hag = append(hag, "--join", at)
 		if second != "" {
 			second += ",join=" + at
@@ -252,35 +251,35 @@ func startWith(t *testing.T, n *lab.Network, plain, first, second string) {
 }
 
 // narrowBehindHAG lays a narrow way from the HAG to another server.
-func narrowBehindHAG(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+func narrowBehindHAG(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	server := another(t, "another server")
 	w := narrowWay(t, n.HAG, server)
 	for i, f := range families {
 		_, anywhere := around(f.client)
-		route(t, n.HAG, lab.Route{To: narrowNets[i][2], Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow"})
-		route(t, server, lab.Route{To: anywhere, Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"})
+		route(t, n.HAG, netlab.Route{To: narrowNets[i][2], Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow"})
+		route(t, server, netlab.Route{To: anywhere, Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"})
 	}
 	return w, server
 }
 
 // narrowFirst lays a narrow way from CPE to HAG, by which connections go.
-func narrowFirst(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+func narrowFirst(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	return narrowLine(t, n, 1, true), n.Server
 }
 
 // narrowSecond lays one that is there for joins.
-func narrowSecond(t *testing.T, n *lab.Network) (narrow, *lab.Host) {
+func narrowSecond(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	return narrowLine(t, n, 1000, false), n.Server
 }
 
 // narrowLine lays a narrow way from CPE to HAG. The CPE's default route by it
 // has a metric, and the HAG may send by it what is for the client.
-func narrowLine(t *testing.T, n *lab.Network, metric int, preferred bool) narrow {
+func narrowLine(t *testing.T, n *netlab.Network, metric int, preferred bool) narrow {
 	w := narrowWay(t, n.CPE, n.HAG)
 	for i, f := range families {
 		client, anywhere := around(f.client)
-		route(t, n.CPE, lab.Route{To: anywhere, Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow", Metric: metric})
-		back := lab.Route{To: narrowNets[i][0], Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"}
+		route(t, n.CPE, netlab.Route{To: anywhere, Via: number(narrowNets[i][0], firstNumber).Addr(), Dev: "narrow", Metric: metric})
+		back := netlab.Route{To: narrowNets[i][0], Via: number(narrowNets[i][2], secondNumber).Addr(), Dev: "narrow"}
 		route(t, n.HAG, back)
 		if preferred {
 			back.To = client

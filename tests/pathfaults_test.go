@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // TestHAGOfAnotherVersionIsNamedAndFlowsRun has a HAG refuse probes as one of
@@ -23,7 +23,7 @@ func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
 	for _, addr := range []netip.Addr{n.Line("lte").HAG6, n.Line("lte").HAG4} {
 		var c *net.UDPConn
 		err := n.HAG.Do(func() (err error) {
-			c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, lab.JoinPort)))
+			c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, netlab.JoinPort)))
 			return err
 		})
 		if err != nil {
@@ -67,7 +67,7 @@ func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
 }
 
 // toldOnce checks that a box that has ended has said one line with these words.
-func toldOnce(t *testing.T, b *lab.Box, words ...string) {
+func toldOnce(t *testing.T, b *netlab.Box, words ...string) {
 	t.Helper()
 	lines := slices.DeleteFunc(slices.Clone(b.Log()), func(line string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) })
@@ -111,7 +111,7 @@ func TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne(t *testing.T) {
 }
 
 // routesBy lists the routes by gateways on an interface.
-func routesBy(t *testing.T, h *lab.Host, ifname string) (routes []netlink.Route) {
+func routesBy(t *testing.T, h *netlab.Host, ifname string) (routes []netlink.Route) {
 	t.Helper()
 	err := h.Do(func() error {
 		link, err := netlink.LinkByName(ifname)

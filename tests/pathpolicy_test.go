@@ -11,12 +11,12 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // configured starts both boxes, the CPE by a configuration file: what it says of
 // the path lte, and what else.
-func configured(t *testing.T, n *lab.Network, lte, tables string, flags ...string) *pair {
+func configured(t *testing.T, n *netlab.Network, lte, tables string, flags ...string) *pair {
 	t.Helper()
 	p := &pair{Network: n, dir: scratch(t)}
 	t.Cleanup(func() { p.down(t) })
@@ -29,7 +29,7 @@ func configured(t *testing.T, n *lab.Network, lte, tables string, flags ...strin
 		interface = "lte"
 		join = ["[%s]:%d", "%s:%d"]
 		%s
-		%s`, lab.CPELanInterface, at.HAG6, lab.JoinPort, at.HAG4, lab.JoinPort, lte, tables))
+		%s`, netlab.CPELanInterface, at.HAG6, netlab.JoinPort, at.HAG4, netlab.JoinPort, lte, tables))
 	flags = append(flags, "--config", file)
 	var err error
 	if p.hag, err = n.StartHAG(synbond(), p.dir); err != nil {
@@ -43,7 +43,7 @@ func configured(t *testing.T, n *lab.Network, lte, tables string, flags ...strin
 }
 
 // slowLines carry 20 and 40 Mbit/s at once.
-var slowLines = lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 20e6}, {Name: "lte", Rate: 40e6}}}
+var slowLines = netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 20e6}, {Name: "lte", Rate: 40e6}}}
 
 // use tells whether a path is used so.
 func use(name string) func(*box.PathState) bool {
@@ -51,9 +51,9 @@ func use(name string) func(*box.PathState) bool {
 }
 
 // download makes a transfer over a new connection.
-func download(t *testing.T, n *lab.Network, bytes int64) {
+func download(t *testing.T, n *netlab.Network, bytes int64) {
 	t.Helper()
-	if _, err := lab.Transfer(within(t, 20*time.Second), traffic(t, n.Server, n.Client, lab.Server6), lab.Down, bytes); err != nil {
+	if _, err := netlab.Transfer(within(t, 20*time.Second), traffic(t, n.Server, n.Client, netlab.Server6), netlab.Down, bytes); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -65,7 +65,7 @@ func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
 		busy_for = "200ms"
 		idle_for = "400ms"`, "")
 	c := chatter(t, p.Network, families[0])
-	backup := func(b *lab.Box) bool {
+	backup := func(b *netlab.Box) bool {
 		f, _ := flowFrom(t, b, c)
 		for _, s := range f.Subflows {
 			if s.Path == "lte" {
@@ -76,7 +76,7 @@ func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
 	}
 	both := func(what string, want bool) {
 		t.Helper()
-		for _, b := range []*lab.Box{p.cpe, p.hag} {
+		for _, b := range []*netlab.Box{p.cpe, p.hag} {
 			eventually(t, fmt.Sprintf("%s: %s takes lte for a backup: %v", what, b.Role, want), func() bool { return backup(b) == want })
 		}
 	}
@@ -145,7 +145,7 @@ func TestQuotaOutlivesARestart(t *testing.T) {
 
 func TestRulesGrantPaths(t *testing.T) {
 	n := build(t, twoLines)
-	one, later, free := listenAt(t, n.Server, lab.Server6), listenAt(t, n.Server, lab.Server6), listenAt(t, n.Server, lab.Server6)
+	one, later, free := listenAt(t, n.Server, netlab.Server6), listenAt(t, n.Server, netlab.Server6), listenAt(t, n.Server, netlab.Server6)
 	p := configured(t, n, "", fmt.Sprintf(`
 		[[rule]]
 		name = "one"
@@ -244,8 +244,8 @@ func TestRateCapsAPathEachWayAndIsTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	sees(t, p.cpe, "dsl", "is down", isDown)
-	for _, d := range []lab.Direction{lab.Down, lab.Up} {
-		r, err := lab.Transfer(within(t, 20*time.Second), traffic(t, n.Server, n.Client, lab.Server6), d, 2<<20)
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+		r, err := netlab.Transfer(within(t, 20*time.Second), traffic(t, n.Server, n.Client, netlab.Server6), d, 2<<20)
 		if err != nil || r.Goodput > 12e6 {
 			t.Errorf("%s: %.1f Mbit/s, %v", d, r.Goodput/1e6, err)
 		}
@@ -284,7 +284,7 @@ func TestQueueingOfAnInterfaceIsLeftAlone(t *testing.T) {
 }
 
 // queueing lists the interfaces of a host and their queueing disciplines.
-func queueing(t *testing.T, h *lab.Host) (all []string) {
+func queueing(t *testing.T, h *netlab.Host) (all []string) {
 	t.Helper()
 	err := h.Do(func() error {
 		links, err := netlink.LinkList()

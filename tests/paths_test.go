@@ -14,11 +14,11 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // pathsOf is what a box says about its paths.
-func pathsOf(t *testing.T, b *lab.Box) (p box.Paths) {
+func pathsOf(t *testing.T, b *netlab.Box) (p box.Paths) {
 	t.Helper()
 	if err := b.Paths(within(t, 5*time.Second), &p); err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func pathsOf(t *testing.T, b *lab.Box) (p box.Paths) {
 }
 
 // pathOf is what a CPE says about one of its paths.
-func pathOf(t *testing.T, cpe *lab.Box, name string) *box.PathState {
+func pathOf(t *testing.T, cpe *netlab.Box, name string) *box.PathState {
 	t.Helper()
 	all := pathsOf(t, cpe).Paths
 	i := slices.IndexFunc(all, func(p box.Path) bool { return p.Name == name })
@@ -38,7 +38,7 @@ func pathOf(t *testing.T, cpe *lab.Box, name string) *box.PathState {
 }
 
 // sees waits until a CPE says of a path what ok wants to hear.
-func sees(t *testing.T, cpe *lab.Box, name, what string, ok func(p *box.PathState) bool) {
+func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *box.PathState) bool) {
 	t.Helper()
 	var p *box.PathState
 	eventually(t, name+" "+what, func() bool {
@@ -59,7 +59,7 @@ func has(n int) func(*box.PathState) bool {
 }
 
 // chatter is a connection to an echo server.
-func chatter(t *testing.T, n *lab.Network, f family) net.Conn {
+func chatter(t *testing.T, n *netlab.Network, f family) net.Conn {
 	t.Helper()
 	l := listenAt(t, n.Server, f.server)
 	serve(l, echo)

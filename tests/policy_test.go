@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // TestPolicyIsReplacedWhileABoxRuns lets a CPE read its rules again: good ones
@@ -21,7 +21,7 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 		}
 	}
 	p := start(t, n, "--config", file)
-	l := listenAt(t, n.Server, lab.Server6)
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
 	// connect makes a connection and returns why its flow is as it is.
 	connect := func() (state, reason string, c net.Conn) {
@@ -38,7 +38,7 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 	if state != "relaying" {
 		t.Errorf("without rules a flow is %s", state)
 	}
-	write("[[rule]]\nname = \"servers\"\nto = [\"" + lab.Server6.String() + "\"]\naction = \"pass\"\n")
+	write("[[rule]]\nname = \"servers\"\nto = [\"" + netlab.Server6.String() + "\"]\naction = \"pass\"\n")
 	if err := p.cpe.Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,18 +16,18 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 )
 
 // recordedPair starts both boxes, each with a configuration file, to record in
 // one folder. They end with the test.
-func recordedPair(t *testing.T, n *lab.Network, dir, cpeConfig, hagConfig string) *pair {
+func recordedPair(t *testing.T, n *netlab.Network, dir, cpeConfig, hagConfig string) *pair {
 	t.Helper()
 	p := &pair{Network: n, dir: scratch(t)}
 	t.Cleanup(func() { p.down(t) })
-	join := netip.AddrPortFrom(n.Lines[1].HAG6, lab.JoinPort).String()
-	box := func(h *lab.Host, role, config string, flags ...string) *lab.Box {
+	join := netip.AddrPortFrom(n.Lines[1].HAG6, netlab.JoinPort).String()
+	box := func(h *netlab.Host, role, config string, flags ...string) *netlab.Box {
 		t.Helper()
 		flags = append(flags, "--config", config, "--record", dir, "--path", "dsl")
 		b, err := synbond().StartBox(h, p.dir, role, flags...)
@@ -36,8 +36,8 @@ func recordedPair(t *testing.T, n *lab.Network, dir, cpeConfig, hagConfig string
 		}
 		return b
 	}
-	p.hag = box(n.HAG, "hag", hagConfig, "--plain", lab.HAGWanInterface, "--path", "lte", "--join", join)
-	p.cpe = box(n.CPE, "cpe", cpeConfig, "--plain", lab.CPELanInterface, "--path", "lte,join="+join)
+	p.hag = box(n.HAG, "hag", hagConfig, "--plain", netlab.HAGWanInterface, "--path", "lte", "--join", join)
+	p.cpe = box(n.CPE, "cpe", cpeConfig, "--plain", netlab.CPELanInterface, "--path", "lte,join="+join)
 	return p
 }
 
@@ -125,7 +125,7 @@ func happenings(t *testing.T, p *pair, f family) {
 }
 
 // obstacles lists servers to which no connection comes about.
-func obstacles(t *testing.T, n *lab.Network) (all []target) {
+func obstacles(t *testing.T, n *netlab.Network) (all []target) {
 	t.Helper()
 	const silent = 7009
 	unlimited(t, n.CPE, n.HAG, n.Server)
@@ -162,8 +162,8 @@ type replayed struct {
 // farApart has delays, as every network but that of a lab: an ICMP error that
 // arrives while connect(2) still runs is taken for a soft one (tcp_v6_err,
 // sock_owned_by_user), and no capture tells of that.
-var farApart = lab.Topology{
-	Lines:       []lab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
+var farApart = netlab.Topology{
+	Lines:       []netlab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
 	ServerDelay: 10 * time.Millisecond,
 }
 
@@ -177,8 +177,8 @@ func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
 	for _, f := range families {
 		happenings(t, p, f)
 	}
-	flood(t, n.Client, lab.Client6, netip.AddrPortFrom(lab.Server6, 7004), 10) // a port scan
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	flood(t, n.Client, netlab.Client6, netip.AddrPortFrom(netlab.Server6, 7004), 10) // a port scan
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		eventually(t, b.Role+" has settled all flows", func() bool {
 			live := dump(t, b).Totals.Live
 			return live["dialing"]+live["released"]+live["learning"] == 0 && live["relaying"] == len(families)
@@ -211,7 +211,7 @@ func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
 }
 
 // replay runs synbond replay over a file.
-func replay(t *testing.T, h *lab.Host, file string, flags ...string) (r replayed) {
+func replay(t *testing.T, h *netlab.Host, file string, flags ...string) (r replayed) {
 	t.Helper()
 	got := call(t, h, nil, append([]string{"replay", file, "--json"}, flags...)...)
 	if got.code != 0 || got.stderr != "" {
@@ -297,9 +297,9 @@ func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
 	dir := scratch(t)
 	small := configFile(t, "record_files = 3\nrecord_file_size = 100_000\n")
 	p := recordedPair(t, n, dir, small, small)
-	l := listenAt(t, n.Server, lab.Server6)
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
-	flood(t, n.Client, lab.Client6, netip.AddrPortFrom(lab.Server6, 9), 3000)
+	flood(t, n.Client, netlab.Client6, netip.AddrPortFrom(netlab.Server6, 9), 3000)
 	if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
 		t.Error(err)
 	}
@@ -339,7 +339,7 @@ func TestRecordingOutlivesItsFolder(t *testing.T) {
 	n := build(t, twoLines)
 	dir := filepath.Join(scratch(t), "recordings")
 	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
-	l := listenAt(t, n.Server, lab.Server6)
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
 	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
 		t.Fatal(err)
@@ -379,7 +379,7 @@ func TestRecordingOfAKilledBoxIsReadable(t *testing.T) {
 	n := build(t, twoLines)
 	dir := scratch(t)
 	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
-	l := listenAt(t, n.Server, lab.Server6)
+	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
 	if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
 		t.Fatal(err)
@@ -395,7 +395,7 @@ func TestRecordingNeedsAFolder(t *testing.T) {
 	n := build(t, twoLines)
 	file := configFile(t, "")
 	before := snapshot(t, n.CPE)
-	call(t, n.CPE, nil, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--record", filepath.Join(file, "under"),
+	call(t, n.CPE, nil, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--record", filepath.Join(file, "under"),
 		"--control", filepath.Join(scratch(t), "box.sock")).oneLine(t, 1, file, "--record")
 	same(t, before, snapshot(t, n.CPE))
 }

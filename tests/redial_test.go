@@ -9,33 +9,33 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // farLines are long enough for a line to fall while a SYN is under way.
-var farLines = lab.Topology{Lines: []lab.LineConfig{
+var farLines = netlab.Topology{Lines: []netlab.LineConfig{
 	{Name: "dsl", Delay: 50 * time.Millisecond}, {Name: "lte", Delay: 50 * time.Millisecond},
 }}
 
 // TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls takes lines away that a CPE has
 // not missed yet when a client connects: its SYN fares as one that comes later.
 func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
-	silence := func(lines ...*lab.Line) (err error) {
+	silence := func(lines ...*netlab.Line) (err error) {
 		for _, l := range lines {
 			err = errors.Join(err, l.Down(true))
 		}
 		return err
 	}
-	dsl := func(n *lab.Network) error { return silence(n.Line("dsl")) }
+	dsl := func(n *netlab.Network) error { return silence(n.Line("dsl")) }
 	for _, c := range []struct {
 		name, does    string
-		fail          func(*lab.Network) error
+		fail          func(*netlab.Network) error
 		state, reason string // of the flows afterwards
 		from          bool   // dialed from lte
 	}{
 		{"own-source", "own-source", dsl, "relaying", "first-path-down", true},
 		{"pass", "pass", dsl, "passed", "first-path-down", false},
-		{"all lines fall", "own-source", func(n *lab.Network) error { return silence(n.Lines...) }, "passed", "hag-down", false},
+		{"all lines fall", "own-source", func(n *netlab.Network) error { return silence(n.Lines...) }, "passed", "hag-down", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := start(t, build(t, farLines), "--first-path-down", c.does)

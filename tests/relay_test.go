@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -19,7 +19,7 @@ func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
 	for _, f := range families {
 		for _, way := range []struct {
 			name           string
-			server, client *lab.Host
+			server, client *netlab.Host
 			at, from       netip.Addr
 		}{
 			{"from the CPE's side", p.Server, p.Client, f.server, f.client},
@@ -27,9 +27,9 @@ func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
 		} {
 			t.Run(f.name+" "+way.name, func(t *testing.T) {
 				server := traffic(t, way.server, way.client, way.at)
-				for _, d := range []lab.Direction{lab.Down, lab.Up} {
+				for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 					for _, size := range []int64{0, 1, 100_001, 16 << 20} {
-						r, err := lab.Transfer(within(t, 20*time.Second), server, d, size)
+						r, err := netlab.Transfer(within(t, 20*time.Second), server, d, size)
 						if err != nil || r.Bytes != size {
 							t.Errorf("%s %d: %d bytes arrived, %v", d, size, r.Bytes, err)
 						}
@@ -41,7 +41,7 @@ func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
 			})
 		}
 	}
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		if n := dump(t, b).Totals.Entered["relaying"]; n != 32 {
 			t.Errorf("%s relayed %d connections of 32", b.Role, n)
 		}
@@ -49,22 +49,22 @@ func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
 }
 
 // taps watch the three kinds of links of a pair.
-type taps struct{ client, first, second, server *lab.Tap }
+type taps struct{ client, first, second, server *netlab.Tap }
 
-func tap(t *testing.T, n *lab.Network) (all taps) {
+func tap(t *testing.T, n *netlab.Network) (all taps) {
 	t.Helper()
 	for _, at := range []struct {
-		tap    **lab.Tap
-		host   *lab.Host
+		tap    **netlab.Tap
+		host   *netlab.Host
 		ifname string
 	}{
-		{&all.client, n.Client, lab.ClientInterface},
+		{&all.client, n.Client, netlab.ClientInterface},
 		{&all.first, n.CPE, n.Lines[0].Name},
 		{&all.second, n.CPE, n.Lines[1].Name},
-		{&all.server, n.Server, lab.ServerInterface},
+		{&all.server, n.Server, netlab.ServerInterface},
 	} {
 		var err error
-		if *at.tap, err = lab.OpenTap(at.host, at.ifname); err != nil {
+		if *at.tap, err = netlab.OpenTap(at.host, at.ifname); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { (*at.tap).Close() })
@@ -73,7 +73,7 @@ func tap(t *testing.T, n *lab.Network) (all taps) {
 }
 
 // kinds counts the handshake segments of a tap by what MPTCP they bear.
-func kinds(t *testing.T, tap *lab.Tap) map[string]int {
+func kinds(t *testing.T, tap *netlab.Tap) map[string]int {
 	t.Helper()
 	count := make(map[string]int)
 	for _, h := range tap.Handshakes() {
@@ -105,7 +105,7 @@ func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
 	total := 0
 	for _, f := range families {
 		for _, way := range []struct {
-			server, client *lab.Host
+			server, client *netlab.Host
 			at             netip.Addr
 		}{{p.Server, p.Client, f.server}, {p.Client, p.Server, f.client}} {
 			l := listenAt(t, way.server, way.at)
@@ -121,7 +121,7 @@ func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
 		return kinds(t, seen.client)["plain answer"] == total && kinds(t, seen.server)["plain answer"] == total
 	})
 	for name, tt := range map[string]struct {
-		tap  *lab.Tap
+		tap  *netlab.Tap
 		want []string
 	}{
 		"client – CPE": {seen.client, []string{"plain", "plain answer"}},
@@ -148,10 +148,10 @@ func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
 }
 
 // far is a network of 50 ms round trip, where one more can be told from noise.
-func far(t *testing.T) *lab.Network {
+func far(t *testing.T) *netlab.Network {
 	t.Helper()
 	const oneWay = 25 * time.Millisecond
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
 	// A host that does not exist is known to be absent after 0.6 s.
 	for _, key := range []string{"net.ipv6.neigh.wan.retrans_time_ms", "net.ipv4.neigh.wan.retrans_time_ms"} {
 		if err := n.HAG.Sysctl(key, "200"); err != nil {
@@ -199,8 +199,8 @@ func TestOutcomesTakeNoFurtherRoundTrip(t *testing.T) {
 func TestAbsentHostsAreUnreachableAsWithoutBoxes(t *testing.T) {
 	n := far(t)
 	absent := []netip.AddrPort{
-		netip.AddrPortFrom(lab.Server6.Next(), 80),
-		netip.AddrPortFrom(lab.Server4.Next(), 80),
+		netip.AddrPortFrom(netlab.Server6.Next(), 80),
+		netip.AddrPortFrom(netlab.Server4.Next(), 80),
 	}
 	try := func() (got [2]syscall.Errno) {
 		for i, to := range absent {
@@ -217,7 +217,7 @@ func TestAbsentHostsAreUnreachableAsWithoutBoxes(t *testing.T) {
 
 func TestOneConnectionUsesEveryPath(t *testing.T) {
 	const delay = 5 * time.Millisecond
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{
 		{Name: "dsl", Rate: 20_000_000, Delay: delay},
 		{Name: "lte", Rate: 40_000_000, Delay: delay},
 	}})
@@ -225,18 +225,18 @@ func TestOneConnectionUsesEveryPath(t *testing.T) {
 	const size = 6_000_000
 	for _, way := range []struct {
 		name           string
-		server, client *lab.Host
+		server, client *netlab.Host
 		at             netip.Addr
 	}{
-		{"IPv6", n.Server, n.Client, lab.Server6},
-		{"IPv4", n.Server, n.Client, lab.Server4},
-		{"IPv6 from the HAG's side", n.Client, n.Server, lab.Client6},
+		{"IPv6", n.Server, n.Client, netlab.Server6},
+		{"IPv4", n.Server, n.Client, netlab.Server4},
+		{"IPv6 from the HAG's side", n.Client, n.Server, netlab.Client6},
 	} {
 		server := traffic(t, way.server, way.client, way.at)
-		for _, d := range []lab.Direction{lab.Down, lab.Up} {
+		for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 			t.Run(way.name+" "+d.String(), func(t *testing.T) {
 				before := carried(n)
-				r, err := lab.Transfer(within(t, 30*time.Second), server, d, size)
+				r, err := netlab.Transfer(within(t, 30*time.Second), server, d, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -254,15 +254,15 @@ func TestOneConnectionUsesEveryPath(t *testing.T) {
 // A transfer is to be near its receiver, not in the boxes: what a box holds, all that
 // comes later on the same connection has to wait for.
 func TestBoxesHoldLittleOfATransfer(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
 	start(t, n)
 	for _, way := range []struct {
 		name     string
-		from, to *lab.Host
+		from, to *netlab.Host
 		at       netip.Addr
 	}{
-		{"up", n.Client, n.Server, lab.Server6},
-		{"down", n.Server, n.Client, lab.Client6},
+		{"up", n.Client, n.Server, netlab.Server6},
+		{"down", n.Server, n.Client, netlab.Client6},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			l := listenAt(t, way.to, way.at)
@@ -312,7 +312,7 @@ func TestBoxesHoldLittleOfATransfer(t *testing.T) {
 }
 
 // carried is what each line has delivered so far, both ways.
-func carried(n *lab.Network) []uint64 {
+func carried(n *netlab.Network) []uint64 {
 	out := make([]uint64, len(n.Lines))
 	for i, l := range n.Lines {
 		up, down := l.Bytes()

@@ -13,11 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // shapedLines are two lines of 5 Mbit/s, where bytes are long under way.
-var shapedLines = lab.Topology{Lines: []lab.LineConfig{
+var shapedLines = netlab.Topology{Lines: []netlab.LineConfig{
 	{Name: "dsl", Rate: 5_000_000, Buffer: 256 << 10},
 	{Name: "lte", Rate: 5_000_000, Buffer: 256 << 10},
 }}
@@ -28,7 +28,7 @@ func endByReset(c net.Conn) error {
 }
 
 // mptcpCount is a counter of MPTCP in a host's kernel (net/mptcp/mib.c).
-func mptcpCount(t *testing.T, h *lab.Host, name string) int {
+func mptcpCount(t *testing.T, h *netlab.Host, name string) int {
 	t.Helper()
 	var text []byte
 	err := h.Do(func() (err error) {
@@ -83,7 +83,7 @@ var lastBytes = []ending{
 // TestBytesBeforeAResetArrive lets each host reset connections over fast and slow lines: the
 // other gets every byte, then the reset, and the boxes pass it on as such.
 func TestBytesBeforeAResetArrive(t *testing.T) {
-	for name, lines := range map[string]lab.Topology{"fast lines": twoLines, "5 Mbit/s": shapedLines} {
+	for name, lines := range map[string]netlab.Topology{"fast lines": twoLines, "5 Mbit/s": shapedLines} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, build(t, lines))
 			for _, f := range families {
@@ -92,7 +92,7 @@ func TestBytesBeforeAResetArrive(t *testing.T) {
 				}
 				t.Run(f.name+", client, "+lastBytes[0].name, func(t *testing.T) { p.endsByClient(t, f, lastBytes[0]) })
 			}
-			for _, h := range []*lab.Host{p.HAG, p.CPE} {
+			for _, h := range []*netlab.Host{p.HAG, p.CPE} {
 				if n := mptcpCount(t, h, "MPFastcloseTx"); n == 0 {
 					t.Errorf("%s has passed on no reset", h.Name)
 				}

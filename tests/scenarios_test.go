@@ -9,15 +9,15 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/lab"
-	"github.com/synbond/synbond/internal/lab/labtest"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // playScenario runs a scenario of `synbond lab` to its end and shows its report where a
 // check has failed that matters.
 func playScenario(t *testing.T, name string, o lab.Options, matters func(lab.Check) bool) *lab.Report {
 	t.Helper()
-	lab.Require(t)
-	labtest.LeavesNothing(t)
+	netlabtest.Require(t)
+	netlabtest.LeavesNothing(t)
 	s, err := lab.Find(name)
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +56,8 @@ func TestConnectionsGoOnWithoutTheHAG(t *testing.T) {
 }
 
 func TestInterruptedScenarioLeavesNothing(t *testing.T) {
-	lab.Require(t)
-	labtest.LeavesNothing(t)
+	netlabtest.Require(t)
+	netlabtest.LeavesNothing(t)
 	s, err := lab.Find("failover")
 	if err != nil {
 		t.Fatal(err)

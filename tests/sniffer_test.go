@@ -12,14 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 )
 
 // port is where a sniffer looks: an interface of a host, or all of them, which
 // are then one interface "any" of the capture.
 type port struct {
-	host   *lab.Host
+	host   *netlab.Host
 	ifname string
 	link   pcaps.LinkType // how frames are kept
 	// inbound leaves out what the host sends.
@@ -71,7 +71,7 @@ type sniffer struct {
 }
 
 // sniff starts to capture all but UDP. It ends with stop, or with the test. The hosts must
-// complete checksums: see [lab.Host.CompleteChecksums].
+// complete checksums: see [netlab.Host.CompleteChecksums].
 func sniff(t *testing.T, ports ...port) *sniffer {
 	t.Helper()
 	s := &sniffer{last: time.Now()}

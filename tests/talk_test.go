@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 func TestConversationsGoAsWithoutBoxes(t *testing.T) {
@@ -94,23 +94,23 @@ func reset(t *testing.T, c net.Conn) {
 
 func TestManyConnectionsAtOnce(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	servers := []lab.Dialer{
-		traffic(t, p.Server, p.Client, lab.Server6),
-		traffic(t, p.Server, p.Client, lab.Server4),
-		traffic(t, p.Client, p.Server, lab.Client6),
+	servers := []netlab.Dialer{
+		traffic(t, p.Server, p.Client, netlab.Server6),
+		traffic(t, p.Server, p.Client, netlab.Server4),
+		traffic(t, p.Client, p.Server, netlab.Client6),
 	}
 	ctx := within(t, 30*time.Second)
 	var all sync.WaitGroup
 	for i := range 200 {
 		all.Go(func() {
-			d := lab.Direction(i % 2)
-			if _, err := lab.Transfer(ctx, servers[i%len(servers)], d, 100_000); err != nil {
+			d := netlab.Direction(i % 2)
+			if _, err := netlab.Transfer(ctx, servers[i%len(servers)], d, 100_000); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	for _, b := range []*lab.Box{p.cpe, p.hag} {
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		if d := dump(t, b).Totals; d.Entered["relaying"] != 200 || d.Queue.Dropped+d.Queue.UserDropped+d.Queue.Stray > 0 {
 			t.Errorf("%s: %+v", b.Role, d)
 		}
@@ -119,21 +119,21 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 
 func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
 	p := start(t, build(t, twoLines))
-	both := []*lab.Box{p.cpe, p.hag}
+	both := []*netlab.Box{p.cpe, p.hag}
 	for _, tt := range []struct {
 		name           string
-		server, client *lab.Host
+		server, client *netlab.Host
 		network        string
 		at             netip.Addr
-		by             []*lab.Box
+		by             []*netlab.Box
 	}{
-		{"the CPE's own service", p.CPE, p.Client, "tcp", lab.CPELan6, both},
-		{"the HAG's own service", p.HAG, p.Server, "tcp", lab.HAGWan6, both},
-		{"the CPE's own connection", p.Server, p.CPE, "tcp", lab.Server6, both},
-		{"the HAG's own connection", p.Client, p.HAG, "tcp", lab.Client6, both},
+		{"the CPE's own service", p.CPE, p.Client, "tcp", netlab.CPELan6, both},
+		{"the HAG's own service", p.HAG, p.Server, "tcp", netlab.HAGWan6, both},
+		{"the CPE's own connection", p.Server, p.CPE, "tcp", netlab.Server6, both},
+		{"the HAG's own connection", p.Client, p.HAG, "tcp", netlab.Client6, both},
 		// A HAG cannot tell the SYN of such a client from a CPE's.
-		{"a client's own MPTCP", p.Server, p.Client, "mptcp", lab.Server6, both[:1]},
-		{"a client's own MPTCP, IPv4", p.Server, p.Client, "mptcp", lab.Server4, both[:1]},
+		{"a client's own MPTCP", p.Server, p.Client, "mptcp", netlab.Server6, both[:1]},
+		{"a client's own MPTCP, IPv4", p.Server, p.Client, "mptcp", netlab.Server4, both[:1]},
 	} {
 		l := listen(t, tt.server, tt.network, netip.AddrPortFrom(tt.at, 0))
 		serve(l, echo)
@@ -153,7 +153,7 @@ func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
 		c.Close()
 	}
 	// UDP goes its way.
-	c, err := p.Client.Dial(t.Context(), "udp", "", netip.AddrPortFrom(lab.Server6, 9).String())
+	c, err := p.Client.Dial(t.Context(), "udp", "", netip.AddrPortFrom(netlab.Server6, 9).String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,13 +174,13 @@ func TestFirewallThatDropsInvalidPacketsDropsNone(t *testing.T) {
 	}
 	p := start(t, n)
 	for _, f := range families {
-		for _, d := range []lab.Direction{lab.Down, lab.Up} {
+		for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 			server := traffic(t, p.Server, p.Client, f.server)
-			if _, err := lab.Transfer(within(t, 10*time.Second), server, d, 1<<20); err != nil {
+			if _, err := netlab.Transfer(within(t, 10*time.Second), server, d, 1<<20); err != nil {
 				t.Error(err)
 			}
 			server = traffic(t, p.Client, p.Server, f.client)
-			if _, err := lab.Transfer(within(t, 10*time.Second), server, d, 1<<20); err != nil {
+			if _, err := netlab.Transfer(within(t, 10*time.Second), server, d, 1<<20); err != nil {
 				t.Error(err)
 			}
 		}
@@ -191,7 +191,7 @@ func TestFirewallThatDropsInvalidPacketsDropsNone(t *testing.T) {
 		serve(l, echo)
 		reset(t, dial(t, n.Client, addrOf(l)))
 	}
-	for _, h := range []*lab.Host{n.CPE, n.HAG} {
+	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
 		if drops, err := h.FirewallDrops(); err != nil || drops > 0 {
 			t.Errorf("%s dropped %d packets, %v", h.Name, drops, err)
 		}
@@ -201,16 +201,16 @@ func TestFirewallThatDropsInvalidPacketsDropsNone(t *testing.T) {
 func TestOwnSource4DialsFromTheCPEsAddress(t *testing.T) {
 	p := start(t, build(t, twoLines), "--own-source4")
 	for addr, want := range map[netip.Addr]netip.Addr{
-		lab.Server6: lab.Client6,
-		lab.Server4: p.Lines[0].CPE4,
+		netlab.Server6: netlab.Client6,
+		netlab.Server4: p.Lines[0].CPE4,
 	} {
 		server := traffic(t, p.Server, p.Client, addr)
-		r, err := lab.Transfer(within(t, 10*time.Second), server, lab.Down, 1<<20)
+		r, err := netlab.Transfer(within(t, 10*time.Second), server, netlab.Down, 1<<20)
 		if err != nil || r.PeerSeen.Addr() != want {
 			t.Errorf("%s saw %s, want %s; %v", addr, r.PeerSeen, want, err)
 		}
 	}
-	if _, errno := attempt(t, p.Client, netip.AddrPortFrom(lab.Server4, 9)); errno != syscall.ECONNREFUSED {
+	if _, errno := attempt(t, p.Client, netip.AddrPortFrom(netlab.Server4, 9)); errno != syscall.ECONNREFUSED {
 		t.Errorf("closed port: %v", errno)
 	}
 }

@@ -7,13 +7,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/rewrite"
 )
 
 // socket connects a client's socket by what connect does with it. It closes with
 // the test.
-func socket(t *testing.T, h *lab.Host, to netip.AddrPort, connect func(fd int, to unix.Sockaddr) error) (fd int) {
+func socket(t *testing.T, h *netlab.Host, to netip.AddrPort, connect func(fd int, to unix.Sockaddr) error) (fd int) {
 	t.Helper()
 	domain, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
 	if to.Addr().Is4() {
@@ -41,7 +41,7 @@ func socket(t *testing.T, h *lab.Host, to netip.AddrPort, connect func(fd int, t
 }
 
 // tuned connects a client's socket after setting its options.
-func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int) {
+func tuned(t *testing.T, h *netlab.Host, to netip.AddrPort, options map[[2]int]int) {
 	t.Helper()
 	socket(t, h, to, func(fd int, to unix.Sockaddr) error {
 		for which, value := range options {
@@ -54,7 +54,7 @@ func tuned(t *testing.T, h *lab.Host, to netip.AddrPort, options map[[2]int]int)
 }
 
 // fastOpen connects with data in the SYN (TCP Fast Open without a cookie, RFC 7413).
-func fastOpen(t *testing.T, h *lab.Host, to netip.AddrPort, data string) (fd int) {
+func fastOpen(t *testing.T, h *netlab.Host, to netip.AddrPort, data string) (fd int) {
 	t.Helper()
 	set(t, h, "5", "net.ipv4.tcp_fastopen") // as a client, no cookie needed
 	return socket(t, h, to, func(fd int, to unix.Sockaddr) error {
@@ -99,7 +99,7 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 			serve(l, echo)
 			tuned(t, p.Client, addrOf(l), options[f.name])
 			var at [3]rewrite.Traits // at the client, on the line, at the server
-			for i, where := range []*lab.Tap{seen.client, seen.first, seen.server} {
+			for i, where := range []*netlab.Tap{seen.client, seen.first, seen.server} {
 				syn, _ := handshakes(t, where)
 				at[i] = syn.Traits()
 				if at[i].DSCP != dscp || at[i].MSS != mss {
@@ -125,10 +125,10 @@ func TestDataInASYNIsNotLost(t *testing.T) {
 			if action == "relay" {
 				start(t, n)
 			} else {
-				alone(t, n.CPE, "cpe", "--plain", lab.CPELanInterface, "--path", "dsl", "--action", action)
+				alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--action", action)
 			}
 			seen := tap(t, n)
-			l := listenAt(t, n.Server, lab.Server6)
+			l := listenAt(t, n.Server, netlab.Server6)
 			serve(l, echo)
 			hears(t, fastOpen(t, n.Client, addrOf(l), word), word)
 			if syn, _ := handshakes(t, seen.client); string(syn.Payload) != word {

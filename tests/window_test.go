@@ -20,7 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -44,7 +45,7 @@ const (
 )
 
 // connections lists those of a host that stand.
-func connections(t *testing.T, h *lab.Host, family byte) []connection {
+func connections(t *testing.T, h *netlab.Host, family byte) []connection {
 	t.Helper()
 	var c *netlink.Conn
 	err := h.Do(func() (err error) {
@@ -112,7 +113,7 @@ type legs struct {
 }
 
 // legsAt waits until a box has all of those of a client's connection.
-func (p *pair) legsAt(t *testing.T, h *lab.Host, c net.Conn) (all legs) {
+func (p *pair) legsAt(t *testing.T, h *netlab.Host, c net.Conn) (all legs) {
 	t.Helper()
 	client, server := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
 	family := byte(unix.AF_INET6)
@@ -131,7 +132,7 @@ func (p *pair) legsAt(t *testing.T, h *lab.Host, c net.Conn) (all legs) {
 			switch ends := [2]netip.AddrPort{c.local, c.remote}; {
 			case ends == plain:
 				all.plain = c
-			case ends == first, c.local.Port() == lab.JoinPort, c.remote.Port() == lab.JoinPort:
+			case ends == first, c.local.Port() == netlab.JoinPort, c.remote.Port() == netlab.JoinPort:
 				all.subflows = append(all.subflows, c)
 			}
 		}
@@ -142,7 +143,7 @@ func (p *pair) legsAt(t *testing.T, h *lab.Host, c net.Conn) (all legs) {
 
 // windows are the congestion windows of a new MPTCP connection within a network
 // without boxes, from one host to another.
-func windows(t *testing.T, from, to *lab.Host, addr netip.Addr) (both []uint32) {
+func windows(t *testing.T, from, to *netlab.Host, addr netip.Addr) (both []uint32) {
 	t.Helper()
 	l := listen(t, to, "mptcp", netip.AddrPortFrom(addr, 0))
 	serve(l, echo)
@@ -153,7 +154,7 @@ func windows(t *testing.T, from, to *lab.Host, addr netip.Addr) (both []uint32) 
 	defer c.Close()
 	chat(t, c, "hello")
 	at := c.LocalAddr().(*net.TCPAddr).AddrPort()
-	for _, h := range []*lab.Host{from, to} {
+	for _, h := range []*netlab.Host{from, to} {
 		for _, s := range connections(t, h, unix.AF_INET6) {
 			if s.local == at || s.remote == at {
 				both = append(both, s.window)
@@ -183,10 +184,10 @@ func expected(t *testing.T) (window uint32, refused error) {
 }
 
 func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 10 * time.Millisecond}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 10 * time.Millisecond}}})
 	want, refused := expected(t)
 	p := start(t, n)
-	boxes := []*lab.Box{p.cpe, p.hag}
+	boxes := []*netlab.Box{p.cpe, p.hag}
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) { p.checkWindows(t, f, want) })
 	}
@@ -195,13 +196,13 @@ func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
 			t.Errorf("the %s says that the initial window is %d, want %d", b.Role, got, want)
 		}
 	}
-	check := func(what string, from, to *lab.Host, addr netip.Addr, want uint32) {
+	check := func(what string, from, to *netlab.Host, addr netip.Addr, want uint32) {
 		t.Helper()
 		if got := windows(t, from, to, addr); !slices.Equal(got, []uint32{want, want}) {
 			t.Errorf("%s: windows of %d, want %d", what, got, want)
 		}
 	}
-	check("MPTCP of other machines", n.Client, n.Server, lab.Server6, kernelWindow)
+	check("MPTCP of other machines", n.Client, n.Server, netlab.Server6, kernelWindow)
 	check("MPTCP of the boxes' machines", n.CPE, n.HAG, n.Lines[0].HAG6, want)
 	p.down(t)
 	check("the same without boxes", n.CPE, n.HAG, n.Lines[0].HAG6, kernelWindow)
@@ -216,10 +217,10 @@ func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
 // first subflow is paced, since it has made round trips.
 func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
 	c := chatter(t, p.Network, f)
-	for _, h := range []*lab.Host{p.CPE, p.HAG} {
+	for _, h := range []*netlab.Host{p.CPE, p.HAG} {
 		all := p.legsAt(t, h, c)
 		for _, s := range all.subflows {
-			first := s.local.Port() != lab.JoinPort && s.remote.Port() != lab.JoinPort
+			first := s.local.Port() != netlab.JoinPort && s.remote.Port() != netlab.JoinPort
 			if s.window != want || first && s.paced != (want != kernelWindow) {
 				t.Errorf("at the %s a subflow %s to %s has a window of %d, want %d; is it paced: %v", h.Name, s.local, s.remote, s.window, want, s.paced)
 			}
@@ -236,7 +237,7 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 	if _, refused := expected(t); refused != nil {
 		t.Skip(refused)
 	}
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{
 		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond}, {Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond},
 	}})
 	p := start(t, n)
@@ -245,18 +246,18 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 		six := f.server.Is6()
 		dialer := traffic(t, n.Server, n.Client, f.server)
 		for _, at := range []struct {
-			lab.Direction
-			*lab.Host
+			netlab.Direction
+			*netlab.Host
 			learnt func() int
 		}{
-			{lab.Up, n.CPE, func() int {
+			{netlab.Up, n.CPE, func() int {
 				if s := pathOf(t, p.cpe, "lte"); six {
 					return s.FurtherWindow6
 				} else {
 					return s.FurtherWindow4
 				}
 			}},
-			{lab.Down, n.HAG, func() int {
+			{netlab.Down, n.HAG, func() int {
 				to := pathsOf(t, p.hag).Peers[0].Paths
 				i := slices.IndexFunc(to, func(p box.PeerPath) bool { return p.Index == 1 && p.Address.Is6() == six })
 				return to[i].FurtherWindow
@@ -265,13 +266,13 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 			if at.learnt() != boxWindow {
 				t.Errorf("%s: the window is %d before anything was sent", at.Name, at.learnt())
 			}
-			if _, err := lab.Transfer(within(t, 20*time.Second), dialer, at.Direction, 6<<20); err != nil {
+			if _, err := netlab.Transfer(within(t, 20*time.Second), dialer, at.Direction, 6<<20); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, f.name+": "+at.Name+" learns nothing", func() bool { return at.learnt() != boxWindow })
 			c := chatter(t, n, f)
 			for _, s := range p.legsAt(t, at.Host, c).subflows {
-				if joined := s.local.Port() == lab.JoinPort || s.remote.Port() == lab.JoinPort; joined && int(s.window) != at.learnt() {
+				if joined := s.local.Port() == netlab.JoinPort || s.remote.Port() == netlab.JoinPort; joined && int(s.window) != at.learnt() {
 					t.Errorf("%s: a subflow at the %s begins with %d segments, and learnt are %d", f.name, at.Name, s.window, at.learnt())
 				}
 			}
@@ -284,7 +285,7 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 // TestBoxesInAUserNamespaceKeepTheKernelsWindow plays the test above where the
 // kernel takes no BPF program of a box.
 func TestBoxesInAUserNamespaceKeepTheKernelsWindow(t *testing.T) {
-	lab.Require(t)
+	netlabtest.Require(t)
 	if inUserNamespace() {
 		return // the test above was played in one
 	}
@@ -320,7 +321,7 @@ func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
 			}
 			p := start(t, n)
 			c := chatter(t, n, families[0])
-			for _, h := range []*lab.Host{n.CPE, n.HAG} {
+			for _, h := range []*netlab.Host{n.CPE, n.HAG} {
 				all := p.legsAt(t, h, c)
 				for _, s := range all.subflows {
 					if s.congestionControl != name {
@@ -331,7 +332,7 @@ func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
 					t.Errorf("at the %s the plain leg has %s, want %s", h.Name, got, n.CongestionControl)
 				}
 			}
-			for _, b := range []*lab.Box{p.cpe, p.hag} {
+			for _, b := range []*netlab.Box{p.cpe, p.hag} {
 				if got := pathsOf(t, b).Transport.CongestionControl; got != name {
 					t.Errorf("the %s says that it is %s", b.Role, got)
 				}

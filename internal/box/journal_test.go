@@ -11,11 +11,12 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) { netlabtest.Main(m) }
 
 // journalAt opens the journal of the box with that control socket, on the thread of a host.
 func journalAt(t *testing.T, control string) *journal {
@@ -28,8 +29,8 @@ func journalAt(t *testing.T, control string) *journal {
 // machine runs fn in a new namespace.
 func machine(t *testing.T, fn func(control string)) {
 	t.Helper()
-	lab.Require(t)
-	h, err := lab.NewHost("box")
+	netlabtest.Require(t)
+	h, err := netlab.NewHost("box")
 	check(t, err)
 	t.Cleanup(func() { check(t, h.Close()) })
 	control := filepath.Join(t.TempDir(), "box.sock")

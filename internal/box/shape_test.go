@@ -13,7 +13,8 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -93,29 +94,29 @@ func TestWhatHasNoPortsIsOfNoClass(t *testing.T) {
 type cable struct{ near, far end }
 
 type end struct {
-	*lab.Host
+	*netlab.Host
 	addrs map[string]netip.Addr // by network
 }
 
 func shapedCable(t *testing.T, rate uint64) *cable {
 	t.Helper()
-	lab.Require(t)
+	netlabtest.Require(t)
 	c := &cable{
 		near: end{addrs: map[string]netip.Addr{"udp4": netip.MustParseAddr("192.0.2.1"), "udp6": netip.MustParseAddr("2001:db8::1")}},
 		far:  end{addrs: map[string]netip.Addr{"udp4": netip.MustParseAddr("192.0.2.2"), "udp6": netip.MustParseAddr("2001:db8::2")}},
 	}
 	for _, e := range []*end{&c.near, &c.far} {
-		h, err := lab.NewHost("end")
+		h, err := netlab.NewHost("end")
 		check(t, err)
 		t.Cleanup(func() { check(t, h.Close()) })
 		e.Host = h
 	}
-	check(t, lab.Connect(c.near.Host, "lte", c.far.Host, "lte"))
+	check(t, netlab.Connect(c.near.Host, "lte", c.far.Host, "lte"))
 	for _, e := range []*end{&c.near, &c.far} {
 		for _, a := range e.addrs {
 			p := netip.PrefixFrom(a, a.BitLen()-2)
 			check(t, e.AddAddress("lte", p))
-			check(t, e.AddRoute(lab.Route{To: p.Masked(), Dev: "lte"}))
+			check(t, e.AddRoute(netlab.Route{To: p.Masked(), Dev: "lte"}))
 		}
 	}
 	control := filepath.Join(t.TempDir(), "box.sock")

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
@@ -39,7 +39,7 @@ func runDoctor(_ context.Context, c *invocation) error {
 		return err
 	}
 	// As an ordinary user it goes on in a user namespace, and says so below.
-	refused := lab.Reexec()
+	refused := netlab.Reexec()
 	d := diagnosis{OK: true}
 	d.kernel()
 	d.privilege(refused)
@@ -48,7 +48,7 @@ func runDoctor(_ context.Context, c *invocation) error {
 			return err
 		}
 	}
-	if !lab.Reexeced() {
+	if !netlab.Reexeced() {
 		d.settings()
 	}
 	if *asJSON {
@@ -108,7 +108,7 @@ func (d *diagnosis) privilege(refused error) {
 	switch {
 	case refused != nil:
 		d.add("privilege", "fail", oneLine(refused), "run as root")
-	case lab.Reexeced():
+	case netlab.Reexeced():
 		d.add("privilege", "warn", "tried in a user namespace: enough for `synbond lab`, not for a box on this machine",
 			"run as root to see this machine's own settings")
 	default:
@@ -118,7 +118,7 @@ func (d *diagnosis) privilege(refused error) {
 
 // probe tries the kernel in a namespace that is thrown away.
 func (d *diagnosis) probe() error {
-	h, err := lab.NewHost("doctor")
+	h, err := netlab.NewHost("doctor")
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // labFlags is how a lab is asked for.
@@ -44,7 +45,7 @@ func runLab(ctx context.Context, c *invocation) error {
 	if f.svg != "" && !scenario.Charted() {
 		return usagef("scenario %s has no chart to draw", f.scenario)
 	}
-	if err := lab.Reexec(); err != nil {
+	if err := netlab.Reexec(); err != nil {
 		return err
 	}
 	return c.playLab(ctx, scenario, f)
@@ -64,9 +65,9 @@ func (c *invocation) playLab(ctx context.Context, scenario lab.Scenario, f labFl
 		}
 	}
 	p := newProgress(c.stderr)
-	o := lab.Options{Program: lab.Self(), Say: p.say}
+	o := lab.Options{Program: netlab.Self(), Say: p.say}
 	if f.keep {
-		o.Keep = func(r *lab.Report, n *lab.Network, cpe, hag *lab.Box) {
+		o.Keep = func(r *lab.Report, n *netlab.Network, cpe, hag *netlab.Box) {
 			p.done()
 			if err := show(r); err != nil {
 				fmt.Fprintln(c.stderr, "synbond:", oneLine(err))
@@ -109,15 +110,15 @@ func utf8Locale() bool {
 }
 
 // explain tells how to enter the hosts, and waits for an interrupt.
-func explain(ctx context.Context, w io.Writer, n *lab.Network, cpe, hag *lab.Box) {
+func explain(ctx context.Context, w io.Writer, n *netlab.Network, cpe, hag *netlab.Box) {
 	fmt.Fprintln(w, "The network stays up until you press Ctrl-C. To look around:")
-	for _, h := range []*lab.Host{n.Client, n.CPE, n.HAG, n.Server} {
+	for _, h := range []*netlab.Host{n.Client, n.CPE, n.HAG, n.Server} {
 		fmt.Fprintf(w, "  %-7s %s\n", h.Name, h.Enter())
 	}
-	for _, b := range []*lab.Box{cpe, hag} {
+	for _, b := range []*netlab.Box{cpe, hag} {
 		fmt.Fprintf(w, "  synbond flows --control %s\n", b.Control)
 	}
-	fmt.Fprintf(w, "  The server answers transfers on [%s]:5001 and %s:5001.\n", lab.Server6, lab.Server4)
+	fmt.Fprintf(w, "  The server answers transfers on [%s]:5001 and %s:5001.\n", netlab.Server6, netlab.Server4)
 	<-ctx.Done()
 }
 

@@ -5,13 +5,15 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // film takes the timeline of a part: what the lines carry, what arrives, and how
 // the CPE's view of its paths changes.
 type film struct {
 	scene     *scene
-	direction Direction
+	direction netlab.Direction
 	start     time.Time
 	stop      context.CancelFunc
 	done      chan error
@@ -29,7 +31,7 @@ type film struct {
 const received = "received"
 
 // roll starts the part's film. It ends with the part, or by [film.end].
-func (s *scene) roll(ctx context.Context, d Direction) {
+func (s *scene) roll(ctx context.Context, d netlab.Direction) {
 	f := &film{scene: s, direction: d, start: time.Now(), done: make(chan error, 1), t: &s.shown.Timeline}
 	f.carried, f.received = s.n.carried(d), s.arrivals[d].bytes.Load()
 	for _, l := range s.n.Lines {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // flapHalf is how long a flapping line is down, and then up.
@@ -67,8 +67,7 @@ func joinsOf(links []watched) int {
 	n := 0
 	for _, l := range links {
 		for _, h := range l.tap.Handshakes() {
-			var seg rewrite.Segment
-			if h.Outgoing && seg.Parse(h.Packet) == nil && seg.IsSYN() && kindOf(&seg) == join {
+			if h.Outgoing && !h.ACK && h.Option == netlab.MPJoin {
 				n++
 			}
 		}
@@ -112,7 +111,7 @@ func use(ctx context.Context, s *scene) error {
 	g.SetLimit(atOnce)
 	for _, c := range s.held {
 		g.Go(func() error {
-			_, err := Transfer(limited, func(context.Context) (net.Conn, error) { return c, nil }, Down, idleBytes)
+			_, err := netlab.Transfer(limited, func(context.Context) (net.Conn, error) { return c, nil }, netlab.Down, idleBytes)
 			return err
 		})
 	}

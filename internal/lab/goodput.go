@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Sizes on a line in bytes. Its rate counts whole frames: Ethernet header and an
@@ -17,7 +19,7 @@ const (
 )
 
 // payloadRate is what lines can carry of a connection's bytes, in Mbit/s.
-func payloadRate(lines []LineConfig) float64 {
+func payloadRate(lines []netlab.LineConfig) float64 {
 	var sum int64
 	for _, l := range lines {
 		sum += l.Rate
@@ -36,17 +38,17 @@ const (
 )
 
 // goodput are two parts with a long transfer, down and up.
-func goodput(title string, lines []LineConfig, multipath string) []part {
+func goodput(title string, lines []netlab.LineConfig, multipath string) []part {
 	const name = "the transfer"
 	var parts []part
-	for _, d := range []Direction{Down, Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		parts = append(parts, part{
 			title: title + ", " + d.String(), lines: lines, multipath: multipath,
 			steps: []step{
 				see("both lines are used", allUsed),
 				noteTransport,
 				roll(d),
-				begin(name, trafficPort, Request{Direction: d, Duration: longTransfer}),
+				begin(name, trafficPort, netlab.Request{Direction: d, Duration: longTransfer}),
 				finish(name),
 				cut,
 				fills(lines, moment{name + " begins", startUp}, moment{name + " begins", longTransfer}),
@@ -57,14 +59,14 @@ func goodput(title string, lines []LineConfig, multipath string) []part {
 }
 
 // losing are these lines with one of them losing a share of its packets each way.
-func losing(lines []LineConfig, name string, share float64) []LineConfig {
+func losing(lines []netlab.LineConfig, name string, share float64) []netlab.LineConfig {
 	lines = slices.Clone(lines)
-	lines[slices.IndexFunc(lines, func(l LineConfig) bool { return l.Name == name })].Loss = share
+	lines[slices.IndexFunc(lines, func(l netlab.LineConfig) bool { return l.Name == name })].Loss = share
 	return lines
 }
 
 // fills checks that what arrived between two moments is all that the lines can carry.
-func fills(lines []LineConfig, from, until moment) step {
+func fills(lines []netlab.LineConfig, from, until moment) step {
 	return func(_ context.Context, s *scene) error {
 		t := &s.shown.Timeline
 		got, can := t.mean(t.Received, from.in(s), until.in(s)), payloadRate(lines)

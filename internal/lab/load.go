@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // arrivals counts the bytes that connections have handed to their reader.
@@ -65,7 +67,7 @@ func (l wrapping) Accept() (net.Conn, error) {
 }
 
 // serve runs the traffic servers until their listeners are closed by stop.
-func (n *Network) serve(a *arrivals) (stop func() error, err error) {
+func (n network) serve(a *arrivals) (stop func() error, err error) {
 	var stops []func() error
 	stop = func() error {
 		var errs []error
@@ -83,7 +85,7 @@ func (n *Network) serve(a *arrivals) (stop func() error, err error) {
 			return nil, errors.Join(err, stop())
 		}
 		done := make(chan error, 1)
-		go func() { done <- ServeTraffic(wrapping{l, wrap}) }()
+		go func() { done <- netlab.ServeTraffic(wrapping{l, wrap}) }()
 		stops = append(stops, func() error { return errors.Join(l.Close(), <-done) })
 	}
 	return stop, nil
@@ -92,7 +94,7 @@ func (n *Network) serve(a *arrivals) (stop func() error, err error) {
 // transfer is one that runs in the background.
 type transfer struct {
 	done   chan struct{}
-	result Result
+	result netlab.Result
 	err    error
 }
 
@@ -100,7 +102,7 @@ type transfer struct {
 const bulkTime = 6 * time.Second
 
 // begin starts a transfer of that name, and marks it.
-func begin(name string, port uint16, r Request) step {
+func begin(name string, port uint16, r netlab.Request) step {
 	return func(ctx context.Context, s *scene) error {
 		t := &transfer{done: make(chan struct{})}
 		s.transfers[name] = t

@@ -4,9 +4,11 @@ import (
 	"context"
 	"net"
 	"testing"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
-func TestArrivalsAreWhatWasRead(t *testing.T) {
+func TestArrivalsCountEveryByteRead(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -14,26 +16,27 @@ func TestArrivalsAreWhatWasRead(t *testing.T) {
 	var arrived [2]arrivals
 	done := make(chan error, 1)
 	go func() {
-		done <- ServeTraffic(wrapping{l, func(c net.Conn) net.Conn { return &paced{counted: arrived[Up].count(c)} }})
+		done <- netlab.ServeTraffic(wrapping{l, func(c net.Conn) net.Conn { return &paced{counted: arrived[netlab.Up].count(c)} }})
 	}()
 	dial := func(ctx context.Context) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return nil, err
 		}
-		return arrived[Down].count(c), nil
+		return arrived[netlab.Down].count(c), nil
 	}
-	for _, tt := range []struct {
-		direction Direction
-		with      int64 // what the protocol adds
-	}{{Down, greetingLen}, {Up, requestLen}} {
-		const n = 100_000
-		before := arrived[tt.direction].bytes.Load()
-		if _, err := Transfer(t.Context(), dial, tt.direction, n); err != nil {
-			t.Fatal(err)
+	const n = 100_000
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+		moved := func(n int64) int64 {
+			before := arrived[d].bytes.Load()
+			if _, err := netlab.Transfer(t.Context(), dial, d, n); err != nil {
+				t.Fatal(err)
+			}
+			return arrived[d].bytes.Load() - before
 		}
-		if got := arrived[tt.direction].bytes.Load() - before; got != n+tt.with {
-			t.Errorf("%s: %d bytes arrived, want %d", tt.direction, got, n+tt.with)
+		protocol := moved(0)
+		if got := moved(n) - protocol; got != n {
+			t.Errorf("%s: %d bytes arrived, want %d", d, got, n)
 		}
 	}
 	l.Close()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -33,8 +34,8 @@ type Measured struct {
 	PeerSeen [2]netip.Addr    // the client's address as the server saw it
 	Refused  [2]attempt
 	Absent   [2]attempt
-	Down, Up Result
-	Share    map[Direction][]float64 // of each line, of the bytes that went that way
+	Down, Up netlab.Result
+	Share    map[netlab.Direction][]float64 // of each line, of the bytes that went that way
 }
 
 // attempt is a connect that was to fail.
@@ -56,12 +57,15 @@ var families = [2]struct {
 	client, server netip.Addr
 	absent         netip.Addr
 }{
-	{"IPv6", Client6, Server6, absent6},
-	{"IPv4", Client4, Server4, absent4},
+	{"IPv6", netlab.Client6, netlab.Server6, absent6},
+	{"IPv4", netlab.Client4, netlab.Server4, absent4},
 }
 
+// network is a network with the measurements that scenarios make on it.
+type network struct{ *netlab.Network }
+
 // dialer dials an address from the client, with plain TCP.
-func (n *Network) dialer(to netip.AddrPort) Dialer {
+func (n network) dialer(to netip.AddrPort) netlab.Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
 }
 
@@ -70,11 +74,11 @@ const connects = 15
 
 // measure does everything that a client does to compare networks. It calls say
 // before each step.
-func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(string)) (Measured, error) {
-	m := Measured{Share: make(map[Direction][]float64)}
+func (n network) measure(ctx context.Context, transfer time.Duration, say func(string)) (Measured, error) {
+	m := Measured{Share: make(map[netlab.Direction][]float64)}
 	say("connecting")
 	for i, f := range families {
-		times, err := ConnectTimes(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)), connects)
+		times, err := netlab.ConnectTimes(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)), connects)
 		if err != nil {
 			return m, err
 		}
@@ -83,15 +87,15 @@ func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(
 	if err := n.measureFailures(ctx, &m); err != nil {
 		return m, err
 	}
-	to := n.dialer(netip.AddrPortFrom(Server6, trafficPort))
+	to := n.dialer(netip.AddrPortFrom(netlab.Server6, trafficPort))
 	for _, t := range []struct {
-		direction Direction
-		result    *Result
-	}{{Down, &m.Down}, {Up, &m.Up}} {
+		direction netlab.Direction
+		result    *netlab.Result
+	}{{netlab.Down, &m.Down}, {netlab.Up, &m.Up}} {
 		say("moving bytes " + t.direction.String())
 		before := n.carried(t.direction)
 		var err error
-		*t.result, err = Request{Direction: t.direction, Duration: transfer, Warmup: transfer / 3}.Run(ctx, to)
+		*t.result, err = netlab.Request{Direction: t.direction, Duration: transfer, Warmup: transfer / 3}.Run(ctx, to)
 		if err != nil {
 			return m, err
 		}
@@ -99,7 +103,7 @@ func (n *Network) measure(ctx context.Context, transfer time.Duration, say func(
 	}
 	say("asking the server whom it saw")
 	for i, f := range families {
-		seen, err := PeerSeen(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)))
+		seen, err := netlab.PeerSeen(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)))
 		if err != nil {
 			return m, err
 		}
@@ -114,7 +118,7 @@ func median(times []time.Duration) time.Duration {
 }
 
 // measureFailures connects to where nobody answers, all at once.
-func (n *Network) measureFailures(ctx context.Context, m *Measured) error {
+func (n network) measureFailures(ctx context.Context, m *Measured) error {
 	g, ctx := errgroup.WithContext(ctx)
 	try := func(into *attempt, to netip.AddrPort) {
 		g.Go(func() (err error) {
@@ -130,7 +134,7 @@ func (n *Network) measureFailures(ctx context.Context, m *Measured) error {
 }
 
 // attempt connects to where the network may refuse it.
-func (n *Network) attempt(ctx context.Context, to netip.AddrPort) (attempt, error) {
+func (n network) attempt(ctx context.Context, to netip.AddrPort) (attempt, error) {
 	start := time.Now()
 	c, err := n.dialer(to)(ctx)
 	a := attempt{Took: time.Since(start)}
@@ -144,12 +148,12 @@ func (n *Network) attempt(ctx context.Context, to netip.AddrPort) (attempt, erro
 }
 
 // carried returns the bytes that each line has carried in a direction.
-func (n *Network) carried(d Direction) []uint64 {
+func (n network) carried(d netlab.Direction) []uint64 {
 	out := make([]uint64, len(n.Lines))
 	for i, l := range n.Lines {
 		up, down := l.Bytes()
 		out[i] = down
-		if d == Up {
+		if d == netlab.Up {
 			out[i] = up
 		}
 	}

@@ -8,12 +8,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sync/errgroup"
 )
 
 // object is a thing to move, by a connection of its own.
 type object struct {
-	direction Direction
+	direction netlab.Direction
 	bytes     int64
 }
 
@@ -27,7 +28,7 @@ func (o object) String() string {
 
 // objects are as large as web pages, pictures and downloads.
 var objects = func() (all []object) {
-	for _, d := range []Direction{Down, Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		for _, bytes := range []int64{64 << 10, 1 << 20, 4 << 20, largest} {
 			all = append(all, object{d, bytes})
 		}
@@ -46,7 +47,7 @@ const neverSlower = 1.02
 
 // objectsOver is a part that moves objects over each line alone, without boxes,
 // and over all with them. The largest may take a share of the best line's time.
-func objectsOver(title string, lines []LineConfig, share float64) part {
+func objectsOver(title string, lines []netlab.LineConfig, share float64) part {
 	return part{
 		title: title, lines: lines, still: true,
 		steps: []step{
@@ -70,17 +71,18 @@ func noteTransport(ctx context.Context, s *scene) error {
 // rival is a network, and how long objects took in it.
 type rival struct {
 	name string
-	*Network
+	network
 	took map[object][]time.Duration
 	stop func() error // its traffic servers
 }
 
 // alone is a network with that line only, and without boxes.
-func alone(l LineConfig, congestionControl string) (*rival, error) {
-	n, err := Build(Topology{Lines: []LineConfig{l}, CongestionControl: congestionControl})
+func alone(l netlab.LineConfig, congestionControl string) (*rival, error) {
+	built, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{l}, CongestionControl: congestionControl})
 	if err != nil {
 		return nil, err
 	}
+	n := network{built}
 	stop, err := n.serve(new(arrivals))
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -92,7 +94,7 @@ func (r *rival) close() error { return errors.Join(r.stop(), r.Close()) }
 
 // compareObjects has the lines, each in a network of its own, and the boxes move
 // objects, and judges the boxes by the best line.
-func (s *scene) compareObjects(ctx context.Context, lines []LineConfig, share float64) (err error) {
+func (s *scene) compareObjects(ctx context.Context, lines []netlab.LineConfig, share float64) (err error) {
 	var singles []*rival
 	defer func() {
 		for _, r := range singles {
@@ -106,7 +108,7 @@ func (s *scene) compareObjects(ctx context.Context, lines []LineConfig, share fl
 		}
 		singles = append(singles, r)
 	}
-	pair := &rival{name: "both", Network: s.n, took: make(map[object][]time.Duration)}
+	pair := &rival{name: "both", network: s.n, took: make(map[object][]time.Duration)}
 	err = s.race(ctx, append(slices.Clip(singles), pair))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -138,7 +140,7 @@ func (s *scene) race(ctx context.Context, rivals []*rival) error {
 
 // move moves an object.
 func (r *rival) move(ctx context.Context, o object) error {
-	t, err := Transfer(ctx, r.dialer(netip.AddrPortFrom(Server6, trafficPort)), o.direction, o.bytes)
+	t, err := netlab.Transfer(ctx, r.dialer(netip.AddrPortFrom(netlab.Server6, trafficPort)), o.direction, o.bytes)
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", r.name, o, err)
 	}

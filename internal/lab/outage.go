@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // stallLimit is how long a transfer may stand still beside two round trips of
@@ -13,14 +15,14 @@ const stallLimit = 250 * time.Millisecond
 
 // outage is a part in which a line fails in the midst of a transfer, for long
 // enough to see the other line alone, and comes back.
-func outage(title string, d Direction, line, rest string, f fault) part {
+func outage(title string, d netlab.Direction, line, rest string, f fault) part {
 	const name = "the transfer"
 	meanwhile := moment{line + " " + f.name, 900 * time.Millisecond}
 	end := moment{name + " ends", 0}
 	p := part{title: title, steps: []step{
 		measure(rest, idle),
 		roll(d),
-		begin(name, trafficPort, Request{Direction: d}),
+		begin(name, trafficPort, netlab.Request{Direction: d}),
 		pause(time.Second),
 		measure(rest, loaded),
 		fail(line, f),
@@ -39,7 +41,7 @@ func outage(title string, d Direction, line, rest string, f fault) part {
 
 // capacity of an uneven line in Mbit/s.
 func capacity(line string) float64 {
-	i := slices.IndexFunc(uneven, func(l LineConfig) bool { return l.Name == line })
+	i := slices.IndexFunc(uneven, func(l netlab.LineConfig) bool { return l.Name == line })
 	return float64(uneven[i].Rate) / mbit
 }
 
@@ -52,7 +54,7 @@ const (
 // measure measures a line's round trip.
 func measure(line, when string) step {
 	return func(ctx context.Context, s *scene) (err error) {
-		s.trips[when], err = s.n.roundTrip(ctx, s.n.Line(line))
+		s.trips[when], err = s.n.Line(line).RoundTrip(ctx)
 		s.r.figure(s.shown.Title+" round trip "+when+" ms", 1000*s.trips[when].Seconds())
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // transferTime fits four transfers and the rest into well below 40 s.
@@ -44,7 +46,7 @@ func (x *run) compare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	after = slices.DeleteFunc(after, func(l string) bool { return strings.HasSuffix(l, "table "+firewall.Name) })
+	after = slices.DeleteFunc(after, func(l string) bool { return strings.HasSuffix(l, "table "+netlab.FirewallTable) })
 	x.r.check("and leave nothing behind", slices.Equal(before, after), difference(before, after))
 	return x.crash(ctx)
 }
@@ -52,7 +54,7 @@ func (x *run) compare(ctx context.Context) error {
 func (x *run) saying(prefix string) func(string) { return func(step string) { x.Say(prefix + step) } }
 
 // withBoxes measures the network again and judges what it finds.
-func (x *run) withBoxes(ctx context.Context, cpe *Box) error {
+func (x *run) withBoxes(ctx context.Context, cpe *netlab.Box) error {
 	links, err := x.n.watch()
 	defer closeTaps(links)
 	if err != nil {
@@ -62,7 +64,7 @@ func (x *run) withBoxes(ctx context.Context, cpe *Box) error {
 	if r.With, err = x.n.measure(ctx, x.Transfer, x.saying("with boxes: ")); err != nil {
 		return err
 	}
-	r.Wires = wires(links, netip.AddrPortFrom(Server6, trafficPort), netip.AddrPortFrom(Server4, trafficPort))
+	r.Wires = wires(links, netip.AddrPortFrom(netlab.Server6, trafficPort), netip.AddrPortFrom(netlab.Server4, trafficPort))
 	x.judge()
 	x.judgeWires()
 	var dump struct {
@@ -76,7 +78,7 @@ func (x *run) withBoxes(ctx context.Context, cpe *Box) error {
 	relayed := dump.Totals.Entered["relaying"]
 	r.check("the CPE relayed every connection", relayed >= 2*connects, fmt.Sprintf("%d relayed", relayed))
 	var drops uint64
-	for _, h := range []*Host{x.n.CPE, x.n.HAG} {
+	for _, h := range []*netlab.Host{x.n.CPE, x.n.HAG} {
 		d, err := h.FirewallDrops()
 		if err != nil {
 			return err
@@ -110,7 +112,7 @@ func (x *run) judge() {
 			r.check(f.name+": "+c.name+" as without boxes", ok, fmt.Sprintf("%s, without boxes %s", c.now, c.then))
 		}
 	}
-	for _, d := range []Direction{Down, Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		r.figure("goodput "+d.String()+" Mbit/s", with.result(d).Goodput/mbit)
 		r.figure("goodput "+d.String()+" of one line Mbit/s", without.result(d).Goodput/mbit)
 		least := slices.Min(with.Share[d])
@@ -121,12 +123,12 @@ func (x *run) judge() {
 // judgeWires compares the handshakes on each link with what belongs there.
 func (x *run) judgeWires() {
 	for i, w := range x.r.Wires {
-		want := join
+		want := netlab.MPJoin
 		switch i {
 		case 0, len(x.r.Wires) - 1:
-			want = plain
+			want = netlab.PlainTCP
 		case 1:
-			want = capable
+			want = netlab.MPCapable
 		}
 		x.r.check(fmt.Sprintf("%s: handshakes are %s", w.Link, want), w.SYN == want && w.SYNACK == want,
 			fmt.Sprintf("SYN %s, SYN+ACK %s", w.SYN, w.SYNACK))
@@ -144,7 +146,7 @@ func (x *run) crash(ctx context.Context) error {
 		return err
 	}
 	for _, f := range families {
-		seen, err := PeerSeen(ctx, x.n.dialer(netip.AddrPortFrom(f.server, trafficPort)))
+		seen, err := netlab.PeerSeen(ctx, x.n.dialer(netip.AddrPortFrom(f.server, trafficPort)))
 		x.r.check(f.name+": connections go through dead boxes", err == nil && seen.Addr().Unmap() == f.client, fmt.Sprintf("%v, error %v", seen, err))
 	}
 	return nil
@@ -183,8 +185,8 @@ func (x *run) shareText(shares []float64) string {
 	return strings.Join(words, ", ")
 }
 
-func (m *Measured) result(d Direction) Result {
-	if d == Up {
+func (m *Measured) result(d netlab.Direction) netlab.Result {
+	if d == netlab.Up {
 		return m.Up
 	}
 	return m.Down

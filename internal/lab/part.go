@@ -9,17 +9,19 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // part is one act of a scenario, with boxes of its own.
 type part struct {
 	title     string
-	lines     []LineConfig      // whose delays and losses are others in this part
-	multipath string            // congestion control of multipath legs, if it is not that of the hosts
-	options   map[string]string // see [Network.StartCPE]
-	flags     []string          // of the CPE
-	still     bool              // it takes no film
-	steps     []step            // taken one after the other
+	lines     []netlab.LineConfig // whose delays and losses are others in this part
+	multipath string              // congestion control of multipath legs, if it is not that of the hosts
+	options   map[string]string   // see [Network.StartCPE]
+	flags     []string            // of the CPE
+	still     bool                // it takes no film
+	steps     []step              // taken one after the other
 }
 
 // step is one thing that happens in a part. An error ends the scenario; what is
@@ -39,7 +41,7 @@ type Part struct {
 type scene struct {
 	*run
 	shown     *Part
-	cpe, hag  *Box
+	cpe, hag  *netlab.Box
 	film      *film
 	times     map[string]time.Duration // named moments of the film
 	transfers map[string]*transfer
@@ -69,14 +71,14 @@ func (x *run) play(ctx context.Context, p part) (err error) {
 }
 
 // startBoxes makes the lines, and starts the boxes, as a part wants them.
-func (x *run) startBoxes(p part) (cpe, hag *Box, err error) {
+func (x *run) startBoxes(p part) (cpe, hag *netlab.Box, err error) {
 	for _, c := range p.lines {
 		l := x.n.Line(c.Name)
 		if err := errors.Join(l.SetDelay(c.Delay), l.SetLoss(c.Loss)); err != nil {
 			return nil, nil, err
 		}
 	}
-	x.n.multipath = cmp.Or(p.multipath, x.n.CongestionControl)
+	x.n.Multipath = cmp.Or(p.multipath, x.n.CongestionControl)
 	if hag, err = x.n.StartHAG(x.Program, x.dir); err != nil {
 		return nil, nil, err
 	}
@@ -131,14 +133,14 @@ func (s *scene) mark(text string) {
 }
 
 // dialer dials the server's IPv6 address from the client and counts what arrives there.
-func (s *scene) dialer(port uint16) Dialer {
-	dial := s.n.dialer(netip.AddrPortFrom(Server6, port))
+func (s *scene) dialer(port uint16) netlab.Dialer {
+	dial := s.n.dialer(netip.AddrPortFrom(netlab.Server6, port))
 	return func(ctx context.Context) (net.Conn, error) {
 		c, err := dial(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return s.arrivals[Down].count(c), nil
+		return s.arrivals[netlab.Down].count(c), nil
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // overflow has a transfer that fits into dsl, and beside it for a while one that
@@ -15,12 +17,12 @@ var overflow = func() part {
 		title:   "overflow",
 		options: map[string]string{"lte": "mode=overflow,busy=16mbit"},
 		steps: []step{
-			roll(Down),
-			begin(slow, pacedPort, Request{Duration: 15 * time.Second}),
+			roll(netlab.Down),
+			begin(slow, pacedPort, netlab.Request{Duration: 15 * time.Second}),
 			see("at first lte is open as backup", used("lte", "backup")),
 			pause(2 * time.Second),
 			see("a slow transfer does not change that", used("lte", "backup")),
-			begin(fast, trafficPort, Request{Duration: 4 * time.Second}),
+			begin(fast, trafficPort, netlab.Request{Duration: 4 * time.Second}),
 			see("a fast transfer gets lte", used("lte", "normal")),
 			finish(fast),
 			see("lte is left when the need is over", used("lte", "backup")),
@@ -48,7 +50,7 @@ func newcomers(title string, want greeting, before, after []step) part {
 		title: title,
 		flags: []string{"--first-path-down", title},
 		steps: slices.Concat(
-			[]step{roll(Down), visits, pause(aWhile)},
+			[]step{roll(netlab.Down), visits, pause(aWhile)},
 			before,
 			[]step{
 				fail("dsl", noCarrier),
@@ -79,7 +81,7 @@ var (
 	allDown = part{
 		title: "all paths down",
 		steps: []step{
-			roll(Down),
+			roll(netlab.Down),
 			visits,
 			pause(aWhile),
 			fail("dsl", noCarrier),
@@ -93,11 +95,11 @@ var (
 )
 
 // withoutHAG is a part in which the HAG's box ends and is started again.
-func withoutHAG(how string, end func(*Box) error) part {
+func withoutHAG(how string, end func(*netlab.Box) error) part {
 	return part{
 		title: how,
 		steps: []step{
-			roll(Down),
+			roll(netlab.Down),
 			visits,
 			pause(aWhile),
 			endHAG(how, end),
@@ -120,9 +122,9 @@ var flaps = func() part {
 	return part{
 		title: "flap",
 		steps: []step{
-			roll(Down),
+			roll(netlab.Down),
 			hold(idle),
-			begin(busy, trafficPort, Request{Duration: 10 * time.Second}),
+			begin(busy, trafficPort, netlab.Request{Duration: 10 * time.Second}),
 			see("every connection has its subflows", everywhere(idle+1)),
 			pause(aWhile),
 			countJoins(joinsEach*(idle+1),

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Check is one thing that must be so.
@@ -26,7 +28,7 @@ type Report struct {
 
 	Without Measured `json:"-"`
 	With    Measured `json:"-"`
-	lines   []LineConfig
+	lines   []netlab.LineConfig
 }
 
 func (r *Report) check(name string, ok bool, detail string) {
@@ -114,11 +116,11 @@ func (r *Report) printMeasured(w io.Writer) {
 	for i, f := range families {
 		row("connect, "+f.name, ms(a.Connect[i]), ms(b.Connect[i]), ratio(b.Connect[i].Seconds(), a.Connect[i].Seconds()))
 	}
-	for _, d := range []Direction{Down, Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		from, to := a.result(d), b.result(d)
 		row("goodput "+d.String(), mbits(from.Goodput), mbits(to.Goodput), ratio(to.Goodput, from.Goodput))
 	}
-	for _, d := range []Direction{Down, Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		for i, l := range r.lines {
 			row(fmt.Sprintf("share of %s, %s", l.Name, d), percent(a.Share[d][i]), percent(b.Share[d][i]), "")
 		}

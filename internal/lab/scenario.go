@@ -6,13 +6,15 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Scenario is one thing that a lab can show. Without parts it compares the
 // network without and with boxes.
 type Scenario struct {
 	Name, Help string
-	lines      []LineConfig
+	lines      []netlab.LineConfig
 	cpeFlags   []string
 	ownSource4 bool // an IPv4 server sees the CPE's address
 	parts      []part
@@ -25,20 +27,20 @@ func (s Scenario) Charted() bool {
 
 // Options of a run.
 type Options struct {
-	Program  Program
+	Program  netlab.Program
 	Transfer time.Duration // of each bulk transfer whose length is no part of the scenario; there is a default
 	// Say is told of each step before it is taken.
 	Say func(step string)
 	// Keep is called when all is done, before the network is taken down, with both
 	// boxes running again.
-	Keep func(*Report, *Network, *Box, *Box)
+	Keep func(*Report, *netlab.Network, *netlab.Box, *netlab.Box)
 }
 
 // run is one run of a scenario.
 type run struct {
 	Scenario
 	Options
-	n        *Network
+	n        network
 	arrivals [2]arrivals // by direction: at the client, at the server
 	dir      string      // for control sockets
 	r        *Report
@@ -56,14 +58,15 @@ func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	n, err := Build(Topology{Lines: s.lines})
+	built, err := netlab.Build(netlab.Topology{Lines: s.lines})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, n.Close()) }()
+	defer func() { err = errors.Join(err, built.Close()) }()
+	n := network{built}
 	x := &run{Scenario: s, Options: o, n: n, dir: dir}
 	x.r = &Report{Scenario: s.Name, OK: true, Figures: make(map[string]float64), lines: s.lines}
-	stop, err := n.serve(&x.arrivals[Up])
+	stop, err := n.serve(&x.arrivals[netlab.Up])
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +97,6 @@ func (x *run) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.Keep(x.r, x.n, cpe, hag)
+	x.Keep(x.r, x.n.Network, cpe, hag)
 	return errors.Join(cpe.Stop(), hag.Stop())
 }

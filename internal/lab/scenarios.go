@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 const (
@@ -14,8 +16,8 @@ const (
 
 // dslAndLTE is a slow fixed line and a fast mobile one, with the delays of each
 // one way, in milliseconds.
-func dslAndLTE(dsl, lte time.Duration) []LineConfig {
-	return []LineConfig{
+func dslAndLTE(dsl, lte time.Duration) []netlab.LineConfig {
+	return []netlab.LineConfig{
 		{Name: "dsl", Rate: dslRate, Delay: dsl * time.Millisecond},
 		{Name: "lte", Rate: lteRate, Delay: lte * time.Millisecond},
 	}
@@ -42,18 +44,18 @@ var Scenarios = []Scenario{
 		Name: "failover", Help: "dsl, the first path, loses its carrier in the midst of a download and of an upload, and gets it back",
 		lines: uneven,
 		parts: []part{
-			outage("download", Down, "dsl", "lte", noCarrier),
-			outage("upload", Up, "dsl", "lte", noCarrier),
+			outage("download", netlab.Down, "dsl", "lte", noCarrier),
+			outage("upload", netlab.Up, "dsl", "lte", noCarrier),
 		},
 	},
 	{
 		Name: "silent-loss", Help: "the same with a line that goes silent while its carrier stays: dsl, and lte",
 		lines: uneven,
 		parts: []part{
-			outage("dsl, download", Down, "dsl", "lte", silent),
-			outage("dsl, upload", Up, "dsl", "lte", silent),
-			outage("lte, download", Down, "lte", "dsl", silent),
-			outage("lte, upload", Up, "lte", "dsl", silent),
+			outage("dsl, download", netlab.Down, "dsl", "lte", silent),
+			outage("dsl, upload", netlab.Up, "dsl", "lte", silent),
+			outage("lte, download", netlab.Down, "lte", "dsl", silent),
+			outage("lte, upload", netlab.Up, "lte", "dsl", silent),
 		},
 	},
 	{
@@ -70,8 +72,8 @@ var Scenarios = []Scenario{
 		Name: "hag-down", Help: "the HAG's box is stopped, and killed: connections go on without it until it is back",
 		lines: uneven,
 		parts: []part{
-			withoutHAG("stopped", (*Box).Stop),
-			withoutHAG("killed", (*Box).Kill),
+			withoutHAG("stopped", (*netlab.Box).Stop),
+			withoutHAG("killed", (*netlab.Box).Kill),
 		},
 	},
 	{

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // patience is how long a scenario waits for what must come about.
@@ -40,7 +42,7 @@ func pause(d time.Duration) step {
 }
 
 // roll starts the part's film.
-func roll(d Direction) step {
+func roll(d netlab.Direction) step {
 	return func(ctx context.Context, s *scene) error {
 		s.roll(ctx, d)
 		return nil
@@ -113,12 +115,12 @@ func rate(what, of string, from, until moment, least, most float64) step {
 // fault is a way in which a line fails.
 type fault struct {
 	name string
-	set  func(l *Line, failed bool) error
+	set  func(l *netlab.Line, failed bool) error
 }
 
 var (
-	noCarrier = fault{"loses its carrier", func(l *Line, failed bool) error { return l.Carrier(!failed) }}
-	silent    = fault{"goes silent", func(l *Line, failed bool) error {
+	noCarrier = fault{"loses its carrier", func(l *netlab.Line, failed bool) error { return l.Carrier(!failed) }}
+	silent    = fault{"goes silent", func(l *netlab.Line, failed bool) error {
 		share := 0.0
 		if failed {
 			share = 1
@@ -147,12 +149,12 @@ func mend(line string, f fault) step {
 func routeClient(line string) step {
 	return func(_ context.Context, s *scene) error {
 		s.mark("the HAG reaches the client over " + line)
-		return s.n.addRoutes(s.n.HAG, clientNets, s.n.Line(line).hag.router, Route{Dev: line})
+		return s.n.RouteClient(s.n.Line(line))
 	}
 }
 
 // endHAG has the HAG's box end.
-func endHAG(how string, end func(*Box) error) step {
+func endHAG(how string, end func(*netlab.Box) error) step {
 	return func(_ context.Context, s *scene) error {
 		s.mark("the HAG's box is " + how)
 		return end(s.hag)

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Visits are what a browser does: a new connection to the server's IPv6 address
@@ -47,7 +49,7 @@ func (v *visitors) visit(ctx context.Context, s *scene) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	began := s.film.now()
-	_, err := Transfer(ctx, s.dialer(trafficPort), Down, visitBytes)
+	_, err := netlab.Transfer(ctx, s.dialer(trafficPort), netlab.Down, visitBytes)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.all = append(v.all, visit{began, err})
@@ -112,7 +114,7 @@ func (s *scene) greet(ctx context.Context, when string, to netip.AddrPort, want 
 	if err := s.cpe.Flows(ctx, &flows); err != nil { // now: one that has ended tells less
 		return err
 	}
-	seen, err := PeerSeen(ctx, func(context.Context) (net.Conn, error) { return c, nil })
+	seen, err := netlab.PeerSeen(ctx, func(context.Context) (net.Conn, error) { return c, nil })
 	s.check(when+": a new connection works, the server sees "+want.String(), err == nil && seen.Addr() == want, "it saw %s, error %v", seen, err)
 	flow := flows.of(c.LocalAddr().(*net.TCPAddr).AddrPort())
 	ok := flow.Action == g.action && (flow.Reason == g.reason || g.reason == "") && flow.dialedFrom() == want

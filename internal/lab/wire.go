@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Wire says which MPTCP options the handshakes on one link bore, to and from
@@ -20,25 +20,25 @@ type Wire struct {
 // watched is a link with a tap on it.
 type watched struct {
 	link string
-	tap  *Tap
+	tap  *netlab.Tap
 }
 
 // watch opens a tap on each link of the network, on the way from client to server.
-func (n *Network) watch() (links []watched, err error) {
-	open := func(link string, h *Host, ifname string) {
+func (n network) watch() (links []watched, err error) {
+	open := func(link string, h *netlab.Host, ifname string) {
 		if err != nil {
 			return
 		}
-		var t *Tap
-		if t, err = OpenTap(h, ifname); err == nil {
+		var t *netlab.Tap
+		if t, err = netlab.OpenTap(h, ifname); err == nil {
 			links = append(links, watched{link, t})
 		}
 	}
-	open("client – CPE", n.Client, ClientInterface)
+	open("client – CPE", n.Client, netlab.ClientInterface)
 	for _, l := range n.Lines {
 		open("CPE – HAG, "+l.Name, n.CPE, l.Name)
 	}
-	open("HAG – server", n.Server, ServerInterface)
+	open("HAG – server", n.Server, netlab.ServerInterface)
 	return links, err
 }
 
@@ -54,43 +54,19 @@ func wires(links []watched, servers ...netip.AddrPort) []Wire {
 	for i, l := range links {
 		w := Wire{Link: l.link}
 		for _, h := range l.tap.Handshakes() {
-			var seg rewrite.Segment
-			if seg.Parse(h.Packet) != nil {
+			if h.Option != netlab.MPJoin && !slices.Contains(servers, h.Src) && !slices.Contains(servers, h.Dst) {
 				continue
 			}
-			kind := kindOf(&seg)
-			if kind != join && !slices.Contains(servers, seg.Src) && !slices.Contains(servers, seg.Dst) {
-				continue
-			}
-			if seg.IsSYN() {
-				w.SYN = note(w.SYN, kind)
+			if h.ACK {
+				w.SYNACK = note(w.SYNACK, h.Option)
 			} else {
-				w.SYNACK = note(w.SYNACK, kind)
+				w.SYN = note(w.SYN, h.Option)
 			}
 		}
 		w.SYN, w.SYNACK = note(w.SYN, ""), note(w.SYNACK, "")
 		out[i] = w
 	}
 	return out
-}
-
-const (
-	plain   = "plain"
-	capable = "MP_CAPABLE"
-	join    = "MP_JOIN"
-)
-
-func kindOf(seg *rewrite.Segment) string {
-	m, err := seg.MPTCP()
-	switch {
-	case err != nil:
-		return err.Error()
-	case m.Capable:
-		return capable
-	case m.Join:
-		return join
-	}
-	return plain
 }
 
 // note adds a kind to a list, once.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 func TestAnswererAnswersProbesOnlyAndEachOnce(t *testing.T) {
@@ -94,10 +94,10 @@ func TestDownloadGoesOnWhenALineGoesSilent(t *testing.T) {
 			}
 			answers(t, s.Network, "")
 			o := observe(t, s.Network, ProbeConfig{Silence: patient})
-			l, err := s.HAG.Listen("mptcp", at(lab.HAGWan6, 0).String())
+			l, err := s.HAG.Listen("mptcp", at(netlab.HAGWan6, 0).String())
 			check(t, err)
 			served := make(chan error, 1)
-			go func() { served <- lab.ServeTraffic(l) }()
+			go func() { served <- netlab.ServeTraffic(l) }()
 			t.Cleanup(func() { check(t, l.Close()); check(t, <-served) })
 
 			conns := make(chan net.Conn, 1)
@@ -108,9 +108,9 @@ func TestDownloadGoesOnWhenALineGoesSilent(t *testing.T) {
 				}
 				return c, err
 			}
-			result := make(chan lab.Result, 1)
+			result := make(chan netlab.Result, 1)
 			go func() {
-				r, err := lab.TransferFor(t.Context(), dial, lab.Down, 4*time.Second)
+				r, err := netlab.TransferFor(t.Context(), dial, netlab.Down, 4*time.Second)
 				if err != nil {
 					t.Error(err)
 				}
@@ -147,12 +147,12 @@ func TestDownloadGoesOnWhenALineGoesSilent(t *testing.T) {
 func TestBusyLineIsNotTakenForSilent(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		direction lab.Direction
+		direction netlab.Direction
 		loss      float64
 	}{
-		{"download", lab.Down, 0},
-		{"upload", lab.Up, 0},
-		{"download with losses", lab.Down, 0.01},
+		{"download", netlab.Down, 0},
+		{"upload", netlab.Up, 0},
+		{"download with losses", netlab.Down, 0.01},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := build(t)
@@ -161,13 +161,13 @@ func TestBusyLineIsNotTakenForSilent(t *testing.T) {
 			check(t, n.Lines[0].SetLoss(c.loss))
 			answers(t, n, "")
 			o := observe(t, n, ProbeConfig{Silence: patient})
-			l, err := n.HAG.Listen("tcp", at(lab.HAGWan6, 0).String())
+			l, err := n.HAG.Listen("tcp", at(netlab.HAGWan6, 0).String())
 			check(t, err)
 			served := make(chan error, 1)
-			go func() { served <- lab.ServeTraffic(l) }()
+			go func() { served <- netlab.ServeTraffic(l) }()
 			defer func() { check(t, l.Close()); check(t, <-served) }()
 			dial := func(ctx context.Context) (net.Conn, error) { return n.CPE.Dial(ctx, "tcp", "", l.Addr().String()) }
-			r, err := lab.TransferFor(t.Context(), dial, c.direction, 3*time.Second)
+			r, err := netlab.TransferFor(t.Context(), dial, c.direction, 3*time.Second)
 			check(t, err)
 			s := o.Statuses()[0]
 			t.Logf("%.1f Mbit/s, round trip %v±%v, at least %v, loss %.2f, %d probes, %d missed", r.Goodput/1e6,

@@ -7,33 +7,33 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
-	"github.com/synbond/synbond/internal/lab/labtest"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // The words that tests of several packages share.
 var (
-	check      = labtest.Check
-	eventually = labtest.Eventually
-	leftOver   = labtest.LeavesNothing
+	check      = netlabtest.Check
+	eventually = netlabtest.Eventually
+	leftOver   = netlabtest.LeavesNothing
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) { netlabtest.Main(m) }
 
 // build makes a network of two lines that ends with the test, which must leave
 // no file descriptor and no goroutine.
-func build(t *testing.T) *lab.Network {
+func build(t *testing.T) *netlab.Network {
 	t.Helper()
-	lab.Require(t)
+	netlabtest.Require(t)
 	leftOver(t)
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
+	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
 	check(t, err)
 	t.Cleanup(func() { check(t, n.Close()) })
 	return n
 }
 
 // pm opens a path manager on a host.
-func pm(t *testing.T, h *lab.Host) *PM {
+func pm(t *testing.T, h *netlab.Host) *PM {
 	t.Helper()
 	var p *PM
 	check(t, h.Do(func() (err error) {
@@ -45,7 +45,7 @@ func pm(t *testing.T, h *lab.Host) *PM {
 }
 
 // connected makes an MPTCP connection from the CPE's first line to the HAG.
-func connected(t *testing.T, n *lab.Network, network, server string) (c, s net.Conn) {
+func connected(t *testing.T, n *netlab.Network, network, server string) (c, s net.Conn) {
 	t.Helper()
 	l, err := n.HAG.Listen(network, net.JoinHostPort(server, "0"))
 	check(t, err)

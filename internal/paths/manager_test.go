@@ -10,12 +10,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
-func newManager(t *testing.T, h *lab.Host, s *Set) *Manager {
+func newManager(t *testing.T, h *netlab.Host, s *Set) *Manager {
 	t.Helper()
 	var m *Manager
 	check(t, h.Do(func() (err error) {
@@ -35,7 +34,7 @@ func newManager(t *testing.T, h *lab.Host, s *Set) *Manager {
 
 // scene is a CPE with a manager, and a HAG that takes joins by each of two lines.
 type scene struct {
-	*lab.Network
+	*netlab.Network
 	m     *Manager
 	joins []netip.AddrPort // by path
 	heard *heard
@@ -76,7 +75,7 @@ func setScene(t *testing.T) *scene {
 		all[i].Join = []netip.AddrPort{join}
 		s.joins = append(s.joins, join)
 	}
-	s.m = newManager(t, n.CPE, newSet(t, n.CPE, all, []netip.Addr{lab.HAGWan6}))
+	s.m = newManager(t, n.CPE, newSet(t, n.CPE, all, []netip.Addr{netlab.HAGWan6}))
 	s.listen(t)
 	return s
 }
@@ -105,7 +104,7 @@ func (s *scene) listen(t *testing.T) {
 // connect makes a connection from the CPE to the HAG and returns its ends and token.
 func (s *scene) connect(t *testing.T) (client, server net.Conn, token uint32) {
 	t.Helper()
-	client, server = connected(t, s.Network, "mptcp", lab.HAGWan6.String())
+	client, server = connected(t, s.Network, "mptcp", netlab.HAGWan6.String())
 	exchange(t, client, server) // the fourth segment makes it established
 	return client, server, established(t, s.m)
 }
@@ -176,8 +175,8 @@ func TestManagerOpensASubflowOnEachFurtherPath(t *testing.T) {
 		name, server string
 		is4          bool
 	}{
-		{"IPv6", lab.HAGWan6.String(), false},
-		{"IPv4", lab.HAGWan4.String(), true},
+		{"IPv6", netlab.HAGWan6.String(), false},
+		{"IPv4", netlab.HAGWan4.String(), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := build(t)
@@ -222,8 +221,8 @@ func TestServerThatTakesJoinsIsJoinedAtItsOwnAddress(t *testing.T) {
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
 	check(t, pm(t, n.HAG).SetLimits(Limits{Subflows: MaxPaths}))
 	unused := at(n.Lines[1].HAG6, 7100)
-	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, unused), []netip.Addr{lab.HAGWan6}))
-	client, server := connected(t, n, "mptcp", lab.HAGWan6.String())
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, unused), []netip.Addr{netlab.HAGWan6}))
+	client, server := connected(t, n, "mptcp", netlab.HAGWan6.String())
 	exchange(t, client, server)
 	m.Track(established(t, m), Terms{}, nil)
 	expect(t, "the subflow is not there", client, n.Lines[0].CPE6, n.Lines[1].CPE6)
@@ -235,8 +234,8 @@ func TestPathWithoutAUsableAddressIsTriedAgainAndAgain(t *testing.T) {
 	n := build(t)
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
 	check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
-	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{lab.HAGWan6})) // nobody names a join address
-	client, server := connected(t, n, "mptcp", lab.HAGWan6.String())
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{netlab.HAGWan6})) // nobody names a join address
+	client, server := connected(t, n, "mptcp", netlab.HAGWan6.String())
 	exchange(t, client, server)
 	m.Track(established(t, m), Terms{}, nil)
 	eventually(t, "it is not tried again", func() bool { return m.Counters().Failed >= 3 })
@@ -249,8 +248,8 @@ func TestRefusedJoinsAreTriedAgainMoreSlowlyEachTime(t *testing.T) {
 	check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
 	// Nobody listens at the join address: each attempt is refused.
 	join := at(n.Lines[1].HAG6, 7100)
-	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, join), []netip.Addr{lab.HAGWan6}))
-	client, server := connected(t, n, "mptcp", lab.HAGWan6.String())
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n, join), []netip.Addr{netlab.HAGWan6}))
+	client, server := connected(t, n, "mptcp", netlab.HAGWan6.String())
 	exchange(t, client, server)
 	m.Track(established(t, m), Terms{}, nil)
 	eventually(t, "it is not tried again", func() bool { return m.Counters().Failed >= 4 })
@@ -267,7 +266,7 @@ func TestRefusedJoinsAreTriedAgainMoreSlowlyEachTime(t *testing.T) {
 
 func TestManagerBearsEventsOfConnectionsThatAreNotItsOwn(t *testing.T) {
 	n := build(t)
-	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{lab.Server6}))
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{netlab.Server6}))
 	for id := range 256 {
 		for _, kind := range []EventType{SubEstablished, SubClosed, SubPriority} {
 			m.handle(Event{Type: kind, Token: 1, LocalID: uint8(id), Error: uint8(unix.ECONNRESET)})
@@ -280,7 +279,7 @@ func TestManagerBearsEventsOfConnectionsThatAreNotItsOwn(t *testing.T) {
 		m.handle(Event{Type: SubClosed, Token: 4, LocalID: uint8(id)})
 		m.handle(Event{Type: SubEstablished, Token: 4, LocalID: uint8(id)})
 	}
-	m.handle(Event{Type: Established, Token: 5, Remote: at(lab.Server6, 80)}) // nobody tracks it
+	m.handle(Event{Type: Established, Token: 5, Remote: at(netlab.Server6, 80)}) // nobody tracks it
 	m.handle(Event{Type: Lost})
 	m.Want([]Use{Closed, Closed})
 	if got := m.Counters(); got != (Counters{}) {
@@ -308,9 +307,9 @@ func TestOtherEventsThanThoseReportedAreFilteredOut(t *testing.T) {
 
 func TestConnectionsThatNobodyTracksAreForgotten(t *testing.T) {
 	n := build(t)
-	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{lab.Server6}))
-	m.handle(Event{Type: Established, Token: 1, Remote: at(lab.Server6, 80)})
-	m.handle(Event{Type: Established, Token: 2, Remote: at(lab.Server6, 80)})
+	m := newManager(t, n.CPE, newSet(t, n.CPE, cpePaths(n), []netip.Addr{netlab.Server6}))
+	m.handle(Event{Type: Established, Token: 1, Remote: at(netlab.Server6, 80)})
+	m.handle(Event{Type: Established, Token: 2, Remote: at(netlab.Server6, 80)})
 	m.Track(2, Terms{}, nil)
 	m.mu.Lock()
 	defer m.mu.Unlock()

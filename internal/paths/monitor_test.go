@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // observed is a monitor of the lab's CPE and all that it has told.
@@ -74,7 +73,7 @@ func (o *observed) await(t *testing.T, since time.Time, what string, want func(o
 }
 
 // observe runs a monitor on the CPE, with join addresses of every line.
-func observe(t *testing.T, n *lab.Network, cfg ProbeConfig) *observed {
+func observe(t *testing.T, n *netlab.Network, cfg ProbeConfig) *observed {
 	t.Helper()
 	all := make([]Path, len(n.Lines))
 	for i, l := range n.Lines {
@@ -112,7 +111,7 @@ const probePort = 7100
 const patient = 500 * time.Millisecond
 
 // answers runs an answerer on the HAG until stop.
-func answers(t *testing.T, n *lab.Network, secret string) (a *Answerer, stop func()) {
+func answers(t *testing.T, n *netlab.Network, secret string) (a *Answerer, stop func()) {
 	t.Helper()
 	var joins []netip.AddrPort
 	for _, l := range n.Lines {
@@ -152,30 +151,30 @@ func both(a, b func(observation) bool) func(observation) bool {
 }
 
 func TestMonitorSeesThatALineIsLostAndComesBack(t *testing.T) {
-	lte := func(n *lab.Network) netip.Prefix { return netip.PrefixFrom(n.Lines[1].CPE6, 64) }
-	lte4 := func(n *lab.Network) netip.Prefix { return netip.PrefixFrom(n.Lines[1].CPE4, 28) }
+	lte := func(n *netlab.Network) netip.Prefix { return netip.PrefixFrom(n.Lines[1].CPE6, 64) }
+	lte4 := func(n *netlab.Network) netip.Prefix { return netip.PrefixFrom(n.Lines[1].CPE4, 28) }
 	for _, c := range []struct {
 		name, reason string
-		lose, mend   func(*lab.Network) error
+		lose, mend   func(*netlab.Network) error
 	}{
 		{"no carrier", reasonCarrier,
-			func(n *lab.Network) error { return n.Lines[1].Carrier(false) },
-			func(n *lab.Network) error { return n.Lines[1].Carrier(true) }},
+			func(n *netlab.Network) error { return n.Lines[1].Carrier(false) },
+			func(n *netlab.Network) error { return n.Lines[1].Carrier(true) }},
 		{"silence", reasonSilent,
-			func(n *lab.Network) error { return n.Lines[1].Down(true) },
-			func(n *lab.Network) error { return n.Lines[1].Down(false) }},
+			func(n *netlab.Network) error { return n.Lines[1].Down(true) },
+			func(n *netlab.Network) error { return n.Lines[1].Down(false) }},
 		{"no address", reasonAddress,
-			func(n *lab.Network) error {
+			func(n *netlab.Network) error {
 				return removeAddresses(n.CPE, "lte", lte(n), lte4(n))
 			},
-			func(n *lab.Network) error { return n.CPE.AddAddress("lte", lte(n)) }},
+			func(n *netlab.Network) error { return n.CPE.AddAddress("lte", lte(n)) }},
 		{"no route", reasonRoute,
-			func(n *lab.Network) error { return flushRoutes(n.CPE, "lte") },
-			func(n *lab.Network) error {
+			func(n *netlab.Network) error { return flushRoutes(n.CPE, "lte") },
+			func(n *netlab.Network) error {
 				net := lte(n).Masked()
 				return errors.Join(
-					n.CPE.AddRoute(lab.Route{To: net, Dev: "lte"}),
-					n.CPE.AddRoute(lab.Route{To: netip.PrefixFrom(n.Lines[1].HAG6, 128), Via: net.Addr().Next(), Dev: "lte"}))
+					n.CPE.AddRoute(netlab.Route{To: net, Dev: "lte"}),
+					n.CPE.AddRoute(netlab.Route{To: netip.PrefixFrom(n.Lines[1].HAG6, 128), Via: net.Addr().Next(), Dev: "lte"}))
 			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -215,7 +214,7 @@ func addresses(a *Answerer, down bool) (out []netip.Addr) {
 	return out
 }
 
-func removeAddresses(h *lab.Host, ifname string, all ...netip.Prefix) error {
+func removeAddresses(h *netlab.Host, ifname string, all ...netip.Prefix) error {
 	return h.Netlink(func(nl *netlink.Handle) error {
 		dev, err := nl.LinkByName(ifname)
 		if err != nil {
@@ -235,7 +234,7 @@ func removeAddresses(h *lab.Host, ifname string, all ...netip.Prefix) error {
 }
 
 // flushRoutes removes all routes by an interface but those to its own addresses.
-func flushRoutes(h *lab.Host, ifname string) error {
+func flushRoutes(h *netlab.Host, ifname string) error {
 	return h.Netlink(func(nl *netlink.Handle) error {
 		dev, err := nl.LinkByName(ifname)
 		if err != nil {

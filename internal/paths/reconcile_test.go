@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 func TestBackupAndBackAreToldToThePeer(t *testing.T) {
@@ -101,7 +101,7 @@ func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
 }
 
 // needsDestroy skips a test where the kernel cannot end sockets on request.
-func needsDestroy(t *testing.T, h *lab.Host) {
+func needsDestroy(t *testing.T, h *netlab.Host) {
 	t.Helper()
 	if err := h.Do(ProbeDestroy); err != nil {
 		t.Skip("kernel without CONFIG_INET_DIAG_DESTROY: ", err)
@@ -221,13 +221,13 @@ func TestSubflowsThatAreGoneUnheardAreFoundWhenEventsWereLost(t *testing.T) {
 
 func TestBusiestConnectionsComeFirst(t *testing.T) {
 	n := build(t)
-	set := newSet(t, n.CPE, cpePaths(n), []netip.Addr{lab.Server6})
+	set := newSet(t, n.CPE, cpePaths(n), []netip.Addr{netlab.Server6})
 	m := &Manager{set: set, wake: make(chan struct{}, 1), conns: make(map[uint32]*conn),
 		uses: []Use{Normal, Closed}, counters: make([]Counters, 2)}
 	traffic := make([]carried, 4)
 	for i := range traffic {
 		m.Track(uint32(i), Terms{}, &traffic[i])
-		m.handle(Event{Type: Established, Token: uint32(i), Remote: at(lab.Server6, 80)})
+		m.handle(Event{Type: Established, Token: uint32(i), Remote: at(netlab.Server6, 80)})
 		traffic[i].Store(1000)
 	}
 	m.todo.urgent = nil // as if all had been looked at

@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // inside runs fn, which may wait, on a thread that is in the host's namespace.
-func inside(t *testing.T, h *lab.Host, fn func() error) <-chan error {
+func inside(t *testing.T, h *netlab.Host, fn func() error) <-chan error {
 	t.Helper()
 	var ns int
 	check(t, h.Do(func() (err error) {
@@ -39,13 +38,13 @@ func inside(t *testing.T, h *lab.Host, fn func() error) <-chan error {
 }
 
 // cpePaths are the two lines of the lab, the second with a join address.
-func cpePaths(n *lab.Network, join ...netip.AddrPort) []Path {
+func cpePaths(n *netlab.Network, join ...netip.AddrPort) []Path {
 	return []Path{{Name: "dsl", Interface: "dsl", Join: join}, {Name: "mobile", Interface: "lte", Mode: AsBackup}}
 }
 
 // newSet makes a set in the namespace of h, whose routes are looked up there
 // and kept: the manager's own goroutines are in another one.
-func newSet(t *testing.T, h *lab.Host, all []Path, dst []netip.Addr, own ...netip.AddrPort) *Set {
+func newSet(t *testing.T, h *netlab.Host, all []Path, dst []netip.Addr, own ...netip.AddrPort) *Set {
 	t.Helper()
 	var s *Set
 	check(t, h.Do(func() (err error) {
@@ -68,18 +67,18 @@ func TestPathOfASubflowIsFoundByItsAddressesAndRoutes(t *testing.T) {
 	nowhere := netip.MustParseAddr("2001:db8:ffff::1")
 	cases := []struct {
 		name          string
-		host          *lab.Host
+		host          *netlab.Host
 		own           []netip.AddrPort // join addresses of a HAG
 		local, remote netip.AddrPort
 		want          string
 	}{
 		{"from a path's own IPv6 address", n.CPE, nil, at(lte.CPE6, 999), join, "mobile"},
 		{"from a path's own IPv4 address", n.CPE, nil, at(lte.CPE4, 999), at(lte.HAG4, 7100), "mobile"},
-		{"from the client's address", n.CPE, nil, at(lab.Client6, 999), at(lab.Server6, 443), "dsl"},
-		{"from the client's IPv4 address", n.CPE, nil, at(lab.Client4, 999), at(lab.Server4, 443), "dsl"},
+		{"from the client's address", n.CPE, nil, at(netlab.Client6, 999), at(netlab.Server6, 443), "dsl"},
+		{"from the client's IPv4 address", n.CPE, nil, at(netlab.Client4, 999), at(netlab.Server4, 443), "dsl"},
 		{"a join that the HAG accepted", n.HAG, []netip.AddrPort{join}, join, at(lte.CPE6, 999), "mobile"},
-		{"a first subflow at the HAG", n.HAG, []netip.AddrPort{join}, at(lab.Server6, 443), at(lab.Client6, 999), "dsl"},
-		{"by an interface that is no path", n.CPE, nil, at(lab.CPELan6, 1), at(lab.Client6, 1), ""},
+		{"a first subflow at the HAG", n.HAG, []netip.AddrPort{join}, at(netlab.Server6, 443), at(netlab.Client6, 999), "dsl"},
+		{"by an interface that is no path", n.CPE, nil, at(netlab.CPELan6, 1), at(netlab.Client6, 1), ""},
 	}
 	for _, c := range cases {
 		s := newSet(t, c.host, cpePaths(n), []netip.Addr{c.remote.Addr()}, c.own...)
@@ -128,7 +127,7 @@ func TestSetFollowsChangesOfAddresses(t *testing.T) {
 	// The watch may begin later than the change: it reads what it missed.
 	check(t, n.CPE.AddAddress("lte", netip.PrefixFrom(added, 64)))
 	eventually(t, "the new address is not known", func() bool { return s.links.owner(added) == s.links.get("lte").index })
-	check(t, lab.Connect(n.CPE, "new0", n.Client, "new0"))
+	check(t, netlab.Connect(n.CPE, "new0", n.Client, "new0"))
 	eventually(t, "the new interface is not known", func() bool { return s.links.get("new0").index != 0 })
 	cancel()
 	check(t, <-done)
@@ -138,8 +137,8 @@ func TestNextHopIsTheGatewayOrTheDestinationItself(t *testing.T) {
 	n := build(t)
 	check(t, n.CPE.Do(func() error {
 		for dst, want := range map[string]string{
-			lab.Client6.String(): lab.Client6.String(), lab.Client4.String(): lab.Client4.String(),
-			lab.Server6.String(): "2001:db8:10:1::1", lab.Server4.String(): "198.51.100.17",
+			netlab.Client6.String(): netlab.Client6.String(), netlab.Client4.String(): netlab.Client4.String(),
+			netlab.Server6.String(): "2001:db8:10:1::1", netlab.Server4.String(): "198.51.100.17",
 		} {
 			if got := NextHop(netip.MustParseAddr(dst)); got.String() != want {
 				t.Errorf("next hop to %s is %v, want %s", dst, got, want)

@@ -5,9 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // many is how many connections lose a path and get it back.
@@ -21,7 +20,7 @@ func (s *scene) connectMany(t *testing.T) []net.Conn {
 	if files.Cur < 2*many+100 {
 		t.Skipf("only %d files may be open", files.Cur)
 	}
-	l, err := s.HAG.Listen("mptcp", net.JoinHostPort(lab.HAGWan6.String(), "0"))
+	l, err := s.HAG.Listen("mptcp", net.JoinHostPort(netlab.HAGWan6.String(), "0"))
 	check(t, err)
 	t.Cleanup(func() { l.Close() })
 	conns := make([]net.Conn, many)

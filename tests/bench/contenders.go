@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // contender is one way to get connections from the client to the server.
@@ -41,19 +41,19 @@ var contenders = []contender{
 
 // network is where the contenders run in turn.
 type network struct {
-	*lab.Network
+	*netlab.Network
 	dir     string // for files and sockets
-	program lab.Program
+	program netlab.Program
 	clients int // addresses that the client has been given
 }
 
 // buildNetwork makes one with so many lines. The caller owes it a Close.
 func buildNetwork(lines int, dir string) (*network, error) {
-	var t lab.Topology
+	var t netlab.Topology
 	for _, name := range []string{"dsl", "lte"}[:lines] {
-		t.Lines = append(t.Lines, lab.LineConfig{Name: name})
+		t.Lines = append(t.Lines, netlab.LineConfig{Name: name})
 	}
-	n, err := lab.Build(t)
+	n, err := netlab.Build(t)
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +67,10 @@ func buildNetwork(lines int, dir string) (*network, error) {
 // while another contender's routers have it in TIME-WAIT.
 func (n *network) freshClient() (netip.Addr, error) {
 	n.clients++
-	a := lab.Client6.As16()
+	a := netlab.Client6.As16()
 	a[12], a[13] = byte(n.clients>>8), byte(n.clients)
 	addr := netip.AddrFrom16(a)
-	return addr, n.Client.AddAddress(lab.ClientInterface, netip.PrefixFrom(addr, 64))
+	return addr, n.Client.AddAddress(netlab.ClientInterface, netip.PrefixFrom(addr, 64))
 }
 
 // boxes are a contender's processes, the CPE's and the HAG's, or none.

@@ -3,7 +3,7 @@
 //
 //	go run ./tests/bench [--rounds N] [--quick] [--only NAME…] [--json FILE] [--report FILE]
 //
-// Client, CPE, HAG and server are hosts of package lab, on lines that are as fast
+// Client, CPE, HAG and server are hosts of package netlab, on lines that are as fast
 // as the machine. In each round every contender is set up in turn on the same two
 // routers, is checked, does all works, and is taken down:
 //

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // haproxyConfig is for one router. A server without address and port is where the
@@ -91,7 +91,7 @@ func startHAProxy(ctx context.Context, n *network) (*boxes, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpe, err := n.startProxy(ctx, n.CPE, []string{lab.CPELanInterface}, endpoints)
+	cpe, err := n.startProxy(ctx, n.CPE, []string{netlab.CPELanInterface}, endpoints)
 	if err != nil {
 		return nil, errors.Join(err, hag.stop())
 	}
@@ -103,11 +103,11 @@ func startHAProxy(ctx context.Context, n *network) (*boxes, error) {
 
 // proxy is HAProxy on one router.
 type proxy struct {
-	host *lab.Host
+	host *netlab.Host
 	cmd  *exec.Cmd
 }
 
-func (n *network) startProxy(ctx context.Context, h *lab.Host, from, more []string) (*proxy, error) {
+func (n *network) startProxy(ctx context.Context, h *netlab.Host, from, more []string) (*proxy, error) {
 	file := filepath.Join(n.dir, h.Name+".cfg")
 	if err := os.WriteFile(file, []byte(haproxySettings()), 0o600); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (p *proxy) stop() error {
 }
 
 // run runs a command line on a host.
-func run(h *lab.Host, stdin io.Reader, line string) error {
+func run(h *netlab.Host, stdin io.Reader, line string) error {
 	words := strings.Fields(line)
 	cmd := h.Command(words[0], words[1:]...)
 	cmd.Stdin = stdin
@@ -149,7 +149,7 @@ func run(h *lab.Host, stdin io.Reader, line string) error {
 	return nil
 }
 
-func runAll(h *lab.Host, lines []string) error {
+func runAll(h *netlab.Host, lines []string) error {
 	var errs []error
 	for _, l := range lines {
 		errs = append(errs, run(h, nil, l))
@@ -158,7 +158,7 @@ func runAll(h *lab.Host, lines []string) error {
 }
 
 // waitListening waits until somebody listens on the port.
-func waitListening(ctx context.Context, h *lab.Host) error {
+func waitListening(ctx context.Context, h *netlab.Host) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for ; ; time.Sleep(10 * time.Millisecond) {

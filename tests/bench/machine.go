@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/synbond/synbond/internal/netlab"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/internal/lab"
 )
 
 // machine is where the figures were taken.
@@ -137,7 +136,7 @@ func memory(b *boxes) (process, kernel float64) {
 }
 
 // readNet reads a file of /proc/net as a host sees it.
-func readNet(h *lab.Host, name string) (string, error) {
+func readNet(h *netlab.Host, name string) (string, error) {
 	var b []byte
 	err := h.Do(func() (err error) {
 		b, err = os.ReadFile("/proc/thread-self/net/" + name)
@@ -147,7 +146,7 @@ func readNet(h *lab.Host, name string) (string, error) {
 }
 
 // mptcpCounters are those of a host, by the kernel's names (net/mptcp/mib.c).
-func mptcpCounters(h *lab.Host) (map[string]int64, error) {
+func mptcpCounters(h *netlab.Host) (map[string]int64, error) {
 	text, err := readNet(h, "netstat")
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/cli"
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // partVar makes this program play another part.
@@ -27,8 +27,8 @@ const (
 )
 
 // self is this program in a part.
-func self(part string) lab.Program {
-	return lab.Program{Path: "/proc/self/exe", Env: []string{partVar + "=" + part}}
+func self(part string) netlab.Program {
+	return netlab.Program{Path: "/proc/self/exe", Env: []string{partVar + "=" + part}}
 }
 
 func main() {

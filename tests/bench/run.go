@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // pass is one network on which all is done.
@@ -35,7 +35,7 @@ func bench(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := lab.Reexec(); err != nil {
+	if err := netlab.Reexec(); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "bench")
@@ -85,7 +85,7 @@ func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 
 // startServer starts the server's process and waits until it listens. It ends with
 // the network.
-func startServer(h *lab.Host) error {
+func startServer(h *netlab.Host) error {
 	p := self(partServer)
 	cmd := h.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)

@@ -10,7 +10,7 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // stage is one contender, set up, with what its works need.
@@ -71,7 +71,7 @@ type visitor struct {
 
 // begin starts a client process. It is killed with ctx.
 func (s *stage) begin(ctx context.Context, j job) (wait func() (*visitor, error), err error) {
-	j.From, j.To = s.client, netip.AddrPortFrom(lab.Server6, port)
+	j.From, j.To = s.client, netip.AddrPortFrom(netlab.Server6, port)
 	p := self(partClient)
 	cmd := s.Client.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)

@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"context"
@@ -7,15 +7,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"golang.org/x/sys/unix"
 )
 
 // build makes a network that ends with the test.
-func build(t *testing.T, topology lab.Topology) *lab.Network {
+func build(t *testing.T, topology netlab.Topology) *netlab.Network {
 	t.Helper()
-	lab.Require(t)
-	n, err := lab.Build(topology)
+	netlabtest.Require(t)
+	n, err := netlab.Build(topology)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +29,7 @@ func build(t *testing.T, topology lab.Topology) *lab.Network {
 }
 
 // echo serves one port on all of a host's addresses until the test ends.
-func echo(t *testing.T, h *lab.Host) (port string) {
+func echo(t *testing.T, h *netlab.Host) (port string) {
 	t.Helper()
 	l, err := h.Listen("tcp", ":0")
 	if err != nil {
@@ -58,7 +59,7 @@ func echo(t *testing.T, h *lab.Host) (port string) {
 var message = make([]byte, 4096)
 
 // exchange connects, sends message and reads it back; it returns the times both took.
-func exchange(t *testing.T, h *lab.Host, local, remote string) (connect, echo time.Duration) {
+func exchange(t *testing.T, h *netlab.Host, local, remote string) (connect, echo time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -84,18 +85,18 @@ func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 	const oneWay = 15 * time.Millisecond
 	for _, tt := range []struct {
 		name     string
-		topology lab.Topology
+		topology netlab.Topology
 		rtt      time.Duration
 	}{
-		{"no delay", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}}, 0},
-		{"delay on the line", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte"}}}, 2 * oneWay},
-		{"delay at the server", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}, ServerDelay: oneWay}, 2 * oneWay},
-		{"both", lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}}, ServerDelay: oneWay}, 4 * oneWay},
+		{"no delay", netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}}, 0},
+		{"delay on the line", netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte"}}}, 2 * oneWay},
+		{"delay at the server", netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}, ServerDelay: oneWay}, 2 * oneWay},
+		{"both", netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}}, ServerDelay: oneWay}, 4 * oneWay},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := build(t, tt.topology)
 			port := echo(t, n.Server)
-			for _, a := range []string{lab.Server6.String(), lab.Server4.String()} {
+			for _, a := range []string{netlab.Server6.String(), netlab.Server4.String()} {
 				connect, round := exchange(t, n.Client, "", net.JoinHostPort(a, port))
 				t.Logf("%s: connect %v, echo %v", a, connect, round)
 				for _, d := range []time.Duration{connect, round} {
@@ -109,7 +110,7 @@ func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 }
 
 func TestOwnAddressTakesOwnLine(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}, {Name: "sat"}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}, {Name: "sat"}}})
 	port := echo(t, n.HAG)
 	for i, l := range n.Lines {
 		for _, a := range [][2]string{{l.CPE6.String(), l.HAG6.String()}, {l.CPE4.String(), l.HAG4.String()}} {
@@ -130,9 +131,9 @@ func TestOwnAddressTakesOwnLine(t *testing.T) {
 
 func TestCongestionControlIsTheOneReported(t *testing.T) {
 	for _, want := range []string{"", "cubic", "reno", "no-such"} {
-		n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}, CongestionControl: want})
+		n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}, CongestionControl: want})
 		t.Logf("asked for %q, got %s", want, n.CongestionControl)
-		l, err := n.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "80"))
+		l, err := n.Server.Listen("tcp", net.JoinHostPort(netlab.Server6.String(), "80"))
 		if err != nil {
 			t.Fatal(err)
 		}

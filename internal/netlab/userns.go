@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ import (
 // guard is set in the environment of a re-executed process, which must not try again.
 const guard = "SYNBOND_LAB_REEXEC"
 
-// Probe tells why this process cannot make hosts, or nil if it can.
+// Probe returns the reason why this process cannot make hosts, or nil if it can.
 func Probe() error {
 	h, err := NewHost("probe")
 	if err != nil {
@@ -60,7 +60,7 @@ func Reexec() error {
 	panic("unreachable")
 }
 
-// Reexeced tells whether [Reexec] has started this process, in a user namespace.
+// Reexeced reports whether [Reexec] has started this process, in a user namespace.
 func Reexeced() bool { return os.Getenv(guard) != "" }
 
 // loopbackUp makes 127.0.0.1 and ::1 work in the process's own new namespace.
@@ -127,41 +127,4 @@ func advice() string {
 		hints = append(hints, "run as root, or allow user namespaces (in a container: its seccomp profile or runtime)")
 	}
 	return "; to enable: " + strings.Join(hints, "; ")
-}
-
-// refused is why [Main] could not get the privileges.
-var refused error
-
-// Main runs a package's tests with the privileges to make hosts, if need be by
-// re-executing the test binary, and exits:
-//
-//	func TestMain(m *testing.M) { lab.Main(m) }
-func Main(m interface{ Run() int }) {
-	refused = Reexec()
-	os.Exit(m.Run())
-}
-
-// testingT is the part of testing.TB that Require uses. The testing package
-// itself stays out of the program.
-type testingT interface {
-	Helper()
-	Skipf(format string, args ...any)
-	Fatalf(format string, args ...any)
-}
-
-// Require skips a test where hosts cannot be made, and says why. With CI=true
-// in the environment it fails instead.
-func Require(t testingT) {
-	t.Helper()
-	err := refused
-	if err == nil {
-		err = Probe()
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("CI") == "true":
-		t.Fatalf("lab is required with CI=true: %v", err)
-	default:
-		t.Skipf("no lab: %v", err)
-	}
 }

@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"context"
@@ -6,18 +6,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // serve runs the traffic server on a host and returns the way to it from another.
-func serve(t *testing.T, server, client *lab.Host, addr string) lab.Dialer {
+func serve(t *testing.T, server, client *netlab.Host, addr string) netlab.Dialer {
 	t.Helper()
 	l, err := server.Listen("tcp", net.JoinHostPort(addr, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- lab.ServeTraffic(l) }()
+	go func() { done <- netlab.ServeTraffic(l) }()
 	t.Cleanup(func() {
 		l.Close()
 		if err := <-done; err != nil {
@@ -39,10 +39,10 @@ func timeout(t *testing.T) context.Context {
 
 func TestLineKeepsItsRate(t *testing.T) {
 	const rate = 20e6
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: rate, Delay: 5 * time.Millisecond}}})
-	dial := serve(t, n.Server, n.Client, lab.Server6.String())
-	for _, d := range []lab.Direction{lab.Down, lab.Up} {
-		r, err := lab.Request{Direction: d, Duration: time.Second, Warmup: 300 * time.Millisecond}.Run(timeout(t), dial)
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: rate, Delay: 5 * time.Millisecond}}})
+	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+		r, err := netlab.Request{Direction: d, Duration: time.Second, Warmup: 300 * time.Millisecond}.Run(timeout(t), dial)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,8 +59,8 @@ func TestLineKeepsItsRate(t *testing.T) {
 }
 
 func TestLineChangesWhileItCarries(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
-	remote := net.JoinHostPort(lab.Server6.String(), echo(t, n.Server))
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
+	remote := net.JoinHostPort(netlab.Server6.String(), echo(t, n.Server))
 	l := n.Line("dsl")
 	for _, d := range []time.Duration{20 * time.Millisecond, 5 * time.Millisecond, 0} {
 		if err := l.SetDelay(d); err != nil {
@@ -70,24 +70,24 @@ func TestLineChangesWhileItCarries(t *testing.T) {
 			t.Errorf("delay %v: echo took %v", d, round)
 		}
 	}
-	dial := serve(t, n.Server, n.Client, lab.Server6.String())
+	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	if err := l.SetRate(8e6); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := lab.Transfer(timeout(t), dial, lab.Down, 512<<10); err != nil || r.Goodput > 8.5e6 {
+	if r, err := netlab.Transfer(timeout(t), dial, netlab.Down, 512<<10); err != nil || r.Goodput > 8.5e6 {
 		t.Errorf("at 8 Mbit/s: %.1f Mbit/s, %v", r.Goodput/1e6, err)
 	}
 	if err := l.SetRate(0); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := lab.Transfer(timeout(t), dial, lab.Down, 4<<20); err != nil || r.Goodput < 20e6 {
+	if r, err := netlab.Transfer(timeout(t), dial, netlab.Down, 4<<20); err != nil || r.Goodput < 20e6 {
 		t.Errorf("without a rate: %.1f Mbit/s, %v", r.Goodput/1e6, err)
 	}
 }
 
 func TestSilentLineStallsAndRecovers(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Rate: 50e6, Delay: 5 * time.Millisecond}}})
-	dial := serve(t, n.Server, n.Client, lab.Server6.String())
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6, Delay: 5 * time.Millisecond}}})
+	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	const silence = 400 * time.Millisecond
 	failed := make(chan error, 1)
 	go func() {
@@ -98,7 +98,7 @@ func TestSilentLineStallsAndRecovers(t *testing.T) {
 		time.Sleep(silence)
 		failed <- n.Lines[0].Down(false)
 	}()
-	r, err := lab.TransferFor(timeout(t), dial, lab.Down, 1200*time.Millisecond)
+	r, err := netlab.TransferFor(timeout(t), dial, netlab.Down, 1200*time.Millisecond)
 	if err := <-failed; err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +119,9 @@ func TestSilentLineStallsAndRecovers(t *testing.T) {
 }
 
 func TestLineLosesPackets(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Loss: 0.05}}})
-	dial := serve(t, n.Server, n.Client, lab.Server4.String())
-	if _, err := lab.Transfer(timeout(t), dial, lab.Down, 2<<20); err != nil {
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Loss: 0.05}}})
+	dial := serve(t, n.Server, n.Client, netlab.Server4.String())
+	if _, err := netlab.Transfer(timeout(t), dial, netlab.Down, 2<<20); err != nil {
 		t.Errorf("with losses: %v", err)
 	}
 	if got := retransmitted(t, n.Server); got < 10 {
@@ -138,7 +138,7 @@ func TestLineLosesPackets(t *testing.T) {
 }
 
 func TestCarrierMovesTrafficToTheNextLine(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
 	remote := net.JoinHostPort(n.Line("lte").HAG6.String(), echo(t, n.HAG))
 	byLine := func() (dsl, lte bool) {
 		d0, _ := n.Line("dsl").Bytes()

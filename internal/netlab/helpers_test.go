@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"os"
@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/vishvananda/netlink"
 )
 
 // retransmitted reads a host's count of TCP segments sent again.
-func retransmitted(t *testing.T, h *lab.Host) int {
+func retransmitted(t *testing.T, h *netlab.Host) int {
 	t.Helper()
 	var b []byte
 	err := h.Do(func() (err error) {
@@ -47,7 +47,7 @@ func retransmitted(t *testing.T, h *lab.Host) int {
 }
 
 // waitCarrier waits until an interface has, or has not, a carrier.
-func waitCarrier(t *testing.T, h *lab.Host, ifname string, want bool) {
+func waitCarrier(t *testing.T, h *netlab.Host, ifname string, want bool) {
 	t.Helper()
 	for range 500 {
 		var up bool

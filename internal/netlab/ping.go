@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -26,10 +27,11 @@ const (
 	echoLen     = 8
 )
 
-// roundTrip measures the round trip of a line, from the CPE to the HAG, by ICMPv6.
-func (n *Network) roundTrip(ctx context.Context, l *Line) (time.Duration, error) {
+// RoundTrip measures the round trip of an access line by ICMPv6, from the CPE's
+// address on it to the HAG's: the median of some echoes.
+func (l *Line) RoundTrip(ctx context.Context) (time.Duration, error) {
 	var c net.PacketConn
-	err := n.CPE.Do(func() (err error) {
+	err := l.cpe.host.Do(func() (err error) {
 		c, err = net.ListenPacket("ip6:ipv6-icmp", l.CPE6.String())
 		return err
 	})
@@ -56,7 +58,8 @@ func (n *Network) roundTrip(ctx context.Context, l *Line) (time.Duration, error)
 	if len(p.trips) == 0 {
 		return 0, fmt.Errorf("round trip of %s: none of %d echoes came back", l.Name, echoes)
 	}
-	return median(p.trips), nil
+	slices.Sort(p.trips)
+	return p.trips[len(p.trips)/2], nil
 }
 
 // pinger is a raw socket with what has been sent by it and come back.

@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"bufio"
@@ -156,7 +156,7 @@ func (n *Network) StartPair(p Program, dir string, cpeFlags ...string) (cpe, hag
 
 // StartHAG starts a HAG that uses every line of the network.
 func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
-	flags := []string{"--plain", HAGWanInterface, "--congestion-control", n.multipath}
+	flags := []string{"--plain", HAGWanInterface, "--congestion-control", n.Multipath}
 	for _, l := range n.Lines {
 		flags = append(flags, "--path", l.Name)
 	}
@@ -170,7 +170,7 @@ func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
 // line what its --path has beside the interface and join addresses, such as
 // "mode=overflow,busy=16mbit".
 func (n *Network) StartCPE(p Program, dir string, options map[string]string, flags ...string) (*Box, error) {
-	all := []string{"--plain", CPELanInterface, "--congestion-control", n.multipath}
+	all := []string{"--plain", CPELanInterface, "--congestion-control", n.Multipath}
 	for _, l := range n.Lines {
 		path := l.Name
 		if l == n.joinLine() {

@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"cmp"
@@ -36,10 +36,11 @@ type Network struct {
 	Lines                    []*Line
 	// CongestionControl that connections of the four hosts use.
 	CongestionControl string
+	// Multipath is the congestion control that boxes are told to use for multipath legs.
+	Multipath string
 
-	multipath string // congestion control for multipath legs
-	wan       *Line  // between HAG and server if there is a delay
-	viaRoutes bool   // the congestion control is set by routes
+	wan       *Line // between HAG and server if there is a delay
+	viaRoutes bool  // the congestion control is set by routes
 }
 
 // Build makes the network. The caller owes it a Close.
@@ -64,7 +65,7 @@ func (n *Network) build(t Topology) error {
 	if err := n.chooseCongestionControl(t.CongestionControl); err != nil {
 		return err
 	}
-	n.multipath = cmp.Or(t.Multipath, n.CongestionControl)
+	n.Multipath = cmp.Or(t.Multipath, n.CongestionControl)
 	if err := errors.Join(n.CPE.forward(), n.HAG.forward()); err != nil {
 		return err
 	}
@@ -295,6 +296,11 @@ func (n *Network) Line(name string) *Line {
 		}
 	}
 	return nil
+}
+
+// RouteClient makes a line the HAG's way to the client.
+func (n *Network) RouteClient(l *Line) error {
+	return n.addRoutes(n.HAG, clientNets, l.hag.router, Route{Dev: l.Name})
 }
 
 func (n *Network) hosts() []*Host { return []*Host{n.Client, n.CPE, n.HAG, n.Server} }

@@ -1,6 +1,6 @@
-// Package labtest holds what the tests of several packages need to say of the
-// hosts and networks of package lab.
-package labtest
+// Package netlabtest has helpers for tests that make hosts and networks with
+// package netlab. Only tests import it.
+package netlabtest
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"bufio"
@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // roleVar makes the test binary play a program that uses Reexec.
@@ -21,16 +22,16 @@ func TestMain(m *testing.M) {
 	if os.Getenv(roleVar) != "" {
 		os.Exit(play())
 	}
-	lab.Main(m)
+	netlabtest.Main(m)
 }
 
 // play re-executes, makes a host, and exits with 7, or with 9 after SIGTERM.
 func play() int {
-	if err := lab.Reexec(); err != nil {
+	if err := netlab.Reexec(); err != nil {
 		fmt.Println(err)
 		return 3
 	}
-	h, err := lab.NewHost("a")
+	h, err := netlab.NewHost("a")
 	if err != nil {
 		fmt.Println(err)
 		return 4
@@ -51,7 +52,7 @@ func play() int {
 }
 
 func TestReexecPassesExitCodesAndSignals(t *testing.T) {
-	lab.Require(t)
+	netlabtest.Require(t)
 	for role, want := range map[string]int{"exit": 7, "signal": 9} {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = append(os.Environ(), roleVar+"="+role)

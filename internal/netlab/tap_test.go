@@ -1,10 +1,10 @@
-package lab_test
+package netlab_test
 
 import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // flags finds the TCP flags of a packet without extension headers.
@@ -22,21 +22,21 @@ func flags(t *testing.T, p []byte) byte {
 
 func TestTapSeesHandshakesOnly(t *testing.T) {
 	const syn, synAck = 0x02, 0x12
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	start := time.Now()
-	for _, addr := range []string{lab.Server6.String(), lab.Server4.String()} {
-		cpe, err := lab.OpenTap(n.CPE, "dsl")
+	for _, addr := range []string{netlab.Server6.String(), netlab.Server4.String()} {
+		cpe, err := netlab.OpenTap(n.CPE, "dsl")
 		if err != nil {
 			t.Fatal(err)
 		}
-		client, err := lab.OpenTap(n.Client, lab.ClientInterface)
+		client, err := netlab.OpenTap(n.Client, netlab.ClientInterface)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := lab.Transfer(timeout(t), serve(t, n.Server, n.Client, addr), lab.Up, 1<<20); err != nil {
+		if _, err := netlab.Transfer(timeout(t), serve(t, n.Server, n.Client, addr), netlab.Up, 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		for name, tap := range map[string]*lab.Tap{"cpe": cpe, "client": client} {
+		for name, tap := range map[string]*netlab.Tap{"cpe": cpe, "client": client} {
 			if err := tap.Close(); err != nil {
 				t.Error(err)
 			}
@@ -61,7 +61,7 @@ func TestTapSeesHandshakesOnly(t *testing.T) {
 }
 
 func TestTapNeedsAnInterface(t *testing.T) {
-	if _, err := lab.OpenTap(newHost(t, "a"), "eth7"); err == nil {
+	if _, err := netlab.OpenTap(newHost(t, "a"), "eth7"); err == nil {
 		t.Error("tapped an interface that is not there")
 	}
 }

@@ -1,8 +1,9 @@
-package lab
+package netlab
 
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,17 @@ type Handshake struct {
 	Time     time.Time // by the kernel
 	Packet   []byte    // from the IP header on; an outgoing one may lack its TCP checksum
 	Outgoing bool      // sent by the tapped host
+	Src, Dst netip.AddrPort
+	ACK      bool   // a SYN+ACK
+	Option   string // [PlainTCP], [MPCapable], [MPJoin], or the fault of an MPTCP option
 }
+
+// Options of a [Handshake].
+const (
+	PlainTCP  = "plain"
+	MPCapable = "MP_CAPABLE"
+	MPJoin    = "MP_JOIN"
+)
 
 // Tap keeps the handshakes that pass one interface.
 type Tap struct {
@@ -83,7 +94,24 @@ func (t *Tap) keep(p tap.Packet) {
 		t.missed++
 		return
 	}
-	t.seen = append(t.seen, Handshake{Time: p.Time, Packet: slices.Clone(p.Data), Outgoing: p.Outgoing})
+	t.seen = append(t.seen, Handshake{
+		Time: p.Time, Packet: slices.Clone(p.Data), Outgoing: p.Outgoing,
+		Src: seg.Src, Dst: seg.Dst, ACK: !seg.IsSYN(), Option: option(&seg),
+	})
+}
+
+// option names the MPTCP option of a handshake's segment.
+func option(seg *rewrite.Segment) string {
+	m, err := seg.MPTCP()
+	switch {
+	case err != nil:
+		return err.Error()
+	case m.Capable:
+		return MPCapable
+	case m.Join:
+		return MPJoin
+	}
+	return PlainTCP
 }
 
 // Handshakes are the packets seen so far, in order. They must not be changed.

@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"fmt"
@@ -10,11 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// FirewallTable is the name of the nftables table of [Host.AddFirewall].
+const FirewallTable = "firewall"
+
 // firewall is a stateful packet filter as routers have it: in every hook it
-// drops what connection tracking takes for invalid. It counts the TCP segments
-// among them: a late ICMP error, about a connection that has failed already, is
-// nothing that anybody waits for.
-var firewall = &nftables.Table{Name: "firewall", Family: nftables.TableFamilyINet}
+// drops packets that connection tracking takes for invalid. It counts the TCP
+// segments among them only: nobody waits for a late ICMP error about a connection
+// that has failed already.
+var firewall = &nftables.Table{Name: FirewallTable, Family: nftables.TableFamilyINet}
 
 var firewallHooks = map[string]*nftables.ChainHook{
 	"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "output": nftables.ChainHookOutput,

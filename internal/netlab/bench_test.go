@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"io"
@@ -8,19 +8,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // BenchmarkLineDelay shows by how much a round trip over two delays is longer
 // than it should be, and what processor time it takes of this process.
 func BenchmarkLineDelay(b *testing.B) {
 	const oneWay = 10 * time.Millisecond
-	n, err := lab.Build(lab.Topology{Lines: []lab.LineConfig{{Name: "dsl", Delay: oneWay}}})
+	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}}})
 	if err != nil {
 		b.Skip(err)
 	}
 	defer n.Close()
-	l, err := n.Server.Listen("tcp", net.JoinHostPort(lab.Server6.String(), "0"))
+	l, err := n.Server.Listen("tcp", net.JoinHostPort(netlab.Server6.String(), "0"))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"context"
@@ -12,14 +12,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"golang.org/x/sys/unix"
 )
 
-func newHost(t *testing.T, name string) *lab.Host {
+func newHost(t *testing.T, name string) *netlab.Host {
 	t.Helper()
-	lab.Require(t)
-	h, err := lab.NewHost(name)
+	netlabtest.Require(t)
+	h, err := netlab.NewHost(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestHostHasANamespaceOfItsOwn(t *testing.T) {
 	}
 	a, b := newHost(t, "a"), newHost(t, "b")
 	seen := map[string]bool{before: true}
-	for _, h := range []*lab.Host{a, b} {
+	for _, h := range []*netlab.Host{a, b} {
 		ns, err := os.Readlink(h.NetNS())
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +114,7 @@ func TestDoAnswersWhateverTheFunctionDoes(t *testing.T) {
 	if err := h.Do(func() error { runtime.Goexit(); return nil }); err == nil {
 		t.Error("a function that ended the thread returned no error")
 	}
-	if err := h.Do(func() error { return nil }); !errors.Is(err, lab.ErrClosed) {
+	if err := h.Do(func() error { return nil }); !errors.Is(err, netlab.ErrClosed) {
 		t.Errorf("Do on a dead host returned %v", err)
 	}
 }
@@ -123,10 +124,10 @@ func TestClosedHostRefusesCalls(t *testing.T) {
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.AddAddress("lo", netip.MustParsePrefix("2001:db8::1/64")); !errors.Is(err, lab.ErrClosed) {
+	if err := h.AddAddress("lo", netip.MustParsePrefix("2001:db8::1/64")); !errors.Is(err, netlab.ErrClosed) {
 		t.Errorf("AddAddress on a closed host returned %v", err)
 	}
-	if _, err := h.Dial(t.Context(), "tcp", "", "[::1]:1"); !errors.Is(err, lab.ErrClosed) {
+	if _, err := h.Dial(t.Context(), "tcp", "", "[::1]:1"); !errors.Is(err, netlab.ErrClosed) {
 		t.Errorf("Dial on a closed host returned %v", err)
 	}
 }
@@ -137,7 +138,7 @@ func TestSysctlIsTheHostsOwn(t *testing.T) {
 	if err := a.Sysctl(key, "1"); err != nil {
 		t.Fatal(err)
 	}
-	for h, want := range map[*lab.Host]string{a: "1", b: "0"} {
+	for h, want := range map[*netlab.Host]string{a: "1", b: "0"} {
 		if got, err := h.ReadSysctl(key); err != nil || got != want {
 			t.Errorf("%s: %s = %q, %v, want %s", h.Name, key, got, err, want)
 		}
@@ -185,14 +186,14 @@ func TestCommandRunsInItsHostAndEndsWithIt(t *testing.T) {
 
 func TestConnectJoinsTwoHosts(t *testing.T) {
 	a, b := newHost(t, "a"), newHost(t, "b")
-	if err := lab.Connect(a, "x", b, "y"); err != nil {
+	if err := netlab.Connect(a, "x", b, "y"); err != nil {
 		t.Fatal(err)
 	}
-	for h, end := range map[*lab.Host][2]string{a: {"x", "2001:db8::1/64"}, b: {"y", "2001:db8::2/64"}} {
+	for h, end := range map[*netlab.Host][2]string{a: {"x", "2001:db8::1/64"}, b: {"y", "2001:db8::2/64"}} {
 		p := netip.MustParsePrefix(end[1])
 		if err := errors.Join(
 			h.AddAddress(end[0], p),
-			h.AddRoute(lab.Route{To: p.Masked(), Dev: end[0]}),
+			h.AddRoute(netlab.Route{To: p.Masked(), Dev: end[0]}),
 		); err != nil {
 			t.Fatal(err)
 		}

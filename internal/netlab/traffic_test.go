@@ -1,4 +1,4 @@
-package lab_test
+package netlab_test
 
 import (
 	"bytes"
@@ -9,18 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/lab"
+	"github.com/synbond/synbond/internal/netlab"
 )
 
 // loopback serves traffic in the process's own namespace, without privileges.
-func loopback(t *testing.T) lab.Dialer {
+func loopback(t *testing.T) netlab.Dialer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- lab.ServeTraffic(l) }()
+	go func() { done <- netlab.ServeTraffic(l) }()
 	t.Cleanup(func() {
 		l.Close()
 		if err := <-done; err != nil {
@@ -35,14 +35,14 @@ func loopback(t *testing.T) lab.Dialer {
 
 func TestTransferCountsAndVerifies(t *testing.T) {
 	dial := loopback(t)
-	for _, d := range []lab.Direction{lab.Down, lab.Up} {
+	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		for _, n := range []int64{0, 1, 7, 8, 9, 64<<10 - 1, 64 << 10, 64<<10 + 1, 3<<20 + 5} {
-			r, err := lab.Transfer(timeout(t), dial, d, n)
+			r, err := netlab.Transfer(timeout(t), dial, d, n)
 			if err != nil || r.Bytes != n {
 				t.Errorf("%s %d: %d bytes, %v", d, n, r.Bytes, err)
 			}
 		}
-		r, err := lab.TransferFor(timeout(t), dial, d, 100*time.Millisecond)
+		r, err := netlab.TransferFor(timeout(t), dial, d, 100*time.Millisecond)
 		if err != nil || r.Bytes == 0 || r.Goodput == 0 || r.Elapsed < 90*time.Millisecond {
 			t.Errorf("%s for 100 ms: %+v, %v", d, r, err)
 		}
@@ -50,12 +50,12 @@ func TestTransferCountsAndVerifies(t *testing.T) {
 }
 
 func TestServerTellsWhomItSees(t *testing.T) {
-	n := build(t, lab.Topology{Lines: []lab.LineConfig{{Name: "dsl"}}})
+	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	for _, a := range []struct{ client, server string }{
-		{lab.Client6.String(), lab.Server6.String()},
-		{lab.Client4.String(), lab.Server4.String()},
+		{netlab.Client6.String(), netlab.Server6.String()},
+		{netlab.Client4.String(), netlab.Server4.String()},
 	} {
-		seen, err := lab.PeerSeen(timeout(t), serve(t, n.Server, n.Client, a.server))
+		seen, err := netlab.PeerSeen(timeout(t), serve(t, n.Server, n.Client, a.server))
 		if err != nil || seen.Addr().String() != a.client || seen.Port() == 0 {
 			t.Errorf("server %s saw %v, %v, want %s", a.server, seen, err, a.client)
 		}
@@ -79,20 +79,20 @@ func TestTransferFindsWhatIsWrong(t *testing.T) {
 		change func([]byte) []byte
 		want   error
 	}{
-		{"a changed byte", func(b []byte) []byte { b[100_000] ^= 1; return b }, lab.ErrCorrupt},
-		{"a changed block number", func(b []byte) []byte { b[greeting+64<<10+7] ^= 1; return b }, lab.ErrCorrupt},
-		{"a lost byte", func(b []byte) []byte { return append(b[:70_000:70_000], b[70_001:]...) }, lab.ErrCorrupt},
-		{"a lost block", func(b []byte) []byte { return append(b[:greeting:greeting], b[greeting+64<<10:]...) }, lab.ErrCorrupt},
+		{"a changed byte", func(b []byte) []byte { b[100_000] ^= 1; return b }, netlab.ErrCorrupt},
+		{"a changed block number", func(b []byte) []byte { b[greeting+64<<10+7] ^= 1; return b }, netlab.ErrCorrupt},
+		{"a lost byte", func(b []byte) []byte { return append(b[:70_000:70_000], b[70_001:]...) }, netlab.ErrCorrupt},
+		{"a lost block", func(b []byte) []byte { return append(b[:greeting:greeting], b[greeting+64<<10:]...) }, netlab.ErrCorrupt},
 		{"a lost end", func(b []byte) []byte { return b[:len(b)-1] }, io.ErrUnexpectedEOF},
-		{"a byte too many", func(b []byte) []byte { return append(b, 0) }, lab.ErrCorrupt},
+		{"a byte too many", func(b []byte) []byte { return append(b, 0) }, netlab.ErrCorrupt},
 	} {
-		_, err := lab.Transfer(timeout(t), func(ctx context.Context) (net.Conn, error) {
+		_, err := netlab.Transfer(timeout(t), func(ctx context.Context) (net.Conn, error) {
 			c, err := dial(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return tampered{c, &lazy{c: c, change: tt.change}}, nil
-		}, lab.Down, n)
+		}, netlab.Down, n)
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
@@ -118,7 +118,7 @@ func (l *lazy) Read(b []byte) (int, error) {
 }
 
 func TestConnectTimesTakesOneEach(t *testing.T) {
-	times, err := lab.ConnectTimes(timeout(t), loopback(t), 5)
+	times, err := netlab.ConnectTimes(timeout(t), loopback(t), 5)
 	if err != nil || len(times) != 5 {
 		t.Fatalf("%v, %v", times, err)
 	}
@@ -137,10 +137,10 @@ func TestTransferEndsWithItsContext(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = lab.Transfer(ctx, func(ctx context.Context) (net.Conn, error) {
+	_, err = netlab.Transfer(ctx, func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", l.Addr().String())
-	}, lab.Down, 1)
+	}, netlab.Down, 1)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the context's end", err)
 	}
@@ -152,7 +152,7 @@ func BenchmarkTransferOverLoopback(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	go lab.ServeTraffic(l)
+	go netlab.ServeTraffic(l)
 	dial := func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", l.Addr().String())
@@ -160,7 +160,7 @@ func BenchmarkTransferOverLoopback(b *testing.B) {
 	const n = 256 << 20
 	b.SetBytes(n)
 	for b.Loop() {
-		if _, err := lab.Transfer(b.Context(), dial, lab.Down, n); err != nil {
+		if _, err := netlab.Transfer(b.Context(), dial, netlab.Down, n); err != nil {
 			b.Fatal(err)
 		}
 	}
