@@ -136,7 +136,7 @@ func TestBadMachineIsToldInOneLineAndLeftAsItWas(t *testing.T) {
 		"a configuration that is not": {n.CPE, "cpe --config /none.toml", nil, []string{"/none.toml"}},
 		"no box to ask":               {n.CPE, "flows --control " + control, nil, []string{control}},
 		"a kernel without MPTCP": {n.CPE, cpe, func(cmd *exec.Cmd) {
-			cmd.Env = append(cmd.Env, playVar+"=synbond-without-mptcp")
+			cmd.Env = append(cmd.Env, roleVar+"=synbond-without-mptcp")
 			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNS
 			cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS // makes all mounts private
 		}, []string{"CONFIG_MPTCP"}},

@@ -158,10 +158,10 @@ func (p *process) end(s syscall.Signal) error {
 // boxes starts CPE and HAG as a script would: with flags.
 func (f foreign) boxes(t *testing.T) (cpe, hag *process) {
 	t.Helper()
-	play := []string{playVar + "=synbond"}
-	hag = f.background(t, "ready", "hag", play, f.self, "hag", "--plain", "core0", "--path", "acc1", "--path", "acc2",
+	env := []string{roleVar + "=synbond"}
+	hag = f.background(t, "ready", "hag", env, f.self, "hag", "--plain", "core0", "--path", "acc1", "--path", "acc2",
 		"--join", "[fd32:2::2]:9000", "--join", "10.32.2.2:9000", "--control", f.dir+"/hag.sock")
-	cpe = f.background(t, "ready", "cpe", play, f.self, "cpe", "--plain", "lan0", "--path", "ppp0,name=dsl",
+	cpe = f.background(t, "ready", "cpe", env, f.self, "cpe", "--plain", "lan0", "--path", "ppp0,name=dsl",
 		"--path", "wwan0,name=lte,join=[fd32:2::2]:9000,join=10.32.2.2:9000", "--control", f.dir+"/cpe.sock")
 	return cpe, hag
 }
@@ -222,14 +222,14 @@ func sameState(t *testing.T, before, after string) {
 
 func TestForeignNetworkIsServedAndLeftAsItWas(t *testing.T) {
 	f := foreignNetwork(t, "curl", "nft")
-	f.background(t, "", "server", []string{playVar + "=web"}, f.self)
+	f.background(t, "", "server", []string{roleVar + "=web"}, f.self)
 	eventually(t, "the web server", func() bool {
 		return f.command(t.Context(), "client", nil, "curl", "-sS", "-o", "/dev/null", servers[0].url).Run() == nil
 	})
 	before := f.state(t)
 	cpe, hag := f.boxes(t)
 	f.curls(t)
-	flows := f.command(t.Context(), "cpe", []string{playVar + "=synbond"}, f.self, "flows", "--all", "--control", f.dir+"/cpe.sock")
+	flows := f.command(t.Context(), "cpe", []string{roleVar + "=synbond"}, f.self, "flows", "--all", "--control", f.dir+"/cpe.sock")
 	out, err := flows.CombinedOutput()
 	if err != nil || strings.Count(string(out), " dsl ") < 6 || strings.Count(string(out), " lte ") < 4 {
 		t.Errorf("synbond flows: %v: %s", err, out)

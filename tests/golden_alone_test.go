@@ -13,7 +13,7 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// during runs a box alone while something happens.
+// during runs one box alone while fn runs.
 func during(t *testing.T, h *netlab.Host, flags []string, fn func(*netlab.Box)) {
 	t.Helper()
 	b, err := synbond().StartBox(h, scratch(t), h.Name, flags...)
@@ -26,7 +26,7 @@ func during(t *testing.T, h *netlab.Host, flags []string, fn func(*netlab.Box)) 
 	}
 }
 
-// cpeFlags and hagFlags are for a box alone, with both lines.
+// cpeFlags and hagFlags return the flags of a box alone, with both lines.
 func cpeFlags(more ...string) []string {
 	return append([]string{"--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte"}, more...)
 }
@@ -36,7 +36,7 @@ func hagFlags(n *netlab.Network, more ...string) []string {
 	return append([]string{"--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--join", join}, more...)
 }
 
-// echoServer is an echo server on the network's server, with or without MPTCP.
+// echoServer starts an echo server on the network's server, with or without MPTCP.
 func echoServer(t *testing.T, n *netlab.Network, network string, at netip.Addr) netip.AddrPort {
 	t.Helper()
 	l := listen(t, n.Server, network, netip.AddrPortFrom(at, 0))
@@ -44,11 +44,11 @@ func echoServer(t *testing.T, n *netlab.Network, network string, at netip.Addr) 
 	return addrOf(l)
 }
 
-// fallback films at the HAG's line how connections come to be plain TCP though
-// one end has asked for MPTCP: by the server, by a HAG, by a CPE that has only asked.
-func fallback(t *testing.T) []shot {
-	n := stage(t)
-	k := newTake(t, n.HAG, "dsl")
+// fallback records, at the HAG's line, connections that end up as plain TCP though
+// one end asked for MPTCP: because of the server, of a HAG, of a CPE that learns.
+func fallback(t *testing.T) []recording {
+	n := goldenNetwork(t)
+	k := recordInterfaces(t, n.HAG, "dsl")
 	for _, f := range families {
 		converse(t, n.Client, "mptcp", echoServer(t, n, "tcp", f.server))
 	}
@@ -58,51 +58,51 @@ func fallback(t *testing.T) []shot {
 	during(t, n.CPE, cpeFlags("--action", "learn"), func(*netlab.Box) {
 		converse(t, n.Client, "tcp", echoServer(t, n, "mptcp", netlab.Server6))
 	})
-	return []shot{k.shot(t, nil)}
+	return []recording{k.finish(t, nil)}
 }
 
-// learn films what comes in at a CPE that learns.
-func learn(t *testing.T) []shot {
-	n := stage(t)
-	var s shot
+// learn records the packets that arrive at a CPE with action learn.
+func learn(t *testing.T) []recording {
+	n := goldenNetwork(t)
+	var s recording
 	during(t, n.CPE, cpeFlags("--action", "learn"), func(b *netlab.Box) {
 		s = twice(t, n, "tcp", b, netlab.CPELanInterface, "dsl")
 	})
-	return []shot{s}
+	return []recording{s}
 }
 
-// prefer films what comes in at a HAG that leaves servers with MPTCP alone.
-func prefer(t *testing.T) []shot {
-	n := stage(t)
-	var s shot
+// prefer records the packets that arrive at a HAG which leaves servers with MPTCP alone.
+func prefer(t *testing.T) []recording {
+	n := goldenNetwork(t)
+	var s recording
 	config := configFile(t, `end_to_end = "prefer"`)
 	during(t, n.HAG, hagFlags(n, "--config", config), func(b *netlab.Box) {
 		s = twice(t, n, "mptcp", b, "dsl", netlab.HAGWanInterface)
 	})
-	return []shot{s}
+	return []recording{s}
 }
 
-// twice films what a box gets while a client connects to a server with MPTCP
-// twice, and to one without twice, which have different prefixes.
-func twice(t *testing.T, n *netlab.Network, network string, b *netlab.Box, interfaces ...string) shot {
+// twice records the packets that arrive at a box while a client connects twice to a
+// server with MPTCP, and twice to one without. The servers have different prefixes.
+func twice(t *testing.T, n *netlab.Network, network string, b *netlab.Box, interfaces ...string) recording {
 	t.Helper()
 	host := map[string]*netlab.Host{n.CPE.Name: n.CPE, n.HAG.Name: n.HAG}[b.Role]
 	var ports []port
 	for _, ifname := range interfaces {
 		ports = append(ports, port{host: host, ifname: ifname, link: pcaps.LinkEthernet, inbound: true})
 	}
-	k := takeAt(t, ports...)
+	k := recordPorts(t, ports...)
 	for i, speaks := range []string{"mptcp", "tcp"} {
 		to := echoServer(t, n, speaks, families[i].server)
 		for range 2 {
 			converse(t, n.Client, network, to)
 		}
 	}
-	return k.shot(t, b)
+	return k.finish(t, b)
 }
 
-// odd sends what is no SYN as it should be. Nobody waits for the answers: the
-// client's kernel resets them.
+// odd sends malformed and unusual SYNs. Nobody waits for the answers: the client's
+// kernel resets them.
 func odd(t *testing.T, p *pair) {
 	to := echoServer(t, p.Network, "tcp", netlab.Server6)
 	for i, make := range oddities {
@@ -137,7 +137,7 @@ var oddities = []func(from, to netip.AddrPort) []byte{
 	},
 }
 
-// synOf are the headers of a SYN, for the caller to spoil.
+// synOf returns the headers of a SYN, for the caller to change.
 func synOf(from, to netip.AddrPort) (*layers.IPv6, *layers.TCP) {
 	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
 	tcp := &layers.TCP{SrcPort: layers.TCPPort(from.Port()), DstPort: layers.TCPPort(to.Port()), Seq: 1, SYN: true, Window: 64000}
@@ -157,7 +157,7 @@ func oddOptions(list ...rewrite.Option) func(from, to netip.AddrPort) []byte {
 	return oddHeader(func(_ *layers.IPv6, tcp *layers.TCP) { tcp.Options = tcpOptions(list...) })
 }
 
-// sourceRouted is a SYN with a loose source route that has a hop left.
+// sourceRouted returns a SYN with a loose source route that has a hop left.
 func sourceRouted(from, to netip.AddrPort) []byte {
 	hop := netlab.CPELan4.As4()
 	last := to.Addr().As4()

@@ -23,76 +23,76 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// capture has the golden captures made anew: go test ./tests -run GoldenCaptures -capture.
-var capture = flag.Bool("capture", false, "make the captures of pcaps/golden anew")
+// capture makes the golden captures anew: go test ./tests -run GoldenCaptures -capture.
+var capture = flag.Bool("capture", false, "make the captures in pcaps/golden anew")
 
-// goldenDir is where package pcaps keeps the captures that it replays.
+// goldenDir has the captures that package pcaps replays.
 const goldenDir = "../pcaps/golden"
 
-// scene is something that happens in a network, and is captured.
-type scene struct {
+// goldenScenario is traffic on a network, with the captures of it.
+type goldenScenario struct {
 	name, shows string
-	// film plays it. It returns a shot for each box that watched.
-	film func(*testing.T) []shot
-	// has lists, by the role of the box that watched, packets that must be there, as sketch says it.
+	// run makes the traffic and returns one recording for each box that captured.
+	run func(*testing.T) []recording
+	// has lists the packets that a capture must have, as describe prints them, by the role of the box.
 	has map[string][]string
-	// quick scenes are played in every run of the tests.
+	// quick scenarios run with every run of the tests.
 	quick bool
 }
 
-// shot is one capture of a scene: scene.role.pcapng.
-type shot struct {
-	role       string // of the box whose interfaces were watched
+// recording is one box's capture of a scenario: scenario.role.pcapng.
+type recording struct {
+	role       string // of the box whose interfaces were captured
 	format     string // of the file: "pcapng", or "pcap"
-	origin     string // how it was made
+	origin     string // kernel and date, or the program that wrote it
 	interfaces []pcaps.Interface
 	frames     []pcaps.Frame
-	flows      []box.Flow // what the box told of them, if it ran
+	flows      []box.Flow // of the box, if it ran
 }
 
-// file is the name of the shot's file.
-func (s shot) file(scene string) string { return scene + "." + s.role + "." + s.format }
+// file returns the name of the recording's file.
+func (s recording) file(scenario string) string { return scenario + "." + s.role + "." + s.format }
 
-// TestGoldenCapturesAreMadeByTheLab plays the quick scenes, or all of them with
-// -capture, which then become the golden captures.
+// TestGoldenCapturesAreMadeByTheLab runs the quick scenarios. With -capture it runs
+// all of them, and their captures become the golden ones.
 func TestGoldenCapturesAreMadeByTheLab(t *testing.T) {
 	dir := t.TempDir()
 	if *capture {
 		dir = goldenDir
 	}
-	filmed, origins := 0, originsHead
-	for _, sc := range scenes {
+	recorded, origins := 0, originsHead
+	for _, sc := range goldenScenarios {
 		if !sc.quick && !*capture {
 			continue
 		}
 		t.Run(sc.name, func(t *testing.T) {
-			for _, s := range sc.film(t) {
+			for _, s := range sc.run(t) {
 				s.write(t, dir, sc.name)
 				sc.check(t, s.role, filepath.Join(dir, s.file(sc.name)))
 				origins += sc.row(s)
 			}
-			filmed++
+			recorded++
 		})
 	}
-	if *capture && filmed == len(scenes) {
+	if *capture && recorded == len(goldenScenarios) {
 		save(t, filepath.Join(goldenDir, "README.md"), []byte(origins))
 	}
 }
 
-// TestGoldenCapturesShowWhatTheySay looks into the captures as they are.
+// TestGoldenCapturesShowWhatTheySay reads the captures in pcaps/golden.
 func TestGoldenCapturesShowWhatTheySay(t *testing.T) {
 	readme, err := os.ReadFile(filepath.Join(goldenDir, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := captures(t)
-	for _, sc := range scenes {
+	for _, sc := range goldenScenarios {
 		for role := range sc.has {
 			i := slices.IndexFunc(files, func(f string) bool {
 				return strings.HasPrefix(filepath.Base(f), sc.name+"."+role+".pcap")
 			})
 			if i < 0 {
-				t.Errorf("no capture of scene %s by the %s", sc.name, role)
+				t.Errorf("no capture of scenario %s by the %s", sc.name, role)
 				continue
 			}
 			if !bytes.Contains(readme, []byte("`"+filepath.Base(files[i])+"`")) {
@@ -103,11 +103,11 @@ func TestGoldenCapturesShowWhatTheySay(t *testing.T) {
 		}
 	}
 	if len(files) > 0 {
-		t.Errorf("captures of no scene: %q", files)
+		t.Errorf("captures of no scenario: %q", files)
 	}
 }
 
-// captures are the golden captures that there are.
+// captures returns the names of the golden captures' files.
 func captures(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(goldenDir, "*.pcap*"))
@@ -117,8 +117,8 @@ func captures(t *testing.T) []string {
 	return files
 }
 
-// check reads a capture of the scene and compares it with what it must have.
-func (sc scene) check(t *testing.T, role, file string) {
+// check reads a capture of the scenario and looks for the packets that it must have.
+func (sc goldenScenario) check(t *testing.T, role, file string) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -130,9 +130,9 @@ func (sc scene) check(t *testing.T, role, file string) {
 	seen := make(map[string]bool)
 	readCapture(t, b, func(r *pcaps.Reader, f *pcaps.Frame) {
 		if link := r.Interface(f.Interface); link.Description == "" && strings.HasSuffix(file, ".pcapng") {
-			t.Errorf("%s: interface %s does not say where it is from", file, link.Name)
+			t.Errorf("%s: interface %s has no origin", file, link.Name)
 		}
-		seen[sketch(f)] = true
+		seen[describe(f)] = true
 	})
 	for _, want := range sc.has[role] {
 		if !seen[want] {
@@ -148,7 +148,7 @@ func (sc scene) check(t *testing.T, role, file string) {
 	}
 }
 
-// readCapture has fn look at every frame of a capture.
+// readCapture calls fn for every frame of a capture.
 func readCapture(t *testing.T, file []byte, fn func(*pcaps.Reader, *pcaps.Frame)) {
 	t.Helper()
 	r, err := pcaps.NewReader(bytes.NewReader(file))
@@ -169,8 +169,8 @@ func readCapture(t *testing.T, file []byte, fn func(*pcaps.Reader, *pcaps.Frame)
 
 const badChecksum = "segment with a bad checksum"
 
-// sketch says in a few words what a frame is: "SYN|ACK MP_CAPABLE v1", "ICMPv6 1/4".
-func sketch(f *pcaps.Frame) string {
+// describe returns a frame's kind in a few words: "SYN|ACK MP_CAPABLE v1", "ICMPv6 1/4".
+func describe(f *pcaps.Frame) string {
 	p := f.Packet()
 	var seg rewrite.Segment
 	switch err := seg.Parse(p); {
@@ -204,11 +204,11 @@ func sketch(f *pcaps.Frame) string {
 	return strings.Join(words, " ")
 }
 
-// write writes the shot's capture and, beside it, what the box told of the flows.
-func (s shot) write(t *testing.T, dir, scene string) {
+// write writes the capture's file and, beside it, one with the flows that the box reported.
+func (s recording) write(t *testing.T, dir, scenario string) {
 	t.Helper()
 	var file bytes.Buffer
-	name := filepath.Join(dir, s.file(scene))
+	name := filepath.Join(dir, s.file(scenario))
 	w := pcaps.NewWriter(&file, pcaps.FormatOf(name))
 	for _, f := range s.frames {
 		in := s.interfaces[f.Interface]
@@ -222,7 +222,7 @@ func (s shot) write(t *testing.T, dir, scene string) {
 	}
 	save(t, name, file.Bytes())
 	if s.flows != nil {
-		save(t, filepath.Join(dir, scene+"."+s.role+".flows.txt"), []byte(tell(s.flows)))
+		save(t, filepath.Join(dir, scenario+"."+s.role+".flows.txt"), []byte(formatFlows(s.flows)))
 	}
 }
 
@@ -233,8 +233,8 @@ func save(t *testing.T, name string, b []byte) {
 	}
 }
 
-// tell prints what a box knew of its flows, the one that began first on top.
-func tell(flows []box.Flow) string {
+// formatFlows returns a line for each flow of a box, the oldest flow first.
+func formatFlows(flows []box.Flow) string {
 	var b strings.Builder
 	slices.SortStableFunc(flows, func(x, y box.Flow) int { return int(y.AgeMS - x.AgeMS) })
 	for _, f := range flows {
@@ -243,7 +243,7 @@ func tell(flows []box.Flow) string {
 	return b.String()
 }
 
-// fromLab is the origin of captures of a real kernel.
+// fromLab returns the origin of captures that the kernel's TCP made.
 func fromLab(t *testing.T) string {
 	t.Helper()
 	var name unix.Utsname
@@ -254,8 +254,8 @@ func fromLab(t *testing.T) string {
 	return "synbond's lab, Linux " + release + ", " + time.Now().UTC().Format(time.DateOnly)
 }
 
-// row is the line of origin of a shot.
-func (sc scene) row(s shot) string {
+// row returns a recording's row in the table of the README.
+func (sc goldenScenario) row(s recording) string {
 	var at []string
 	for _, in := range s.interfaces {
 		at = append(at, in.Name)
@@ -266,12 +266,12 @@ func (sc scene) row(s shot) string {
 
 const originsHead = `# Golden captures
 
-Made by ` + "`go test ./tests -run TestGoldenCapturesAreMadeByTheLab -capture`" + `, which writes this page, too. A scene is played in
-the lab, and captured by a box at its interfaces: SCENE.BOX.pcapng. Where that box ran, SCENE.BOX.flows.txt is what it told
-of the flows afterwards: client, server, side, action, state, reason.
+Made by ` + "`go test ./tests -run TestGoldenCapturesAreMadeByTheLab -capture`" + `, which writes this page, too. A scenario runs in
+the lab, and is captured on the interfaces of a box: SCENARIO.BOX.pcapng. Where that box ran, SCENARIO.BOX.flows.txt lists the
+flows that it reported afterwards: client, server, side, action, state, reason.
 
-In [replayed](replayed) is what replaying each capture says, and writes, by role and action. ` + "`go test ./pcaps -run Golden`" + `
-compares, and tells each packet that differs; with ` + "`-update`" + ` it makes the files anew.
+[replayed](replayed) has the output of replaying each capture, and the captures written by it, by role and action.
+` + "`go test ./pcaps -run Golden`" + ` compares both and prints each packet that differs; with ` + "`-update`" + ` it makes the files anew.
 
 | capture | what it shows | seen at | frames | origin |
 |---|---|---|---|---|

@@ -14,38 +14,39 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// Keys and nonces of the connection of version 0. The kernel speaks no version
-// but 1, so that this one is written by the codec; it is the same each time.
+// Keys and nonces of the connection of version 0. The kernel speaks version 1 only,
+// so package rewrite writes this connection, the same each time.
 const (
 	clientKey, serverKey     = 0x636c69656e74206b, 0x736572766572206b
 	clientNonce, serverNonce = 0x6e6f6e63, 0x65206f66
 )
 
-// studio writes the frames of a conversation, one each millisecond.
-type studio struct{ frames []pcaps.Frame }
+// script is a capture written segment by segment, one frame each millisecond.
+type script struct{ frames []pcaps.Frame }
 
 var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// subflow is one TCP connection of the studio, on one of its interfaces.
+// subflow is one TCP connection of a script, on one of its interfaces.
 type subflow struct {
-	*studio
+	*script
 	in   int
 	ends [2]netip.AddrPort // client and server
-	seq  [2]uint32         // what they send next
-	hear [2]uint32         // what they expect next
+	seq  [2]uint32         // of the byte that they send next
+	hear [2]uint32         // of the byte that they expect next
 }
 
-// Who speaks in a subflow.
+// Ends of a subflow.
 const (
 	theClient = iota
 	theServer
 )
 
-func (s *studio) subflow(in int, client, server netip.AddrPort) *subflow {
-	return &subflow{studio: s, in: in, ends: [2]netip.AddrPort{client, server}, seq: [2]uint32{1000, 900_000}}
+func (s *script) subflow(in int, client, server netip.AddrPort) *subflow {
+	return &subflow{script: s, in: in, ends: [2]netip.AddrPort{client, server}, seq: [2]uint32{1000, 900_000}}
 }
 
-// say has one end send a segment; timestamps and what SYNs have are added to its options.
+// say makes one end send a segment. Timestamps, and for a SYN its MSS and SACK
+// options, are added to the options.
 func (f *subflow) say(who int, flags rewrite.Flags, data string, options ...rewrite.Option) {
 	at := time.Duration(len(f.frames)) * time.Millisecond
 	common := []rewrite.Option{
@@ -73,9 +74,9 @@ func (f *subflow) say(who int, flags rewrite.Flags, data string, options ...rewr
 	f.hear[1-who] = f.seq[who]
 }
 
-// versionZero writes what a HAG would see of a connection by MPTCP version 0.
-func versionZero(*testing.T) []shot {
-	s := new(studio)
+// versionZero writes an MPTCP version 0 connection as a HAG would capture it.
+func versionZero(*testing.T) []recording {
+	s := new(script)
 	server := netip.AddrPortFrom(netlab.Server6, 443)
 	first := s.subflow(0, netip.AddrPortFrom(netlab.Client6, 40000), server)
 	second := s.subflow(1, netip.AddrPortFrom(netip.MustParseAddr("2001:db8:11:1::2"), 40001), server)
@@ -86,7 +87,7 @@ func versionZero(*testing.T) []shot {
 	c.say(second, theServer, 1, "HTTP/1.0 204 No Content\r\n\r\n")
 	c.close(first, second)
 
-	// A join of a connection that there is not, and a server without MPTCP.
+	// A join of an unknown connection, and a server without MPTCP.
 	stranger := s.subflow(1, netip.AddrPortFrom(netip.MustParseAddr("2001:db8:11:1::2"), 40002), server)
 	stranger.say(theClient, rewrite.SYN, "", joinSYN(0xdeadbeef))
 	stranger.say(theServer, rewrite.RST|rewrite.ACK, "")
@@ -97,14 +98,14 @@ func versionZero(*testing.T) []shot {
 	plain.say(theClient, rewrite.FIN|rewrite.ACK, "")
 	plain.say(theServer, rewrite.FIN|rewrite.ACK, "")
 	plain.say(theClient, rewrite.ACK, "")
-	return []shot{{
+	return []recording{{
 		role: "hag", format: "pcapng", origin: "written by the codec of package rewrite: kernels speak version 1 only",
 		interfaces: []pcaps.Interface{{Name: "dsl", LinkType: pcaps.LinkEthernet}, {Name: "lte", LinkType: pcaps.LinkEthernet}},
 		frames:     s.frames,
 	}}
 }
 
-// conversation is an MPTCP connection: how many bytes each end has sent.
+// conversation is an MPTCP connection: the number of bytes that each end has sent.
 type conversation struct{ sent [2]uint64 }
 
 var keys = [2]uint64{clientKey, serverKey}
@@ -118,8 +119,8 @@ func (c *conversation) open(f *subflow) {
 	f.say(theClient, rewrite.ACK, "", both)
 }
 
-// say sends data with a mapping, and has it acknowledged (section 3.3). at is
-// its sequence number in the subflow.
+// say sends data with a mapping, and its acknowledgement (section 3.3). at is the
+// data's sequence number in the subflow.
 func (c *conversation) say(f *subflow, who int, at uint32, data string) {
 	d := c.acknowledgment(who)
 	d.HasMap, d.DSN, d.SubflowSeq, d.DataLength = true, c.next(who), at, uint16(len(data))
@@ -128,15 +129,15 @@ func (c *conversation) say(f *subflow, who int, at uint32, data string) {
 	f.say(1-who, rewrite.ACK, "", dss(c.acknowledgment(1-who)))
 }
 
-// next is the data sequence number of what an end sends next.
+// next returns the data sequence number of the byte that an end sends next.
 func (c *conversation) next(who int) uint64 { return rewrite.IDSN(keys[who], 0) + 1 + c.sent[who] }
 
-// acknowledgment is what an end has heard, as the low 4 bytes.
+// acknowledgment returns a DSS that acknowledges all that an end has received, with the low 4 bytes.
 func (c *conversation) acknowledgment(who int) rewrite.DSS {
 	return rewrite.DSS{HasAck: true, Ack: c.next(1-who) & 0xffff_ffff}
 }
 
-// close ends the data of both ends (section 3.3.3), and the subflows then.
+// close ends the data of both ends (section 3.3.3), then the subflows.
 func (c *conversation) close(all ...*subflow) {
 	for who := range 2 {
 		d := c.acknowledgment(who)
@@ -152,7 +153,7 @@ func (c *conversation) close(all ...*subflow) {
 	}
 }
 
-// dss is DSS with the low 4 bytes of its numbers.
+// dss returns an option with the low 4 bytes of its sequence numbers.
 func dss(d rewrite.DSS) rewrite.Option {
 	d.DSN &= 0xffff_ffff
 	return rewrite.Option{Type: rewrite.OptionDSS, DSS: d}

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,21 +22,21 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// playVar makes the test binary play a program, see play.
-const playVar = "SYNBOND_TESTS_PLAY"
+// roleVar makes the test binary run as another program: see runRole.
+const roleVar = "SYNBOND_TESTS_ROLE"
 
 func TestMain(m *testing.M) {
-	if part := os.Getenv(playVar); part != "" {
-		os.Exit(play(part))
+	if role := os.Getenv(roleVar); role != "" {
+		os.Exit(runRole(role))
 	}
-	netlabtest.Main(watched{m})
+	netlabtest.Main(leakChecked{m})
 }
 
-// play is what a child process of the tests does.
-func play(part string) int {
-	switch part {
+// runRole is the main function of the tests' child processes. It returns the exit code.
+func runRole(role string) int {
+	switch role {
 	case "synbond":
-	case "synbond-without-mptcp": // on a kernel as it seems without CONFIG_MPTCP
+	case "synbond-without-mptcp": // as on a kernel without CONFIG_MPTCP
 		if err := unix.Mount("none", "/proc/sys/net/mptcp", "tmpfs", 0, ""); err != nil {
 			fmt.Println(err)
 			return 3
@@ -51,15 +49,15 @@ func play(part string) int {
 	return cli.Main(os.Args[1:], os.Stdout, os.Stderr)
 }
 
-// synbond is this test binary in the part of synbond.
+// synbond returns this test binary as the program synbond.
 func synbond() netlab.Program {
-	return netlab.Program{Path: "/proc/self/exe", Env: []string{playVar + "=synbond"}}
+	return netlab.Program{Path: "/proc/self/exe", Env: []string{roleVar + "=synbond"}}
 }
 
-// watched runs the tests and then looks for what they have left.
-type watched struct{ m *testing.M }
+// leakChecked runs the tests and then fails if processes or namespaces are left.
+type leakChecked struct{ m *testing.M }
 
-func (w watched) Run() int {
+func (w leakChecked) Run() int {
 	code := w.m.Run()
 	var left []string
 	for range 60 {
@@ -72,8 +70,8 @@ func (w watched) Run() int {
 	return max(code, 1)
 }
 
-// leftovers lists child processes, and network namespaces that a thread or a
-// file of this process keeps alive.
+// leftovers lists this process's children, and the network namespaces that its
+// threads and files keep alive.
 func leftovers() []string {
 	var left []string
 	tasks, _ := filepath.Glob("/proc/self/task/*") // the pattern is right
@@ -96,7 +94,7 @@ func leftovers() []string {
 	return left
 }
 
-// within bounds what a test does by time.
+// within returns a context that ends with the test, or after d.
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -104,7 +102,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// family is one IP version with the addresses that the lab gives it.
+// family is one IP version with its addresses in the network.
 type family struct {
 	name           string
 	client, server netip.Addr
@@ -134,7 +132,7 @@ func build(t *testing.T, topology netlab.Topology) *netlab.Network {
 	return n
 }
 
-// scratch is a folder with a path short enough for a unix socket.
+// scratch makes a folder with a path short enough for a unix socket.
 func scratch(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "synbond")
@@ -149,8 +147,8 @@ func scratch(t *testing.T) string {
 type pair struct {
 	*netlab.Network
 	cpe, hag *netlab.Box
-	dir      string   // of the control sockets
-	cpeFlags []string // of one that can be started again
+	dir      string   // for control sockets
+	cpeFlags []string // for restartCPE
 }
 
 // start starts both boxes, which end with the test.
@@ -171,7 +169,7 @@ func (p *pair) up(t *testing.T, cpeFlags ...string) {
 	}
 }
 
-// down stops the boxes that run; they must end as they should.
+// down stops the boxes that run, and fails the test unless they exit with 0.
 func (p *pair) down(t *testing.T) {
 	t.Helper()
 	for _, b := range []*netlab.Box{p.cpe, p.hag} {
@@ -198,7 +196,7 @@ func (p *pair) restartCPE(t *testing.T) {
 	}
 }
 
-// kill ends both boxes as a crash would.
+// kill kills both boxes.
 func (p *pair) kill(t *testing.T) {
 	t.Helper()
 	if err := errors.Join(p.cpe.Kill(), p.hag.Kill()); err != nil {
@@ -207,7 +205,7 @@ func (p *pair) kill(t *testing.T) {
 	p.cpe, p.hag = nil, nil
 }
 
-// dump is the state of a box with the flows that ended lately.
+// dump returns the state of a box, with the flows that ended lately.
 func dump(t *testing.T, b *netlab.Box) box.Dump {
 	t.Helper()
 	var d box.Dump
@@ -217,7 +215,7 @@ func dump(t *testing.T, b *netlab.Box) box.Dump {
 	return d
 }
 
-// flowTo finds the flow to server, live or ended, that box b saw last.
+// flowTo finds the youngest flow of box b to server, live or ended.
 func flowTo(t *testing.T, b *netlab.Box, server netip.AddrPort) (box.Flow, bool) {
 	t.Helper()
 	d := dump(t, b)
@@ -229,7 +227,7 @@ func flowTo(t *testing.T, b *netlab.Box, server netip.AddrPort) (box.Flow, bool)
 	return d.Flows[i], true
 }
 
-// flowFrom finds the flow of a client's connection as box b sees it.
+// flowFrom finds the flow of box b that a client's connection is.
 func flowFrom(t *testing.T, b *netlab.Box, c net.Conn) (box.Flow, bool) {
 	t.Helper()
 	flows := dump(t, b).Flows
@@ -240,7 +238,7 @@ func flowFrom(t *testing.T, b *netlab.Box, c net.Conn) (box.Flow, bool) {
 	return flows[i], true
 }
 
-// snapshot lists what a box might leave behind on the hosts.
+// snapshot lists everything that a box changes on hosts.
 func snapshot(t *testing.T, hosts ...*netlab.Host) []string {
 	t.Helper()
 	var all []string
@@ -288,57 +286,7 @@ func same(t *testing.T, before, after []string) {
 	}
 }
 
-// listen opens a listener on a host that ends with the test, on a free port
-// unless addr has one.
-func listen(t *testing.T, h *netlab.Host, network string, addr netip.AddrPort) net.Listener {
-	t.Helper()
-	l, err := h.Listen(network, addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-// listenAt is listen with TCP on a free port of an address.
-func listenAt(t *testing.T, h *netlab.Host, addr netip.Addr) net.Listener {
-	t.Helper()
-	return listen(t, h, "tcp", netip.AddrPortFrom(addr, 0))
-}
-
-// serve answers every connection of l by fn until the listener closes.
-func serve(l net.Listener, fn func(net.Conn)) {
-	go func() {
-		for {
-			c, err := l.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				go func() {
-					defer c.Close()
-					fn(c)
-				}()
-			}
-		}
-	}()
-}
-
-// echo sends back what comes, to its end.
-func echo(c net.Conn) { io.Copy(c, c) }
-
-// chat sends a word to an echo server, and waits for it to come back.
-func chat(t *testing.T, c net.Conn, word string) {
-	t.Helper()
-	if _, err := io.WriteString(c, word); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(c, make([]byte, len(word))); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// configFile is a configuration file with that text.
+// configFile writes a configuration file.
 func configFile(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(scratch(t), "box.toml")
@@ -348,67 +296,7 @@ func configFile(t *testing.T, text string) string {
 	return file
 }
 
-// addrOf is where a listener listens.
-func addrOf(l net.Listener) netip.AddrPort {
-	return l.Addr().(*net.TCPAddr).AddrPort()
-}
-
-// traffic runs the lab's traffic server on a host, and returns a dialer to it
-// from another host.
-func traffic(t *testing.T, server, client *netlab.Host, addr netip.Addr) netlab.Dialer {
-	t.Helper()
-	l := listenAt(t, server, addr)
-	go netlab.ServeTraffic(l) //nolint:errcheck // ends with the listener
-	return func(ctx context.Context) (net.Conn, error) {
-		return client.Dial(ctx, "tcp", "", l.Addr().String())
-	}
-}
-
-// dial connects from a host by TCP, with a deadline for all that follows.
-func dial(t *testing.T, h *netlab.Host, to netip.AddrPort) net.Conn {
-	t.Helper()
-	c, err := h.Dial(within(t, 20*time.Second), "tcp", "", to.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// attempt connects, closes, and tells how long it took and the error number, 0
-// for none.
-func attempt(t *testing.T, h *netlab.Host, to netip.AddrPort) (time.Duration, syscall.Errno) {
-	t.Helper()
-	start := time.Now()
-	c, err := h.Dial(within(t, 20*time.Second), "tcp", "", to.String())
-	took := time.Since(start)
-	if err == nil {
-		c.Close()
-		return took, 0
-	}
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		t.Fatal(err)
-	}
-	return took, errno
-}
-
-// quickest is the shortest of a few attempts, and the error of the last one.
-func quickest(t *testing.T, h *netlab.Host, to netip.AddrPort) (best time.Duration, errno syscall.Errno) {
-	t.Helper()
-	best = time.Hour
-	for range 5 {
-		var took time.Duration
-		took, errno = attempt(t, h, to)
-		best = min(best, took)
-	}
-	return best, errno
-}
-
-// eventually waits until fn is content, for at most 5 seconds.
+// eventually waits until fn returns true, for at most 5 seconds.
 func eventually(t *testing.T, what string, fn func() bool) {
 	t.Helper()
 	for range 100 {

@@ -12,9 +12,9 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// playScenario runs a scenario of `synbond lab` to its end and shows its report where a
+// runScenario runs a scenario of `synbond lab` to its end and shows its report where a
 // check has failed that matters.
-func playScenario(t *testing.T, name string, o lab.Options, matters func(lab.Check) bool) *lab.Report {
+func runScenario(t *testing.T, name string, o lab.Options, matters func(lab.Check) bool) *lab.Report {
 	t.Helper()
 	netlabtest.Require(t)
 	netlabtest.LeavesNothing(t)
@@ -41,7 +41,7 @@ func playScenario(t *testing.T, name string, o lab.Options, matters func(lab.Che
 func TestTransferOutlivesTheFirstLine(t *testing.T) {
 	// How long it stalls, and whether so short a transfer sees the line come back,
 	// is for `make scenarios`.
-	r := playScenario(t, "failover", lab.Options{Transfer: 2 * time.Second}, func(c lab.Check) bool {
+	r := runScenario(t, "failover", lab.Options{Transfer: 2 * time.Second}, func(c lab.Check) bool {
 		return strings.HasSuffix(c.Name, "every byte arrives as it was sent") || strings.HasSuffix(c.Name, "stop cleanly")
 	})
 	for _, p := range r.Parts {
@@ -52,7 +52,7 @@ func TestTransferOutlivesTheFirstLine(t *testing.T) {
 }
 
 func TestConnectionsGoOnWithoutTheHAG(t *testing.T) {
-	playScenario(t, "hag-down", lab.Options{}, func(lab.Check) bool { return true })
+	runScenario(t, "hag-down", lab.Options{}, func(lab.Check) bool { return true })
 }
 
 func TestInterruptedScenarioLeavesNothing(t *testing.T) {
