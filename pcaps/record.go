@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/tap"
 	"github.com/synbond/synbond/state"
@@ -223,8 +224,8 @@ func (r *Recorder) fail(err error) {
 func (r *Recorder) File(key state.Key) string { return r.ring.file(key) }
 
 // Totals implements [box.Recorder].
-func (r *Recorder) Totals() box.RecordingTotals {
-	return box.RecordingTotals{Packets: r.written.Load(), Dropped: r.dropped.Load(), File: r.ring.current()}
+func (r *Recorder) Totals() api.RecordingTotals {
+	return api.RecordingTotals{Packets: r.written.Load(), Dropped: r.dropped.Load(), File: r.ring.current()}
 }
 
 // Close implements [box.Recorder].

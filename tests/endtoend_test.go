@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/rewrite"
@@ -166,7 +166,7 @@ func (m pathManager) join(t *testing.T, local, remote paths.Address) {
 }
 
 // clientsFlow finds the client's last flow to server, and none of the joins.
-func clientsFlow(t *testing.T, b *netlab.Box, server netip.AddrPort) (last box.Flow, ok bool) {
+func clientsFlow(t *testing.T, b *netlab.Box, server netip.AddrPort) (last api.Flow, ok bool) {
 	t.Helper()
 	for _, f := range dump(t, b).Flows {
 		if f.Client.Addr() == netlab.Client6 && f.Server == server && (!ok || f.AgeMS < last.AgeMS) {
@@ -200,7 +200,7 @@ func TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone(t *testing.T) {
 				if _, err := netlab.Transfer(within(t, 20*time.Second), dialer(n, server), netlab.Down, 5_000_000); err != nil {
 					t.Fatal(err)
 				}
-				var f box.Flow
+				var f api.Flow
 				eventually(t, "the HAG's flow is "+want, func() (ok bool) {
 					f, ok = clientsFlow(t, hag, server)
 					return ok && f.State == want && (i == 0 || f.Reason == c.reason)

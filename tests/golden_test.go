@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/rewrite"
 )
@@ -47,7 +47,7 @@ type recording struct {
 	origin     string // kernel and date, or the program that wrote it
 	interfaces []pcaps.Interface
 	frames     []pcaps.Frame
-	flows      []box.Flow // of the box, if it ran
+	flows      []api.Flow // of the box, if it ran
 }
 
 // file returns the name of the recording's file.
@@ -234,9 +234,9 @@ func save(t *testing.T, name string, b []byte) {
 }
 
 // formatFlows returns a line for each flow of a box, the oldest flow first.
-func formatFlows(flows []box.Flow) string {
+func formatFlows(flows []api.Flow) string {
 	var b strings.Builder
-	slices.SortStableFunc(flows, func(x, y box.Flow) int { return int(y.AgeMS - x.AgeMS) })
+	slices.SortStableFunc(flows, func(x, y api.Flow) int { return int(y.AgeMS - x.AgeMS) })
 	for _, f := range flows {
 		fmt.Fprintf(&b, "%s → %s: %s, %s, %s, %s\n", f.Client, f.Server, f.Side, f.Action, f.State, cmp.Or(f.Reason, "-"))
 	}

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/cli"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
@@ -206,34 +206,34 @@ func (p *pair) kill(t *testing.T) {
 }
 
 // dump returns the state of a box, with the flows that ended lately.
-func dump(t *testing.T, b *netlab.Box) box.Dump {
+func dump(t *testing.T, b *netlab.Box) api.Dump {
 	t.Helper()
-	var d box.Dump
-	if err := b.Flows(within(t, 5*time.Second), &d); err != nil {
+	d, err := b.Flows(within(t, 5*time.Second))
+	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return *d
 }
 
 // flowTo finds the youngest flow of box b to server, live or ended.
-func flowTo(t *testing.T, b *netlab.Box, server netip.AddrPort) (box.Flow, bool) {
+func flowTo(t *testing.T, b *netlab.Box, server netip.AddrPort) (api.Flow, bool) {
 	t.Helper()
 	d := dump(t, b)
-	slices.SortFunc(d.Flows, func(a, b box.Flow) int { return int(a.AgeMS - b.AgeMS) })
-	i := slices.IndexFunc(d.Flows, func(f box.Flow) bool { return f.Server == server })
+	slices.SortFunc(d.Flows, func(a, b api.Flow) int { return int(a.AgeMS - b.AgeMS) })
+	i := slices.IndexFunc(d.Flows, func(f api.Flow) bool { return f.Server == server })
 	if i < 0 {
-		return box.Flow{}, false
+		return api.Flow{}, false
 	}
 	return d.Flows[i], true
 }
 
 // flowFrom finds the flow of box b that a client's connection is.
-func flowFrom(t *testing.T, b *netlab.Box, c net.Conn) (box.Flow, bool) {
+func flowFrom(t *testing.T, b *netlab.Box, c net.Conn) (api.Flow, bool) {
 	t.Helper()
 	flows := dump(t, b).Flows
-	i := slices.IndexFunc(flows, func(f box.Flow) bool { return f.Client.String() == c.LocalAddr().String() })
+	i := slices.IndexFunc(flows, func(f api.Flow) bool { return f.Client.String() == c.LocalAddr().String() })
 	if i < 0 {
-		return box.Flow{}, false
+		return api.Flow{}, false
 	}
 	return flows[i], true
 }

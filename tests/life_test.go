@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
@@ -169,7 +169,7 @@ func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 		defer c.Close()
 		time.Sleep(300 * time.Millisecond) // for what the path manager does
 		f, _ := flowTo(t, p.cpe, addrOf(l))
-		return slices.ContainsFunc(f.Subflows, func(s box.Subflow) bool { return s.Local.Addr() == lte.CPE6 })
+		return slices.ContainsFunc(f.Subflows, func(s api.Subflow) bool { return s.Local.Addr() == lte.CPE6 })
 	}
 	if !joined() {
 		t.Error("no subflow by lte at first")

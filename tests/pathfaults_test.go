@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
@@ -49,7 +49,7 @@ func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
 	}
 	const why = "it speaks version 9 of their protocol, this box version 1"
 	for _, name := range []string{"dsl", "lte"} {
-		sees(t, p.cpe, name, "is refused, but up", func(p *box.PathState) bool {
+		sees(t, p.cpe, name, "is refused, but up", func(p *api.PathState) bool {
 			return p.State == "up" && strings.Contains(p.Reason, why)
 		})
 	}
@@ -97,13 +97,13 @@ func TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne(t *testing.T) {
 	change(netlink.RouteDel)
 	p := start(t, n)
 	const why = "no route to the join address"
-	sees(t, p.cpe, "lte", "is down", func(p *box.PathState) bool { return isDown(p) && p.Reason == why })
+	sees(t, p.cpe, "lte", "is down", func(p *api.PathState) bool { return isDown(p) && p.Reason == why })
 	c := chatter(t, n, families[0])
 	if f, _ := flowFrom(t, p.cpe, c); f.State != "relaying" || len(f.Subflows) != 1 || f.Subflows[0].Path != "dsl" {
 		t.Errorf("a flow is %+v", f)
 	}
 	change(netlink.RouteAdd)
-	sees(t, p.cpe, "lte", "is up, with a subflow", func(p *box.PathState) bool { return isUp(p) && p.Subflows == 1 })
+	sees(t, p.cpe, "lte", "is up, with a subflow", func(p *api.PathState) bool { return isUp(p) && p.Subflows == 1 })
 	chat(t, c, "hello again")
 	cpe := p.cpe
 	p.down(t)

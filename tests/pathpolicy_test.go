@@ -10,7 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
@@ -46,8 +46,8 @@ func configured(t *testing.T, n *netlab.Network, lte, tables string, flags ...st
 var slowLines = netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 20e6}, {Name: "lte", Rate: 40e6}}}
 
 // use tells whether a path is used so.
-func use(name string) func(*box.PathState) bool {
-	return func(p *box.PathState) bool { return p.Use == name }
+func use(name string) func(*api.PathState) bool {
+	return func(p *api.PathState) bool { return p.Use == name }
 }
 
 // download makes a transfer over a new connection.
@@ -214,18 +214,18 @@ func TestBoxRunsOnWhatIsLeft(t *testing.T) {
 	}
 	addresses(netlink.AddrDel)
 	p := start(t, n)
-	sees(t, p.cpe, "lte", "has no address", func(p *box.PathState) bool { return isDown(p) && p.Reason == "no address" })
+	sees(t, p.cpe, "lte", "has no address", func(p *api.PathState) bool { return isDown(p) && p.Reason == "no address" })
 	c := chatter(t, n, families[0])
 	if f, _ := flowFrom(t, p.cpe, c); f.State != "relaying" || len(f.Subflows) != 1 {
 		t.Errorf("a flow is %+v", f)
 	}
 	addresses(netlink.AddrAdd)
-	sees(t, p.cpe, "lte", "is up, with a subflow", func(p *box.PathState) bool { return isUp(p) && p.Subflows == 1 })
+	sees(t, p.cpe, "lte", "is up, with a subflow", func(p *api.PathState) bool { return isUp(p) && p.Subflows == 1 })
 }
 
 func TestOtherSecretIsNamedAndFlowsRun(t *testing.T) {
 	p := configured(t, build(t, twoLines), "", "[probe]\nsecret = \"the CPE's alone\"")
-	sees(t, p.cpe, "dsl", "is refused, but up", func(p *box.PathState) bool {
+	sees(t, p.cpe, "dsl", "is refused, but up", func(p *api.PathState) bool {
 		return p.State == "up" && strings.Contains(p.Reason, "secret is another")
 	})
 	c := chatter(t, p.Network, families[0])

@@ -13,24 +13,25 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
 // pathsOf is what a box says about its paths.
-func pathsOf(t *testing.T, b *netlab.Box) (p box.Paths) {
+func pathsOf(t *testing.T, b *netlab.Box) *api.Paths {
 	t.Helper()
-	if err := b.Paths(within(t, 5*time.Second), &p); err != nil {
+	p, err := b.Paths(within(t, 5*time.Second))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
 // pathOf is what a CPE says about one of its paths.
-func pathOf(t *testing.T, cpe *netlab.Box, name string) *box.PathState {
+func pathOf(t *testing.T, cpe *netlab.Box, name string) *api.PathState {
 	t.Helper()
 	all := pathsOf(t, cpe).Paths
-	i := slices.IndexFunc(all, func(p box.Path) bool { return p.Name == name })
+	i := slices.IndexFunc(all, func(p api.Path) bool { return p.Name == name })
 	if i < 0 {
 		t.Fatalf("no path %s in %+v", name, all)
 	}
@@ -38,9 +39,9 @@ func pathOf(t *testing.T, cpe *netlab.Box, name string) *box.PathState {
 }
 
 // sees waits until a CPE says of a path what ok wants to hear.
-func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *box.PathState) bool) {
+func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *api.PathState) bool) {
 	t.Helper()
-	var p *box.PathState
+	var p *api.PathState
 	eventually(t, name+" "+what, func() bool {
 		p = pathOf(t, cpe, name)
 		return ok(p)
@@ -50,12 +51,12 @@ func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *box.PathS
 	}
 }
 
-func isUp(p *box.PathState) bool   { return p.State == "up" && p.Probed }
-func isDown(p *box.PathState) bool { return p.State == "down" }
+func isUp(p *api.PathState) bool   { return p.State == "up" && p.Probed }
+func isDown(p *api.PathState) bool { return p.State == "down" }
 
 // has tells whether a path has that many subflows.
-func has(n int) func(*box.PathState) bool {
-	return func(p *box.PathState) bool { return p.Subflows == n }
+func has(n int) func(*api.PathState) bool {
+	return func(p *api.PathState) bool { return p.Subflows == n }
 }
 
 // chatter is a connection to an echo server.
@@ -100,7 +101,7 @@ func TestConnectionsOutliveEveryLine(t *testing.T) {
 				talk()
 				// The kernel may tell of a carrier a second late (linkwatch_event): silence
 				// is noticed sooner.
-				sees(t, p.cpe, name, "is down: "+way.reason, func(s *box.PathState) bool { return isDown(s) && s.Reason == way.reason })
+				sees(t, p.cpe, name, "is down: "+way.reason, func(s *api.PathState) bool { return isDown(s) && s.Reason == way.reason })
 				sees(t, p.cpe, name, "has lost its subflows", has(0))
 				talk()
 				if err := way.set(false); err != nil {
@@ -137,7 +138,7 @@ func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
 						c.Close()
 					}
 				}()
-				var flow box.Flow
+				var flow api.Flow
 				eventually(t, f.name+": the flow", func() (ok bool) {
 					flow, ok = flowTo(t, p.cpe, addrOf(l))
 					return ok && flow.State != "dialing" && flow.State != "released"
@@ -145,9 +146,9 @@ func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
 				if flow.Action != c.action {
 					t.Errorf("%s: the CPE did %s, want %s", f.name, flow.Action, c.action)
 				}
-				lte := []netip.Addr{n.Line("lte").CPE6, n.Line("lte").CPE4}[i].String()
-				if relayed := strings.Contains(flow.DialedFrom, lte); relayed != (c.from != "") {
-					t.Errorf("%s: dialed from %q", f.name, flow.DialedFrom)
+				lte := []netip.Addr{n.Line("lte").CPE6, n.Line("lte").CPE4}[i]
+				if relayed := flow.DialedFrom.Addr() == lte; relayed != (c.from != "") {
+					t.Errorf("%s: dialed from %s", f.name, flow.DialedFrom)
 				}
 				if got := dump(t, p.cpe).Totals.Reasons["first-path-down"]; got < uint64(i+1) {
 					t.Errorf("%s: %d flows say why", f.name, got)
@@ -158,7 +159,7 @@ func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
 			}
 			sees(t, p.cpe, "dsl", "is up", isUp)
 			conn := chatter(t, n, families[0])
-			if f, _ := flowFrom(t, p.cpe, conn); f.Action != "relay" || f.Reason != "" || f.DialedFrom != "" {
+			if f, _ := flowFrom(t, p.cpe, conn); f.Action != "relay" || f.Reason != "" || f.DialedFrom.IsValid() {
 				t.Errorf("afterwards a flow is %+v", f)
 			}
 			p.down(t)
@@ -171,7 +172,7 @@ func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
 	c := chatter(t, p.Network, families[1])
 	sees(t, p.cpe, "lte", "has its subflow", has(1))
 	flow, _ := flowFrom(t, p.cpe, c)
-	i := slices.IndexFunc(flow.Subflows, func(s box.Subflow) bool { return s.Path == "lte" })
+	i := slices.IndexFunc(flow.Subflows, func(s api.Subflow) bool { return s.Path == "lte" })
 	if i < 0 {
 		t.Fatalf("no subflow on lte: %+v", flow.Subflows)
 	}
@@ -184,7 +185,7 @@ func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
 	}
 	eventually(t, "another subflow", func() bool {
 		flow, _ := flowFrom(t, p.cpe, c)
-		return slices.ContainsFunc(flow.Subflows, func(s box.Subflow) bool { return s.Path == "lte" && s.Local != before.Local })
+		return slices.ContainsFunc(flow.Subflows, func(s api.Subflow) bool { return s.Path == "lte" && s.Local != before.Local })
 	})
 	chat(t, c, "hello again")
 }
@@ -194,7 +195,7 @@ func TestPathsAreShownByBothBoxesAndAsMetrics(t *testing.T) {
 	p := configured(t, build(t, twoLines), `quota = "1GB"`, "", "--metrics", metrics, "--state-dir", scratch(t))
 	chatter(t, p.Network, families[0])
 	for _, name := range []string{"dsl", "lte"} {
-		sees(t, p.cpe, name, "is up, with a subflow", func(p *box.PathState) bool { return isUp(p) && p.Subflows == 1 })
+		sees(t, p.cpe, name, "is up, with a subflow", func(p *api.PathState) bool { return isUp(p) && p.Subflows == 1 })
 	}
 	eventually(t, "the HAG has heard of both paths over both families", func() bool {
 		peers := pathsOf(t, p.hag).Peers

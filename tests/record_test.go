@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/nftables"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/pcaps"
 )
@@ -185,7 +185,7 @@ func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
 		})
 	}
 	time.Sleep(1500 * time.Millisecond) // a recording is flushed once a second
-	live := map[string]box.Dump{"cpe": dump(t, p.cpe), "hag": dump(t, p.hag)}
+	live := map[string]api.Dump{"cpe": dump(t, p.cpe), "hag": dump(t, p.hag)}
 	for role, d := range live {
 		files := recordings(t, dir, role)
 		if len(files) != 1 || d.Totals.Recording.Dropped > 0 {
@@ -303,7 +303,7 @@ func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
 	if err := say(t.Context(), n.Client, addrOf(l)); err != nil {
 		t.Error(err)
 	}
-	var d box.Dump
+	var d api.Dump
 	var files []string
 	eventually(t, "the flood is written, and no file is begun while one looks", func() bool {
 		before := dump(t, p.cpe).Totals

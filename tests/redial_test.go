@@ -4,11 +4,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
@@ -57,14 +56,14 @@ func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
 				}()
 			}
 			for i, f := range families {
-				var flow box.Flow
+				var flow api.Flow
 				eventually(t, f.name+": the flow is "+c.state+", "+c.reason, func() bool {
 					flow, _ = flowTo(t, p.cpe, addrOf(servers[i]))
 					return flow.State == c.state && flow.Reason == c.reason
 				})
-				lte := []netip.Addr{p.Line("lte").CPE6, p.Line("lte").CPE4}[i].String()
-				if from := strings.Contains(flow.DialedFrom, lte); from != c.from {
-					t.Errorf("%s: it was dialed from %q: %+v", f.name, flow.DialedFrom, flow)
+				lte := []netip.Addr{p.Line("lte").CPE6, p.Line("lte").CPE4}[i]
+				if from := flow.DialedFrom.Addr() == lte; from != c.from {
+					t.Errorf("%s: it was dialed from %s: %+v", f.name, flow.DialedFrom, flow)
 				}
 				if !c.from {
 					continue

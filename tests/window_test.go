@@ -19,7 +19,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
@@ -259,7 +259,7 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 			}},
 			{netlab.Down, n.HAG, func() int {
 				to := pathsOf(t, p.hag).Peers[0].Paths
-				i := slices.IndexFunc(to, func(p box.PeerPath) bool { return p.Index == 1 && p.Address.Is6() == six })
+				i := slices.IndexFunc(to, func(p api.PeerPath) bool { return p.Index == 1 && p.Address.Is6() == six })
 				return to[i].FurtherWindow
 			}},
 		} {

@@ -15,10 +15,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
 // listen opens the control socket and, if there is to be one, the metrics
-// listener. What it returns serves both until its context ends.
+// listener. The returned function serves both until its context ends.
 func (b *Box) listen(undo *undo) (serve func(context.Context) error, err error) {
 	lock, err := claim()
 	if err != nil {
@@ -104,8 +106,8 @@ func listenControl(path string, undo *undo) (net.Listener, error) {
 	return l, nil
 }
 
-// claim makes this the only box of its network namespace: what a box installs
-// there, and the path manager, can serve one. Abstract socket names belong to
+// claim makes this the only box of its network namespace: its rules, its routes
+// and the path manager can serve one. Abstract socket names belong to
 // the namespace and vanish with their process (unix(7)).
 func claim() (net.Listener, error) {
 	l, err := net.Listen("unix", "@synbond")
@@ -117,14 +119,19 @@ func claim() (net.Listener, error) {
 
 func (b *Box) controlHandler() http.Handler {
 	mux := http.NewServeMux()
-	answer := func(path string, write func(w io.Writer, r *http.Request) error) {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+	answer := func(resource string, write func(w io.Writer, r *http.Request) error) {
+		mux.HandleFunc("GET "+resource, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			_ = write(w, r) // a client that left early is no error of ours
+			if write(w, r) != nil {
+				panic(http.ErrAbortHandler) // so that no client takes half an answer for the whole
+			}
 		})
 	}
-	answer("/flows", func(w io.Writer, r *http.Request) error { return b.writeDump(w, r.URL.Query().Has("all")) })
-	answer("/paths", func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
+	answer(api.FlowsResource, func(w io.Writer, r *http.Request) error { return b.writeDump(w, r.URL.Query().Has(api.AllQuery)) })
+	answer(api.PathsResource, func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		(&api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("this box has no %s %s", r.Method, r.URL.Path)}).Write(w)
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	return mux

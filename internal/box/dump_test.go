@@ -8,18 +8,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/state"
 )
 
-// full refuses all that is written to it.
+// full is a writer that always fails.
 type full struct{}
 
 var errFull = errors.New("full")
 
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
-func TestDumpIsOneObjectWithTheFlowsThatWereAskedFor(t *testing.T) {
+func TestDumpIsOneObjectWithTheRequestedFlows(t *testing.T) {
 	b := &Box{cfg: Config{Role: CPE}, start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
 	b.core.Learnt.Learn(b.now(), server6.Addr(), true)
 	for _, c := range []struct {
@@ -37,7 +38,7 @@ func TestDumpIsOneObjectWithTheFlowsThatWereAskedFor(t *testing.T) {
 		for _, all := range []bool{false, true} {
 			var out bytes.Buffer
 			check(t, b.writeDump(&out, all))
-			d := Dump{}
+			d := api.Dump{}
 			from := json.NewDecoder(&out)
 			from.DisallowUnknownFields()
 			check(t, from.Decode(&d))
@@ -48,7 +49,7 @@ func TestDumpIsOneObjectWithTheFlowsThatWereAskedFor(t *testing.T) {
 			if all {
 				flows, learnt = c.all, 1
 			}
-			if d.Role != CPE || d.Flows == nil || len(d.Flows) != flows || len(d.Learnt) != learnt || d.Totals.Live["dialing"] != c.live {
+			if d.Role != string(CPE) || d.Flows == nil || len(d.Flows) != flows || len(d.Learnt) != learnt || d.Totals.Live["dialing"] != c.live {
 				t.Errorf("%s, all %v: %+v", c.name, all, d)
 			}
 		}

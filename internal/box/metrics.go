@@ -8,20 +8,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
-// QueueTotals is how the NFQUEUE fares.
-type QueueTotals struct {
-	Waiting     uint64 `json:"waiting"`      // packets without a verdict
-	Dropped     uint64 `json:"dropped"`      // by the kernel: the queue was full
-	UserDropped uint64 `json:"user_dropped"` // by the kernel: the socket buffer was full
-	Errors      uint64 `json:"errors"`       // reported by the socket, such as late verdicts
-	Stray       uint64 `json:"stray"`        // verdicts that could not be sent
-}
-
 // queueTotals reads /proc/net/netfilter/nfnetlink_queue (kernel: nfnetlink_queue.c, seq_show).
-func (b *Box) queueTotals() QueueTotals {
-	q := QueueTotals{Errors: b.queue.Errors(), Stray: b.stray.Load()}
+func (b *Box) queueTotals() api.QueueTotals {
+	q := api.QueueTotals{Errors: b.queue.Errors(), Stray: b.stray.Load()}
 	f, err := os.Open("/proc/self/net/netfilter/nfnetlink_queue")
 	if err != nil {
 		return q
@@ -52,10 +45,10 @@ type collector struct{ b *Box }
 var (
 	flowsDesc    = desc("flows", "Live flows by state.", "state")
 	enteredDesc  = desc("flows_total", "Flows that came into a state.", "state")
-	reasonsDesc  = desc("reasons_total", "Why flows were passed or ended, and packets let through.", "reason")
+	reasonsDesc  = desc("reasons_total", "Flows that passed or ended, and packets let through, by reason.", "reason")
 	bytesDesc    = desc("closed_bytes_total", "Bytes carried by flows that have closed.", "direction")
 	subflowsDesc = desc("subflows_total", "Subflows that the box asked for.", "result")
-	queueDesc    = desc("queue_total", "Trouble with the NFQUEUE.", "kind")
+	queueDesc    = desc("queue_total", "Packets dropped and errors at the NFQUEUE.", "kind")
 	waitingDesc  = desc("queue_waiting", "Packets without a verdict.")
 	recordDesc   = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )

@@ -23,7 +23,7 @@ var (
 	}
 )
 
-// collectPaths exports how a CPE's paths are.
+// collectPaths exports the state of a CPE's paths.
 func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
 	if b.steering == nil {
 		return
@@ -31,22 +31,23 @@ func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 	}
-	all := b.paths()
-	send(hagUpDesc, prometheus.GaugeValue, truth(all.HAG.State == paths.HAGUp.String()))
-	for _, p := range all.Paths {
+	v, counters := b.steering.view.Load(), b.steering.manager.CountersByPath()
+	send(hagUpDesc, prometheus.GaugeValue, truth(v.hag.State == paths.HAGUp))
+	for i, s := range v.statuses {
+		p := b.set.Paths[i]
 		gauge := func(d *prometheus.Desc, v float64) { send(d, prometheus.GaugeValue, v, p.Name) }
-		gauge(pathUpDesc, truth(p.State == upOrDown(true)))
-		gauge(pathNormalDesc, truth(p.Use == paths.Normal.String()))
-		gauge(pathSubflowsDesc, float64(p.Subflows))
-		if p.Probed {
-			gauge(pathRTTDesc, float64(p.RTTUS)/1e6)
-			gauge(pathLossDesc, p.Loss)
+		gauge(pathUpDesc, truth(s.Up))
+		gauge(pathNormalDesc, truth(v.uses[i] == paths.Normal))
+		gauge(pathSubflowsDesc, float64(counters[i].Open))
+		if s.Probed {
+			gauge(pathRTTDesc, s.RTT.Seconds())
+			gauge(pathLossDesc, s.Loss)
 		}
-		send(pathBytesDesc, prometheus.CounterValue, float64(p.BytesUp), p.Name, "up")
-		send(pathBytesDesc, prometheus.CounterValue, float64(p.BytesDown), p.Name, "down")
-		if p.Quota != nil {
-			gauge(pathQuotaDesc, float64(p.Quota.Limit))
-			gauge(pathUsedDesc, float64(p.Quota.Used))
+		send(pathBytesDesc, prometheus.CounterValue, float64(s.BytesSent), p.Name, "up")
+		send(pathBytesDesc, prometheus.CounterValue, float64(s.BytesReceived), p.Name, "down")
+		if p.Quota.Bytes > 0 {
+			gauge(pathQuotaDesc, float64(p.Quota.Bytes))
+			gauge(pathUsedDesc, float64(b.steering.ledger.Used(p.Name)))
 		}
 	}
 }

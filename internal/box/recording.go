@@ -3,6 +3,7 @@ package box
 import (
 	"context"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/state"
 )
 
@@ -22,16 +23,9 @@ type Recorder interface {
 	Paired(key state.Key)
 	// File names the file that has the handshake of a flow, "" if none has it.
 	File(key state.Key) string
-	Totals() RecordingTotals
+	Totals() api.RecordingTotals
 	// Close ends a recorder, also one that has not run.
 	Close() error
-}
-
-// RecordingTotals say how a recording fares.
-type RecordingTotals struct {
-	Packets uint64 `json:"packets"` // written
-	Dropped uint64 `json:"dropped"` // for want of time or of room
-	File    string `json:"file"`    // that is written now, "" if none can be
 }
 
 // record opens the recorder, if there is to be one.
@@ -57,5 +51,5 @@ func (idle) Decided(uint32, []byte, Decision) {}
 func (idle) Settled(state.Flow, Decision)     {}
 func (idle) Paired(state.Key)                 {}
 func (idle) File(state.Key) string            { return "" }
-func (idle) Totals() RecordingTotals          { return RecordingTotals{} }
+func (idle) Totals() api.RecordingTotals      { return api.RecordingTotals{} }
 func (idle) Close() error                     { return nil }

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 )
 
 // runFlows shows the flows of a running box.
@@ -20,15 +20,11 @@ func runFlows(ctx context.Context, c *invocation) error {
 	if err := c.parse(); err != nil {
 		return err
 	}
-	about := "flows"
-	if *all {
-		about += "?all"
-	}
-	return v.show(ctx, c, about, printed(printFlows))
+	return v.show(ctx, c, api.FlowsRequest(*all), printed(printFlows))
 }
 
 // printFlows prints a table: a line per flow, and one per subflow under it.
-func printFlows(w io.Writer, d box.Dump) {
+func printFlows(w io.Writer, d *api.Dump) {
 	t := d.Totals
 	fmt.Fprintf(w, "%s, up %s: %d relaying, %d half open; %d relayed, %d passed, %d refused, %d unreachable, %d timed out so far; %s up, %s down\n",
 		d.Role, (time.Duration(t.UptimeMS) * time.Millisecond).Round(time.Second),
@@ -40,7 +36,7 @@ func printFlows(w io.Writer, d box.Dump) {
 	if len(d.Flows) == 0 {
 		return
 	}
-	slices.SortFunc(d.Flows, func(a, b box.Flow) int { return cmp.Compare(b.AgeMS, a.AgeMS) })
+	slices.SortFunc(d.Flows, func(a, b api.Flow) int { return cmp.Compare(b.AgeMS, a.AgeMS) })
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(tw, "\nCLIENT\tSERVER\tENTERED\tSTATE\tAGE\tSETUP\tUP\tDOWN\tMPTCP")
 	if t.Recording != nil {
@@ -59,8 +55,8 @@ func printFlows(w io.Writer, d box.Dump) {
 	tw.Flush()
 }
 
-func printLearnt(w io.Writer, all []box.Learnt) {
-	slices.SortFunc(all, func(a, b box.Learnt) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
+func printLearnt(w io.Writer, all []api.Learnt) {
+	slices.SortFunc(all, func(a, b api.Learnt) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	for _, l := range all {
 		speaks := "does not speak MPTCP"
 		if l.MPTCP {
@@ -71,27 +67,27 @@ func printLearnt(w io.Writer, all []box.Learnt) {
 	}
 }
 
-func printRecording(w io.Writer, r *box.RecordingTotals) {
+func printRecording(w io.Writer, r *api.RecordingTotals) {
 	if r != nil {
 		fmt.Fprintf(w, "recording to %s: %d packets, %d dropped\n", cmp.Or(r.File, "nowhere"), r.Packets, r.Dropped)
 	}
 }
 
-func recordingText(f box.Flow) string {
+func recordingText(f api.Flow) string {
 	if f.Recording == "" {
 		return ""
 	}
 	return "\t" + filepath.Base(f.Recording)
 }
 
-func mptcpText(f box.Flow) string {
+func mptcpText(f api.Flow) string {
 	if !f.MPTCP {
 		return "no"
 	}
 	return fmt.Sprintf("%08x", f.Token)
 }
 
-func pathText(s box.Subflow) string {
+func pathText(s api.Subflow) string {
 	name := s.Path
 	if name == "" {
 		name = "?"
@@ -102,7 +98,7 @@ func pathText(s box.Subflow) string {
 	return name
 }
 
-func againText(s box.Subflow) string {
+func againText(s api.Subflow) string {
 	if s.Retransmitted == 0 {
 		return ""
 	}

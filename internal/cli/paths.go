@@ -5,12 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/api"
 )
 
 // runPaths shows the paths of a running box.
@@ -19,11 +20,11 @@ func runPaths(ctx context.Context, c *invocation) error {
 	if err := c.parse(); err != nil {
 		return err
 	}
-	return v.show(ctx, c, "paths", printed(printPaths))
+	return v.show(ctx, c, api.PathsResource, printed(printPaths))
 }
 
 // printPaths prints a table: a line per path, or on a HAG per path of a CPE.
-func printPaths(w io.Writer, p box.Paths) {
+func printPaths(w io.Writer, p *api.Paths) {
 	printTransport(w, p.Transport)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer tw.Flush()
@@ -37,17 +38,17 @@ func printPaths(w io.Writer, p box.Paths) {
 	for _, p := range p.Paths {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
 			p.Subflows, windowText(p.PathState), rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
-			cmp.Or(strings.TrimSpace(p.Address6+" "+p.Address4), "none"), withReason(p.State, p.Reason), ago(p.SinceMS))
+			addressesText(p.PathState), withReason(p.State, p.Reason), ago(p.SinceMS))
 	}
 }
 
-func printTransport(w io.Writer, t box.Transport) {
+func printTransport(w io.Writer, t api.Transport) {
 	fmt.Fprintf(w, "multipath legs: %s, initial window of %d segments, receive buffer %s to %s, send buffer up to %s\n",
 		t.CongestionControl, t.InitialWindow, bufferText(t.ReceiveBuffer[1]), bufferText(t.ReceiveBuffer[2]), bufferText(t.SendBuffer[2]))
 }
 
 // printPeers shows the paths of the CPEs that a HAG hears of.
-func printPeers(w io.Writer, p box.Paths) {
+func printPeers(w io.Writer, p *api.Paths) {
 	if len(p.Peers) == 0 {
 		fmt.Fprintln(w, "no CPE probes this HAG")
 		return
@@ -76,8 +77,19 @@ func ago(ms int64) string {
 	return d.Round(time.Second).String()
 }
 
+// addressesText shows the addresses of a path, IPv6 first.
+func addressesText(p *api.PathState) string {
+	var known []string
+	for _, a := range []netip.Addr{p.Address6, p.Address4} {
+		if a.IsValid() {
+			known = append(known, a.String())
+		}
+	}
+	return cmp.Or(strings.Join(known, " "), "none")
+}
+
 // windowText shows the windows of both families, in the order of the addresses.
-func windowText(p *box.PathState) string {
+func windowText(p *api.PathState) string {
 	var known []string
 	for _, n := range []int{p.FurtherWindow6, p.FurtherWindow4} {
 		if n > 0 {
@@ -87,14 +99,14 @@ func windowText(p *box.PathState) string {
 	return cmp.Or(strings.Join(known, " "), "-")
 }
 
-func rttText(p *box.PathState) string {
+func rttText(p *api.PathState) string {
 	if !p.Probed {
 		return "-"
 	}
 	return (time.Duration(p.RTTUS) * time.Microsecond).Round(100 * time.Microsecond).String()
 }
 
-func lossText(p *box.PathState) string {
+func lossText(p *api.PathState) string {
 	if !p.Probed {
 		return "-"
 	}
@@ -104,7 +116,7 @@ func lossText(p *box.PathState) string {
 // bufferText shows the size of a buffer.
 func bufferText(n int) string { return scaled(uint64(n), 1024, "B", "KiB", "MiB", "GiB") }
 
-func quotaText(q *box.QuotaState) string {
+func quotaText(q *api.Quota) string {
 	if q == nil {
 		return "-"
 	}

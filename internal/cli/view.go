@@ -2,18 +2,18 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
-// view is how to show what a running box says about itself.
+// view holds the flags of a command that shows the state of a running box.
 type view struct {
 	json, watch bool
 	control     string
@@ -28,18 +28,21 @@ func (c *invocation) bindView() *view {
 	return v
 }
 
-// show prints what the box says about something, once or until ctx ends.
-func (v *view) show(ctx context.Context, c *invocation, about string, pretty func(io.Writer, []byte) error) error {
+// answerTimeout bounds the wait for a box's whole answer.
+const answerTimeout = 10 * time.Second
+
+// show prints the box's answer to a request, once or until ctx ends.
+func (v *view) show(ctx context.Context, c *invocation, request string, pretty func(io.Writer, []byte) error) error {
 	path, err := controlPath(v.control)
 	if err != nil {
 		return err
 	}
 	for {
-		raw, err := ask(ctx, path, about)
+		answer, err := ask(ctx, path, request)
 		if err != nil {
 			return err
 		}
-		if err := v.print(c.stdout, raw, pretty); err != nil || !v.watch {
+		if err := v.print(c.stdout, answer, pretty); err != nil || !v.watch {
 			return err
 		}
 		select {
@@ -50,30 +53,37 @@ func (v *view) show(ctx context.Context, c *invocation, about string, pretty fun
 	}
 }
 
-func (v *view) print(w io.Writer, raw []byte, pretty func(io.Writer, []byte) error) error {
+// ask gets the answer of the box behind a control socket.
+func ask(ctx context.Context, socket, request string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	return api.Client{Socket: socket}.Get(ctx, request)
+}
+
+func (v *view) print(w io.Writer, answer []byte, pretty func(io.Writer, []byte) error) error {
 	if v.json {
-		_, err := w.Write(raw)
+		_, err := w.Write(answer)
 		return err
 	}
 	if v.watch && interactive(w) {
 		fmt.Fprint(w, "\x1b[H\x1b[2J") // home, clear
 	}
-	return pretty(w, raw)
+	return pretty(w, answer)
 }
 
-// printed makes a printer of what a box says in JSON.
-func printed[T any](fn func(io.Writer, T)) func(io.Writer, []byte) error {
-	return func(w io.Writer, raw []byte) error {
-		var v T
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return fmt.Errorf("the box answered what this version cannot read: %w", err)
+// printed makes a printer of an answer in JSON.
+func printed[T any](fn func(io.Writer, *T)) func(io.Writer, []byte) error {
+	return func(w io.Writer, answer []byte) error {
+		v, err := api.Decode[T](answer)
+		if err != nil {
+			return err
 		}
 		fn(w, v)
 		return nil
 	}
 }
 
-// controlPath finds the one box that runs here, unless told which.
+// controlPath returns the named control socket, or that of the only box that runs here.
 func controlPath(named string) (string, error) {
 	if named != "" {
 		return named, nil
@@ -93,24 +103,4 @@ func controlPath(named string) (string, error) {
 		return alive[0], nil
 	}
 	return "", fmt.Errorf("several boxes run here: choose one with --control %s", strings.Join(alive, " or "))
-}
-
-// ask gets what the box behind a control socket says about something.
-func ask(ctx context.Context, path, about string) ([]byte, error) {
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-		DisableKeepAlives: true,
-	}, Timeout: 10 * time.Second}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/"+about, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("no box answers at %s: %w", path, errors.Unwrap(err))
-	}
-	defer resp.Body.Close()
-	return io.ReadAll(resp.Body)
 }

@@ -97,10 +97,11 @@ func (f *film) sample() {
 
 // look marks what has changed in the CPE's view.
 func (f *film) look(ctx context.Context) error {
-	view := &pathsView{}
-	if err := f.scene.cpe.Paths(ctx, view); err != nil {
+	paths, err := f.scene.cpe.Paths(ctx)
+	if err != nil {
 		return err
 	}
+	view := (*pathsView)(paths)
 	if f.view != nil {
 		now := f.now()
 		for _, c := range view.changes(f.view) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
@@ -36,7 +37,7 @@ func flap(line string, times int) step {
 // everywhere tells whether so many connections have a subflow on every path.
 func everywhere(conns int) func(*pathsView) bool {
 	return func(v *pathsView) bool {
-		return !slices.ContainsFunc(v.Paths, func(p pathView) bool { return p.State != "up" || p.Subflows < conns })
+		return !slices.ContainsFunc(v.Paths, func(p api.Path) bool { return p.State != "up" || p.Subflows < conns })
 	}
 }
 

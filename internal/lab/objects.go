@@ -60,8 +60,8 @@ func objectsOver(title string, lines []netlab.LineConfig, share float64) part {
 
 // noteTransport notes how the multipath legs of this part are to carry bytes.
 func noteTransport(ctx context.Context, s *scene) error {
-	var v pathsView
-	if err := s.cpe.Paths(ctx, &v); err != nil {
+	v, err := s.cpe.Paths(ctx)
+	if err != nil {
 		return err
 	}
 	s.note("multipath legs: %s, initial window of %d segments", v.Transport.CongestionControl, v.Transport.InitialWindow)

@@ -67,12 +67,8 @@ func (x *run) withBoxes(ctx context.Context, cpe *netlab.Box) error {
 	r.Wires = wires(links, netip.AddrPortFrom(netlab.Server6, trafficPort), netip.AddrPortFrom(netlab.Server4, trafficPort))
 	x.judge()
 	x.judgeWires()
-	var dump struct {
-		Totals struct {
-			Entered map[string]int
-		}
-	}
-	if err := cpe.Flows(ctx, &dump); err != nil {
+	dump, err := cpe.Flows(ctx)
+	if err != nil {
 		return err
 	}
 	relayed := dump.Totals.Entered["relaying"]

@@ -56,12 +56,13 @@ func cut(_ context.Context, s *scene) error { return s.film.end() }
 func see(what string, so func(*pathsView) bool) step {
 	return func(ctx context.Context, s *scene) error {
 		for deadline := time.Now().Add(patience); ; {
-			var v pathsView
-			if err := s.cpe.Paths(ctx, &v); err != nil {
+			paths, err := s.cpe.Paths(ctx)
+			if err != nil {
 				return err
 			}
-			if ok := so(&v); ok || time.Now().After(deadline) {
-				s.check(what, ok, "the CPE says: %s", &v)
+			v := (*pathsView)(paths)
+			if ok := so(v); ok || time.Now().After(deadline) {
+				s.check(what, ok, "the CPE says: %s", v)
 				return nil
 			}
 			if err := sleep(ctx, 20*time.Millisecond); err != nil {

@@ -6,61 +6,43 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
-// pathsView is what the lab reads of `synbond paths --json`.
-type pathsView struct {
-	HAG       stateView     `json:"hag"`
-	Paths     []pathView    `json:"paths"`
-	Transport transportView `json:"transport"`
-}
+// pathsView is the state of a CPE's paths, and what the lab asks of it.
+type pathsView api.Paths
 
-type transportView struct {
-	CongestionControl string `json:"congestion_control"`
-	InitialWindow     int    `json:"initial_window"`
-}
-
-type stateView struct {
-	State   string `json:"state"`
-	Reason  string `json:"reason"`
-	SinceMS int64  `json:"since_ms"`
-}
-
-type pathView struct {
-	stateView
-	Name     string `json:"name"`
-	Use      string `json:"use"`
-	Subflows int    `json:"subflows"`
-}
-
-// String says how something is: "up", or "down, no carrier".
-func (v stateView) String() string {
-	if v.Reason == "" {
-		return v.State
+// stateText says how something is: "up", or "down, no carrier".
+func stateText(state, reason string) string {
+	if reason == "" {
+		return state
 	}
-	return v.State + ", " + v.Reason
+	return state + ", " + reason
 }
 
-// String also says what a path is used for.
-func (v pathView) String() string { return fmt.Sprintf("%s %s, %s", v.Name, v.stateView, v.Use) }
+// pathText says how a path is, and its use.
+func pathText(p api.Path) string {
+	return fmt.Sprintf("%s %s, %s", p.Name, stateText(p.State, p.Reason), p.Use)
+}
 
 // String says how everything is.
 func (v *pathsView) String() string {
-	words := []string{"HAG " + v.HAG.String()}
+	words := []string{"HAG " + stateText(v.HAG.State, v.HAG.Reason)}
 	for _, p := range v.Paths {
-		words = append(words, fmt.Sprintf("%s, %d subflows", p, p.Subflows))
+		words = append(words, fmt.Sprintf("%s, %d subflows", pathText(p), p.Subflows))
 	}
 	return strings.Join(words, "; ")
 }
 
 // path is the path of that name. An unknown one is not up.
-func (v *pathsView) path(name string) pathView {
+func (v *pathsView) path(name string) api.Path {
 	for _, p := range v.Paths {
 		if p.Name == name {
 			return p
 		}
 	}
-	return pathView{}
+	return api.Path{PathState: &api.PathState{}}
 }
 
 // used tells whether a path is up and used so.
@@ -73,7 +55,7 @@ func used(path, use string) func(*pathsView) bool {
 
 // allUsed tells whether every path is up and used.
 func allUsed(v *pathsView) bool {
-	return len(v.Paths) > 0 && !slices.ContainsFunc(v.Paths, func(p pathView) bool { return p.State != "up" || p.Use != "normal" })
+	return len(v.Paths) > 0 && !slices.ContainsFunc(v.Paths, func(p api.Path) bool { return p.State != "up" || p.Use != "normal" })
 }
 
 // down tells whether these paths are down, and no longer used.
@@ -100,49 +82,36 @@ type change struct {
 // changes tells what has changed since the view was as it was, other than a
 // reason by itself.
 func (v *pathsView) changes(was *pathsView) (all []change) {
-	note := func(text string, now, then stateView) {
+	note := func(text string, changed bool, sinceMS int64) {
 		c := change{text: "CPE: " + text}
-		if now.State != then.State {
-			c.ago = time.Duration(now.SinceMS) * time.Millisecond
+		if changed {
+			c.ago = time.Duration(sinceMS) * time.Millisecond
 		}
 		all = append(all, c)
 	}
 	if v.HAG.State != was.HAG.State {
-		note("HAG "+v.HAG.String(), v.HAG, was.HAG)
+		note("HAG "+stateText(v.HAG.State, v.HAG.Reason), true, v.HAG.SinceMS)
 	}
 	for _, p := range v.Paths {
 		if then := was.path(p.Name); then.State != p.State || then.Use != p.Use {
-			note(p.String(), p.stateView, then.stateView)
+			note(pathText(p), p.State != then.State, p.SinceMS)
 		}
 	}
 	return all
 }
 
-// flowsView is what the lab reads of `synbond flows --all --json`.
-type flowsView struct {
-	Flows []flowView
-}
-
-type flowView struct {
-	Client     netip.AddrPort
-	Action     string
-	State      string
-	Reason     string
-	DialedFrom netip.AddrPort `json:"dialed_from"`
-}
-
-// of is the flow of a client's connection, the zero value if there is none.
-func (v *flowsView) of(client netip.AddrPort) flowView {
-	for _, f := range v.Flows {
+// flowOf is the flow of a client's connection, the zero value if there is none.
+func flowOf(d *api.Dump, client netip.AddrPort) api.Flow {
+	for _, f := range d.Flows {
 		if f.Client == client {
 			return f
 		}
 	}
-	return flowView{}
+	return api.Flow{}
 }
 
-// dialedFrom is the address that the flow goes on from.
-func (f flowView) dialedFrom() netip.Addr {
+// dialedFrom is the source address of the flow's onward connection.
+func dialedFrom(f api.Flow) netip.Addr {
 	if f.DialedFrom.IsValid() {
 		return f.DialedFrom.Addr()
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
 // views are a CPE's answers, one after the other, and what is new in each.
@@ -39,7 +41,7 @@ func TestMarksTellWhatHasChangedInTheViewOfTheCPE(t *testing.T) {
 }
 
 func TestFlowThatIsNotDialedFromElsewhereIsFromTheClient(t *testing.T) {
-	var v flowsView
+	var v api.Dump
 	err := json.Unmarshal([]byte(`{"flows": [
 		{"client": "[2001:db8:1::2]:1000", "action": "relay", "dialed_from": "[2001:db8:11:1::2]:2000"},
 		{"client": "[2001:db8:1::2]:1001", "action": "pass"}]}`), &v)
@@ -47,7 +49,7 @@ func TestFlowThatIsNotDialedFromElsewhereIsFromTheClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"2001:db8:11:1::2", "2001:db8:1::2"} {
-		if got := v.of(v.Flows[i].Client).dialedFrom(); got.String() != want {
+		if got := dialedFrom(flowOf(&v, v.Flows[i].Client)); got.String() != want {
 			t.Errorf("flow %d is from %v, want %s", i, got, want)
 		}
 	}

@@ -3,18 +3,17 @@ package netlab
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/synbond/synbond/internal/api"
 )
 
 // Program is how synbond is started: a program and the arguments before the
@@ -111,34 +110,25 @@ func (b *Box) signal(s syscall.Signal) error {
 // Log is what the box said on standard error. It may be called once the box has ended.
 func (b *Box) Log() []string { return b.said }
 
-// Flows asks the box for its flows, live or ended lately, and decodes them into v.
-func (b *Box) Flows(ctx context.Context, v any) error { return b.ask(ctx, "flows?all", v) }
-
-// Paths asks a CPE for its paths and decodes them into v.
-func (b *Box) Paths(ctx context.Context, v any) error { return b.ask(ctx, "paths", v) }
-
-// ask gets what the control socket has to say about something.
-func (b *Box) ask(ctx context.Context, about string, v any) error {
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", b.Control)
-		},
-		DisableKeepAlives: true,
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://box/"+about, nil)
+// Flows returns the flows of the box, live or ended lately.
+func (b *Box) Flows(ctx context.Context) (*api.Dump, error) {
+	d, err := b.client().Flows(ctx, true)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("flows of %s: %w", b.Role, err)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask %s for its %s: %w", b.Role, about, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s for its %s: %s", b.Role, about, resp.Status)
-	}
-	return json.NewDecoder(resp.Body).Decode(v)
+	return d, nil
 }
+
+// Paths returns the paths of the box.
+func (b *Box) Paths(ctx context.Context) (*api.Paths, error) {
+	p, err := b.client().Paths(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("paths of %s: %w", b.Role, err)
+	}
+	return p, nil
+}
+
+func (b *Box) client() api.Client { return api.Client{Socket: b.Control} }
 
 // JoinPort is where the HAG of a lab takes joins.
 const JoinPort = 9000

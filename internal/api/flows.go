@@ -1,0 +1,92 @@
+package api
+
+import "net/netip"
+
+// Dump is the state of a box, as `synbond flows --json` prints it.
+type Dump struct {
+	Role   string `json:"role"` // cpe or hag
+	Flows  []Flow `json:"flows"`
+	Totals Totals `json:"totals"`
+	// Learnt lists the destinations known to action learn, in dumps of all flows.
+	Learnt []Learnt `json:"learnt,omitempty"`
+}
+
+// Learnt says whether a destination answers with MPTCP.
+type Learnt struct {
+	Prefix    netip.Prefix `json:"prefix"`
+	MPTCP     bool         `json:"mptcp"`
+	ExpiresMS int64        `json:"expires_ms"` // from now
+}
+
+// Flow is one flow of a dump.
+type Flow struct {
+	Client  netip.AddrPort `json:"client"`
+	Server  netip.AddrPort `json:"server"`
+	Side    string         `json:"side"` // on which it entered: plain or multipath
+	Action  string         `json:"action"`
+	State   string         `json:"state"`
+	Reason  string         `json:"reason"`
+	AgeMS   int64          `json:"age_ms"`
+	SetupUS int64          `json:"setup_us"` // from the SYN to both legs
+	MPTCP   bool           `json:"mptcp"`
+	Token   uint32         `json:"token"` // of the MPTCP connection (RFC 8684, section 3.2)
+	// DialedFrom is the source of the onward connection if that is not the client.
+	DialedFrom netip.AddrPort `json:"dialed_from,omitzero"`
+	BytesUp    uint64         `json:"bytes_up"`
+	BytesDown  uint64         `json:"bytes_down"`
+	Subflows   []Subflow      `json:"subflows"`
+	// Recording is the file that has the flow's handshake, while there is one.
+	Recording string `json:"recording,omitempty"`
+}
+
+// Subflow is one subflow of the multipath leg, from the box's point of view.
+type Subflow struct {
+	Path          string         `json:"path"` // "" if no configured path has its address
+	Local         netip.AddrPort `json:"local"`
+	Remote        netip.AddrPort `json:"remote"`
+	Backup        bool           `json:"backup"` // now, for either end
+	RTTUS         int64          `json:"rtt_us"`
+	BytesSent     uint64         `json:"bytes_sent"`
+	BytesReceived uint64         `json:"bytes_received"`
+	Retransmitted uint64         `json:"retransmitted"` // of the bytes sent
+}
+
+// Totals count what happened since the box started.
+type Totals struct {
+	UptimeMS  int64             `json:"uptime_ms"`
+	Live      map[string]int    `json:"live"`    // live flows by state
+	Entered   map[string]uint64 `json:"entered"` // flows that ever came into each state
+	Reasons   map[string]uint64 `json:"reasons"` // of flows that passed or ended, and of packets let through
+	Learnt    int               `json:"learnt"`  // destinations with a known answer to MPTCP
+	BytesUp   uint64            `json:"bytes_up"`
+	BytesDown uint64            `json:"bytes_down"`
+	Subflows  SubflowTotals     `json:"subflows"` // of a CPE
+	Queue     QueueTotals       `json:"queue"`
+	// Recording is there if the box records.
+	Recording *RecordingTotals `json:"recording,omitempty"`
+}
+
+// SubflowTotals count a CPE's subflows.
+type SubflowTotals struct {
+	Open   int    `json:"open"`   // now, first ones of connections too
+	Opened uint64 `json:"opened"` // by the box
+	Failed uint64 `json:"failed"` // attempts
+	Lost   uint64 `json:"lost"`   // closed by the peer or the kernel
+	Closed uint64 `json:"closed"` // by the box
+}
+
+// QueueTotals count packets and errors of the NFQUEUE.
+type QueueTotals struct {
+	Waiting     uint64 `json:"waiting"`      // packets without a verdict
+	Dropped     uint64 `json:"dropped"`      // by the kernel: the queue was full
+	UserDropped uint64 `json:"user_dropped"` // by the kernel: the socket buffer was full
+	Errors      uint64 `json:"errors"`       // reported by the socket, such as late verdicts
+	Stray       uint64 `json:"stray"`        // verdicts that could not be sent
+}
+
+// RecordingTotals count the packets of a recording.
+type RecordingTotals struct {
+	Packets uint64 `json:"packets"` // written
+	Dropped uint64 `json:"dropped"` // for want of time or of room
+	File    string `json:"file"`    // the current file, "" if none can be written
+}

@@ -1,0 +1,90 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Paths is the state of a box's paths, as `synbond paths --json` prints it.
+type Paths struct {
+	Role      string    `json:"role"` // cpe or hag
+	Transport Transport `json:"transport"`
+	HAG       *HAG      `json:"hag,omitempty"` // as a CPE sees it
+	Paths     []Path    `json:"paths"`
+	// Peers are the CPEs that a HAG has heard of in the last minute.
+	Peers []Peer `json:"peers,omitempty"`
+}
+
+// Transport lists the settings of multipath legs, fixed when the box started.
+type Transport struct {
+	CongestionControl string `json:"congestion_control"`
+	InitialWindow     int    `json:"initial_window"` // of subflows, in segments
+	// ReceiveBuffer and SendBuffer are the smallest, the initial and the largest
+	// size in bytes: net.ipv4.tcp_rmem and tcp_wmem.
+	ReceiveBuffer [3]int `json:"receive_buffer"`
+	SendBuffer    [3]int `json:"send_buffer"`
+}
+
+// HAG is a CPE's view of its HAG.
+type HAG struct {
+	State    string `json:"state"` // up, down or unknown
+	Reason   string `json:"reason"`
+	SinceMS  int64  `json:"since_ms"` // how long ago that began
+	Instance string `json:"instance"` // another after each restart, "" if it was never heard of
+}
+
+// Path is one path. A HAG knows its name and interface only.
+type Path struct {
+	Name      string `json:"name"`
+	Interface string `json:"interface"`
+	*PathState
+}
+
+// PathState is a CPE's knowledge of one of its paths.
+type PathState struct {
+	State     string           `json:"state"` // up or down
+	Reason    string           `json:"reason"`
+	SinceMS   int64            `json:"since_ms"`
+	Mode      string           `json:"mode"`     // always, overflow, standby or backup
+	Use       string           `json:"use"`      // normal, backup or closed
+	Address4  netip.Addr       `json:"address4"` // "" without one
+	Address6  netip.Addr       `json:"address6"`
+	Join      []netip.AddrPort `json:"join"`
+	Subflows  int              `json:"subflows"` // open now
+	RateUp    uint64           `json:"rate_up"`  // bit/s, of all that the interface carries
+	RateDown  uint64           `json:"rate_down"`
+	RTTUS     int64            `json:"rtt_us"`   // of probes; 0 if none was answered
+	Loss      float64          `json:"loss"`     // share of the last 64 probes
+	BytesUp   uint64           `json:"bytes_up"` // by the interface, since it was made
+	BytesDown uint64           `json:"bytes_down"`
+	Probed    bool             `json:"probed"` // the HAG has answered over it
+	// FurtherWindow4 and FurtherWindow6 are the initial windows of further subflows, in
+	// segments, as learnt so far; 0 without an address.
+	FurtherWindow4 int    `json:"further_window4"`
+	FurtherWindow6 int    `json:"further_window6"`
+	Quota          *Quota `json:"quota,omitempty"`
+}
+
+// Quota is a path's quota in the current period.
+type Quota struct {
+	Limit uint64    `json:"limit"` // bytes, both directions together
+	Used  uint64    `json:"used"`
+	Until time.Time `json:"until"` // when the next period begins
+}
+
+// Peer is a run of a CPE, as a HAG sees it.
+type Peer struct {
+	Box     string     `json:"box"`      // drawn at random by each run
+	HeardMS int64      `json:"heard_ms"` // how long ago
+	Paths   []PeerPath `json:"paths"`
+}
+
+// PeerPath is an address from which a CPE probes one of its paths.
+type PeerPath struct {
+	Index   int        `json:"index"` // of the path at the CPE
+	Address netip.Addr `json:"address"`
+	HeardMS int64      `json:"heard_ms"`
+	State   string     `json:"state"` // up or down, as the CPE says
+	// FurtherWindow is the initial window of further subflows to it, in segments.
+	FurtherWindow int `json:"further_window"`
+}

@@ -1,0 +1,50 @@
+package box
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/state"
+)
+
+func TestControlSocketAnswersInJSONAlsoWithErrors(t *testing.T) {
+	b := &Box{cfg: Config{Role: HAG}, start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
+	for _, c := range []struct {
+		method, target string
+		status         int
+		message        string
+	}{
+		{"GET", api.FlowsRequest(false), 200, ""},
+		{"GET", api.FlowsRequest(true), 200, ""},
+		{"GET", "/flow", 404, "this box has no GET /flow"},
+		{"POST", "/flows", 404, "this box has no POST /flows"},
+	} {
+		w := httptest.NewRecorder()
+		b.controlHandler().ServeHTTP(w, httptest.NewRequest(c.method, c.target, nil))
+		var e api.Error
+		err := json.Unmarshal(w.Body.Bytes(), &e)
+		if err != nil || w.Code != c.status || e.Message != c.message || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s %s: status %d, error %v, %s", c.method, c.target, w.Code, err, w.Body)
+		}
+	}
+}
+
+// fullAnswer is a client that takes no body.
+type fullAnswer struct{ http.ResponseWriter }
+
+func (fullAnswer) Write([]byte) (int, error) { return 0, errFull }
+
+func TestIncompleteAnswerEndsTheConnection(t *testing.T) {
+	b := &Box{start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
+	defer func() {
+		if r := recover(); r != http.ErrAbortHandler {
+			t.Errorf("the handler ended with %v", r)
+		}
+	}()
+	b.controlHandler().ServeHTTP(fullAnswer{httptest.NewRecorder()}, httptest.NewRequest("GET", api.FlowsResource, nil))
+}
