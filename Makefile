@@ -2,9 +2,14 @@
 
 FUZZTIME ?= 20s
 
-.PHONY: check lint test bench microbench scenarios fuzz
+.PHONY: check generate lint test bench microbench scenarios fuzz
 
 check: lint test
+
+# The BPF objects of internal/mptcp, from C. It takes clang and llvm-strip; SHA256SUMS
+# there names the version that made the committed ones.
+generate:
+	go generate ./...
 
 lint:
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted (gofmt -w): $$files"; exit 1; }

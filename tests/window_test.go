@@ -20,9 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
-	"github.com/synbond/synbond/internal/paths"
 )
 
 // connection is what the kernel says of one end of an established TCP connection.
@@ -173,7 +173,7 @@ const keepsWindow = "subflows begin with the kernel's initial window"
 // kernel's if it is.
 func expected(t *testing.T) (window uint32, refused error) {
 	t.Helper()
-	w, err := paths.OpenWindow(boxWindow)
+	w, err := mptcp.OpenWindow(boxWindow)
 	if err != nil {
 		return kernelWindow, err
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
@@ -32,7 +33,7 @@ type Box struct {
 	sides     sides
 	recorder  Recorder
 	transport api.Transport
-	window    *paths.Window // nil if the kernel takes none
+	window    *mptcp.Window // nil if the kernel takes none
 	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
 	// plainBuffer is the initial receive buffer, in bytes, that the machine has without the box.
 	plainBuffer int

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -93,7 +94,7 @@ func (b *Box) widen(undo *undo) {
 	if b.cfg.InitialWindow == 0 {
 		return
 	}
-	w, err := paths.OpenWindow(b.cfg.InitialWindow)
+	w, err := mptcp.OpenWindow(b.cfg.InitialWindow)
 	if err != nil {
 		b.cfg.Log.Info("subflows begin with the kernel's initial window", "err", err)
 		b.cfg.InitialWindow = 0

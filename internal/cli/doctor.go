@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
@@ -147,7 +148,7 @@ func (d *diagnosis) probe() error {
 }
 
 func probeWindow() error {
-	w, err := paths.OpenWindow(defaultWindow)
+	w, err := mptcp.OpenWindow(defaultWindow)
 	if err != nil {
 		return err
 	}
