@@ -1,0 +1,105 @@
+package tests
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// readDocs returns the Markdown files of the repository by their path from its top.
+func readDocs(t *testing.T) map[string]string {
+	t.Helper()
+	docs := make(map[string]string)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == ".git" {
+			return fs.SkipDir
+		}
+		if filepath.Ext(path) != ".md" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		docs[filepath.Clean(strings.TrimPrefix(path, "../"))] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return docs
+}
+
+var (
+	mdLink    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	mdHeading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+)
+
+// anchors returns the fragments by which links reach the headings of a document,
+// as GitHub makes them: lower case, spaces to hyphens, without punctuation.
+func anchors(text string) map[string]bool {
+	all := make(map[string]bool)
+	for _, heading := range mdHeading.FindAllStringSubmatch(text, -1) {
+		all[strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-', r == '_', unicode.IsLetter(r), unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, heading[1])] = true
+	}
+	return all
+}
+
+// TestLinksInDocumentsLeadSomewhere checks the links to files and headings of the repository.
+func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
+	docs := readDocs(t)
+	for name, text := range docs {
+		for _, link := range mdLink.FindAllStringSubmatch(text, -1) {
+			target, fragment, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			path := name
+			if target != "" {
+				path = filepath.Join(filepath.Dir(name), target)
+			}
+			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
+				t.Errorf("%s: link to %s: %v", name, link[1], err)
+				continue
+			}
+			if to, ok := docs[path]; ok && fragment != "" && !anchors(to)[fragment] {
+				t.Errorf("%s: link to %s: there is no such heading", name, link[1])
+			}
+		}
+	}
+}
+
+// TestDecisionsHaveDateAndStatus checks the form that docs/adr/README.md describes.
+func TestDecisionsHaveDateAndStatus(t *testing.T) {
+	const most = 40
+	date := regexp.MustCompile(`(?m)^- Date: \d{4}-\d{2}-\d{2}`)
+	status := regexp.MustCompile(`(?m)^- Status: (accepted|superseded by )`)
+	docs := readDocs(t)
+	index := docs["docs/adr/README.md"]
+	for name, text := range docs {
+		if filepath.Dir(name) != "docs/adr" || filepath.Base(name) == "README.md" {
+			continue
+		}
+		if n := strings.Count(text, "\n"); n > most {
+			t.Errorf("%s has %d lines, want at most %d: figures belong in docs/measurements", name, n, most)
+		}
+		if !date.MatchString(text) || !status.MatchString(text) {
+			t.Errorf("%s lacks its date or its status", name)
+		}
+		if !strings.Contains(index, "("+filepath.Base(name)+")") {
+			t.Errorf("%s is not listed in docs/adr/README.md", name)
+		}
+	}
+}
