@@ -131,7 +131,7 @@ func TestOtherNetworkNamespacesKeepTheKernelsWindow(t *testing.T) {
 func TestAFirstSubflowIgnoresWhatIsLearnt(t *testing.T) {
 	ownNetwork(t)
 	w := open(t, 64)
-	teach(t, w, loopback4, 200)
+	teach(t, w, loopback4, loopback4, 200)
 	expectWindow(t, "MPTCP", unix.IPPROTO_MPTCP, loopback4, 64)
 }
 
@@ -142,19 +142,19 @@ func TestFurtherIsTheConfiguredWindowUntilOneIsLearnt(t *testing.T) {
 		if got := w.Further(at, at); got != 64 {
 			t.Errorf("%s: %d segments before one is learnt, want 64", at, got)
 		}
-		teach(t, w, at, 200)
+		teach(t, w, at, at, 200)
 		if got := w.Further(at, at); got != 200 {
 			t.Errorf("%s: %d segments, learnt are 200", at, got)
 		}
 	}
 }
 
-// teach writes a learnt window for subflows from an address to itself.
-func teach(t *testing.T, w *Window, at netip.Addr, segments uint32) {
+// teach writes a learnt window for subflows between two addresses.
+func teach(t *testing.T, w *Window, local, remote netip.Addr, segments uint32) {
 	t.Helper()
 	var pair windowAddressPair
-	copy(pair.Local[:], at.AsSlice())
-	copy(pair.Remote[:], at.AsSlice())
+	copy(pair.Local[:], local.AsSlice())
+	copy(pair.Remote[:], remote.AsSlice())
 	if err := w.learnt.Put(pair, segments); err != nil {
 		t.Fatal(err)
 	}
