@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"internal/mptcp":  {bpfLib, sysLib},
 	"internal/paths":  {netlinkLib, routingLib, genetlinkLib, filterLib, sysLib, syncLib},
 	"internal/api":    {},
-	"internal/box":    {"internal/api", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", netlinkLib, routingLib, sysLib, syncLib, prometheusLib},
+	"internal/box":    {"internal/api", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
 	"pcaps":           {"internal/api", "rewrite", "state", "internal/box", "internal/tap", "github.com/gopacket/gopacket"},
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,50 +82,15 @@ func boundQueue(index int, leaf uint32, rate uint64) error {
 		nl.NewRtAttr(nl.TCA_OPTIONS, nl.Uint32Attr(limit))) // struct tc_fifo_qopt
 }
 
-// netOff is where a packet's network header begins for a classic BPF program
-// (SKF_NET_OFF of uapi linux/filter.h), whatever the interface puts before it.
-const netOff = 0xfff00000
-
-// ipHeader says where a version of IP has what tells flows apart.
-type ipHeader struct {
-	etherType    uint16
-	source, dest uint32          // where the last four bytes of the addresses are
-	length       unix.SockFilter // loads the header's length into X
-}
-
-var ipHeaders = []ipHeader{
-	{unix.ETH_P_IP, 12, 16, unix.SockFilter{Code: unix.BPF_LDX | unix.BPF_MSH | unix.BPF_B, K: netOff}},
-	{unix.ETH_P_IPV6, 20, 36, unix.SockFilter{Code: unix.BPF_LDX | unix.BPF_IMM, K: 40}},
-}
-
-// program is a classic BPF program, which takes no privilege beyond that of
-// changing the interface. It gives the leaf of a packet by the addresses and the
-// four bytes behind the IP header: ports, but for ESP, which has its SPI there,
-// and ICMP, whose packets may take any leaf. Too short a packet has none.
-func (h *ipHeader) program() []unix.SockFilter {
-	return []unix.SockFilter{
-		h.length,
-		{Code: unix.BPF_LD | unix.BPF_IND | unix.BPF_W, K: netOff},
-		{Code: unix.BPF_MISC | unix.BPF_TAX},
-		{Code: unix.BPF_LD | unix.BPF_ABS | unix.BPF_W, K: netOff + h.source},
-		{Code: unix.BPF_ALU | unix.BPF_XOR | unix.BPF_X},
-		{Code: unix.BPF_MISC | unix.BPF_TAX},
-		{Code: unix.BPF_LD | unix.BPF_ABS | unix.BPF_W, K: netOff + h.dest},
-		{Code: unix.BPF_ALU | unix.BPF_XOR | unix.BPF_X},
-		// Fibonacci hashing: the upper bits of the product with 2³² divided by the golden ratio.
-		{Code: unix.BPF_ALU | unix.BPF_MUL | unix.BPF_K, K: 0x9e3779b1},
-		{Code: unix.BPF_ALU | unix.BPF_RSH | unix.BPF_K, K: 32 - leafBits},
-		{Code: unix.BPF_ALU | unix.BPF_ADD | unix.BPF_K, K: firstLeaf},
-		{Code: unix.BPF_RET | unix.BPF_A},
-	}
-}
-
-// spread has the packets of a version of IP go to the leaves that its program gives.
+// spread sends the packets of a version of IP to the leaves that its classifier names.
 func spread(index int, priority uint16, h ipHeader) error {
-	program := h.program()
-	var ops []byte
+	program, err := bpf.Assemble(h.classifier())
+	if err != nil {
+		return err
+	}
+	var ops []byte // of struct sock_filter, uapi linux/filter.h
 	for _, op := range program {
-		ops = binary.NativeEndian.AppendUint16(ops, op.Code)
+		ops = binary.NativeEndian.AppendUint16(ops, op.Op)
 		ops = append(ops, op.Jt, op.Jf)
 		ops = binary.NativeEndian.AppendUint32(ops, op.K)
 	}

@@ -18,16 +18,23 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// classifier finds the class of a packet that begins with its IP header.
+// classifier returns the program of h for packets that begin with their IP header: the
+// interpreter knows no other network header.
 func classifier(t *testing.T, h *ipHeader) *bpf.VM {
 	t.Helper()
-	var program []bpf.Instruction
-	for _, op := range h.program() {
-		raw := bpf.RawInstruction{Op: op.Code, Jt: op.Jt, Jf: op.Jf, K: op.K}
-		if raw.K >= netOff && op.Code&0x07 != unix.BPF_ALU {
-			raw.K -= netOff
+	program := h.classifier()
+	for i, ins := range program {
+		switch ins := ins.(type) {
+		case bpf.LoadAbsolute:
+			ins.Off -= networkHeader
+			program[i] = ins
+		case bpf.LoadIndirect:
+			ins.Off -= networkHeader
+			program[i] = ins
+		case bpf.LoadMemShift:
+			ins.Off -= networkHeader
+			program[i] = ins
 		}
-		program = append(program, raw.Disassemble())
 	}
 	vm, err := bpf.NewVM(program)
 	check(t, err)
