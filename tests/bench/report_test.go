@@ -63,10 +63,10 @@ func TestTheReportHasWhatWasMeasured(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| date | 2026-11-22 09:00 UTC |",
-		"| taken by others | 26 %, at most 50 %, of the processor time before each turn |",
+		"| load by other programs | 26 %, at most 50 %, of the processor time before each measured system |",
 		"| haproxy | skipped: it needs mptcpize |",
 		"- haproxy, one line, 4 flows up, round 1: connection reset",
-		"| work | | forwarding | haproxy | synbond |",
+		"| workload | | forwarding | haproxy | synbond |",
 		"| 1 flow down | Gbit/s | 21 (20–22) | 5 (4–6) | 11 (10–12) |",
 		"| idle flows | process KiB/flow |  |  | 30.5 |",
 		"| two lines | idle flows | process KiB/flow | ≤ 8 | 30.5 | **not met** |",
