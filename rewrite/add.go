@@ -2,22 +2,24 @@ package rewrite
 
 import "encoding/binary"
 
-// Add puts an MP_CAPABLE option into a SYN and appends the new packet to dst. The
-// bytes of the option are the caller's: kind and length included, at most 40. They
-// go over Nop padding or behind the last option, see edit.go; options that are
-// there keep their order and place, and the payload follows the header as before.
-// [Segment.Strip] of the new packet gives the old one, byte for byte.
+// Add inserts an MP_CAPABLE option into a SYN and appends the new packet to dst.
+// option holds the whole option, kind and length included: 4 to 40 bytes, such as
+// [MPCapable.Append] makes them. Add writes the option over Nop padding, or behind
+// the last option (edit.go has the rules). The other options keep their order, and
+// the payload is unchanged. [Segment.Strip] of the new packet returns the old
+// packet, byte for byte.
 //
-// The error is a [Reason], and then dst is returned as it was: [NotSYN],
+// The new packet is longer than the old one by up to 40 bytes (4 bytes for the
+// version 1 SYN). Add does not know the path's MTU.
+//
+// The error is a [Reason], and Add then returns dst unchanged: [NotSYN],
 // [BadChecksum], [SourceRouted], [Authenticated], [BadOption] (also for an option
-// argument that is no MP_CAPABLE), [AlreadyMPTCP], [NoOptionSpace], [TooLong].
-// Whether the path carries a packet that has grown is not looked at: up to 40
-// bytes, for the version 1 SYN 4.
+// argument that is not an MP_CAPABLE), [AlreadyMPTCP], [NoOptionSpace], [TooLong].
 //
-// The caller owns dst; nothing of it is kept. Add does not allocate when dst has
-// room for the packet and 40 bytes more. dst may be packet[:0] of the packet that
-// was parsed, which is then edited in place, and the Segment with its views no
-// longer describes it. It must not overlap that packet otherwise.
+// The caller owns dst; Add keeps no reference to it. Add does not allocate if dst
+// has room for the packet and 40 bytes more. dst may be packet[:0] of the parsed
+// packet: Add then edits that packet in place, and the Segment and its views are no
+// longer valid. dst must not overlap the packet in any other way.
 func (s *Segment) Add(dst, option []byte) ([]byte, error) {
 	if !isCapable(option) || len(option) < capableBareSize || len(option) != int(option[1]) {
 		return dst, BadOption
@@ -49,18 +51,19 @@ func (s *Segment) Add(dst, option []byte) ([]byte, error) {
 	return s.withOptions(dst, list)
 }
 
-// checksumNegativeZero reports a checksum of 0xffff in the TCP or the IPv4 header.
-// It is as right as zero (RFC 1624, section 3), but no sum gives it, so that an
-// update and its inverse end at zero. What Strip could not give back is left alone.
+// checksumNegativeZero reports whether the TCP or the IPv4 header has the checksum
+// 0xffff. A receiver accepts 0xffff where it accepts zero (RFC 1624, section 3), but
+// no sum yields 0xffff: an update and its inverse end at zero. Strip could not
+// restore such a packet, so Add refuses it.
 func (s *Segment) checksumNegativeZero() bool {
 	return binary.BigEndian.Uint16(s.packet[s.tcp+tcpChecksum:]) == 0xffff ||
 		s.packet[0]>>4 == 4 && binary.BigEndian.Uint16(s.packet[ipv4Checksum:]) == 0xffff
 }
 
-// findRoom returns where in the list an option of n bytes goes: over the Nop that
-// stand there, or else as an insertion.
+// findRoom returns the offset in the list for an option of n bytes, and whether the
+// option overwrites Nop there. Otherwise the option is to be inserted.
 func findRoom(list []byte, n int) (at int, over bool, err error) {
-	run, nops, end := -1, 0, 0 // nops stand directly before end
+	run, nops, end := -1, 0, 0 // nops: the number of Nop directly before end
 	for end < len(list) && list[end] != optionEnd {
 		size, err := elementSize(list[end:])
 		if err != nil {
@@ -98,7 +101,7 @@ func openGap(scratch *[maximumOptions]byte, size, at, n int) ([]byte, error) {
 	return scratch[:size+n], nil
 }
 
-// wordPadding is what n bytes lack to a multiple of four.
+// wordPadding returns the number of bytes from n to the next multiple of four.
 func wordPadding(n int) int { return -n & 3 }
 
 func fillNop(b []byte) {

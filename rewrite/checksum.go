@@ -6,13 +6,13 @@ import (
 	"net/netip"
 )
 
-// ChecksumOK reports whether the TCP checksum is right, over the whole segment
+// ChecksumOK reports whether the TCP checksum is correct, over the whole segment
 // and the pseudo-header (RFC 9293, section 3.1; RFC 8200, section 8.1). The
-// pseudo-header holds Dst, the final destination. The checksum of an IPv4 header
-// is not looked at. A packet that its own host has yet to send may hold a partial
-// checksum, which the interface completes (Linux CHECKSUM_PARTIAL): it is not OK.
+// pseudo-header holds Dst, the final destination. ChecksumOK does not verify the
+// checksum of the IPv4 header.
 //
-// The zero Segment has no checksum that could be right.
+// The result is false for a partial checksum, as a host leaves it to its network
+// interface (Linux CHECKSUM_PARTIAL), and for the zero Segment.
 func (s *Segment) ChecksumOK() bool {
 	if len(s.packet) == 0 {
 		return false
@@ -22,7 +22,7 @@ func (s *Segment) ChecksumOK() bool {
 	return fold(addBytes(acc, tcp)) == 0xffff
 }
 
-// addAddresses adds Src and Dst. They are those of the IP header, side by side,
+// addAddresses adds Src and Dst to a sum. The IP header has both side by side,
 // unless a source route holds Dst.
 func (s *Segment) addAddresses(acc uint64) uint64 {
 	switch {
@@ -34,8 +34,8 @@ func (s *Segment) addAddresses(acc uint64) uint64 {
 	return addBytes(acc, s.packet[ipv6Source:ipv6Size])
 }
 
-// headerChecksumOK reports whether the checksum of the IPv4 header is right
-// (RFC 791, section 3.1). IPv6 has none.
+// headerChecksumOK reports whether the checksum of the IPv4 header is correct
+// (RFC 791, section 3.1). IPv6 has no header checksum: true.
 func (s *Segment) headerChecksumOK() bool {
 	return s.packet[0]>>4 != 4 || fold(addBytes(0, s.packet[:s.tcp])) == 0xffff
 }
@@ -49,11 +49,11 @@ func addAddr(acc uint64, a netip.Addr) uint64 {
 	return addBytes(acc, b[:])
 }
 
-// addBytes adds b to a one's complement sum. Eight bytes at a time give the same
-// sum as two, folded later: "the sum of 16-bit integers can be computed in any
-// order", also in parallel (RFC 1071, section 2 (A) and (C)). An odd last byte
-// is padded with zero on the right, so b must start at an even offset of what
-// is summed.
+// addBytes adds b to a one's complement sum. Eight bytes at a time, folded later,
+// give the same sum as two at a time: "the sum of 16-bit integers can be computed in
+// any order", also in parallel (RFC 1071, section 2 (A) and (C)). An odd last byte
+// is padded with zero on the right, so b must start at an even offset of the
+// checksummed data.
 func addBytes(acc uint64, b []byte) uint64 {
 	var carry, tail uint64
 	for len(b) >= 8 {
@@ -75,8 +75,8 @@ func addBytes(acc uint64, b []byte) uint64 {
 	return acc + carry // cannot overflow: a carry leaves acc no larger than tail, which has 33 bits
 }
 
-// fold reduces a one's complement sum to 16 bits. It is zero only when acc is:
-// the sum of words that are not all zero comes out as 0xffff, not as zero.
+// fold reduces a one's complement sum to 16 bits. The result is zero only for an
+// acc of zero: words with a sum of zero that are not all zero give 0xffff.
 func fold(acc uint64) uint16 {
 	acc = acc>>32 + acc&0xffffffff
 	acc = acc>>32 + acc&0xffffffff
@@ -85,14 +85,15 @@ func fold(acc uint64) uint16 {
 	return uint16(acc)
 }
 
-// updateChecksum replaces a checksum whose words summed up to was, and now sum up
-// to now: HC' = ~(~HC + ~m + m') (RFC 1624, section 3, equation 3, with a sum of
-// words for m). A right checksum stays right and a wrong one stays wrong.
+// updateChecksum returns a checksum after a change of some words, with the sum was
+// before and the sum now after the change: HC' = ~(~HC + ~m + m') (RFC 1624, section
+// 3, equation 3, with a sum of words for m). A correct checksum stays correct and a
+// wrong checksum stays wrong.
 //
-// One's complement has two zeros. Equation 3 never gives the checksum 0xffff, the
-// one that a full sum never gives either, as long as now is not zero: here it
-// always counts the words that hold a length. The older equation HC - ~m - m'
-// (RFC 1141) gives 0xffff where a full sum gives zero (RFC 1624, section 4).
+// One's complement has two zeros. Neither a full sum nor equation 3 yields the
+// checksum 0xffff, provided that now is not zero: in this package now always
+// includes a word with a length. The older equation HC - ~m - m' (RFC 1141) yields
+// 0xffff where a full sum yields zero (RFC 1624, section 4).
 func updateChecksum(checksum uint16, was, now uint64) uint16 {
 	return ^fold(uint64(^checksum) + uint64(^fold(was)) + uint64(fold(now)))
 }

@@ -1,8 +1,8 @@
-// Package rewrite is MPTCP on the wire: pure functions on the bytes of one
-// packet, for MPTCP version 0 (RFC 6824) and version 1 (RFC 8684).
+// Package rewrite reads and edits Multipath TCP on the wire, with pure functions on
+// the bytes of one packet, for MPTCP version 0 (RFC 6824) and version 1 (RFC 8684).
 //
-// A packet that starts at its IP header is read once by [Segment.Parse]; all
-// that the rest of a box asks about it is answered from there:
+// [Segment.Parse] reads a packet from its IP header on. All other operations start
+// from the parsed [Segment]:
 //
 //	packet ─ ip.go ──→ tcp.go ──┬─→ mptcp.go  ──→ MP_CAPABLE, MP_JOIN ([Segment.MPTCP])
 //	         headers   header,  ├─→ options.go ─→ every option as a value ([WalkOptions])
@@ -10,17 +10,23 @@
 //	                                              ([Segment.Add], [Segment.Strip])
 //
 // The codec has one file for each option, option_*.go for TCP and mp_*.go for
-// MPTCP, with the trio Parse, Append and Len. What a parser takes, Append makes
-// again byte for byte: bits that the RFCs reserve are kept, and so are options
-// that the codec does not know. [Option] is any one of them, for lists. What the
-// options carry is derived in key.go ([Token], [IDSN]) and hmac.go ([Join],
-// [AddAddr.MakeHMAC]).
+// MPTCP, with a function Parse and the methods Append and Len. A parser takes one
+// whole option, kind and length included. Append of the parsed value returns the
+// same bytes: reserved bits and unknown options are kept. [Option] holds any one
+// element of an option list. [Token] and [IDSN] are derived from the keys in
+// MP_CAPABLE, and [Join] and [AddAddr.MakeHMAC] compute the HMACs.
 //
-// Invariants: a packet is validated before the first field is used, and the
-// header views read without further checks; malformed input never panics, is
-// never repaired and is answered with a [Reason]; nothing here allocates, but to
-// grow the slice that it appends to, keeps state, or looks at a clock; what reads
-// a packet does not write to it.
+// Invariants:
+//   - Parse validates a packet before it uses the first field; the header views then
+//     read without further checks.
+//   - Malformed input never panics and is never repaired; the error is a [Reason].
+//   - No function keeps state, reads a clock, or allocates, except to grow the slice
+//     to which it appends.
+//   - Functions that read a packet do not write to it.
+//
+// The caller of Append and Len keeps a value within the bounds in its doc comment,
+// such as the number of blocks of a [SACK]: an option can be no longer than 255
+// bytes, and an option list no longer than 40.
 //
 // Source: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 9293, RFC 2018, RFC 7323 and RFC
 // 7413 (TCP and its options), RFC 6824 and RFC 8684 (MPTCP), RFC 1071 and RFC 1624

@@ -2,7 +2,8 @@ package rewrite
 
 import "encoding/binary"
 
-// DSCP returns the differentiated services code point of the IP header, RFC 2474.
+// DSCP returns the differentiated services code point of the IP header, 0 to 63 (RFC
+// 2474, section 3).
 func (s *Segment) DSCP() uint8 {
 	if s.packet[0]>>4 == 4 {
 		return s.packet[ipv4TOS] >> 2
@@ -10,9 +11,10 @@ func (s *Segment) DSCP() uint8 {
 	return uint8(binary.BigEndian.Uint16(s.packet)>>6) & 0x3f
 }
 
-// SetDSCP appends the packet to dst with another code point. ECN stays as it is.
-// No checksum but that of an IPv4 header covers the field; it is updated (RFC
-// 1624), and a wrong one stays wrong.
+// SetDSCP appends the packet to dst with another code point, of which it uses the low
+// 6 bits. The ECN bits are unchanged. SetDSCP updates the checksum of an IPv4 header
+// (RFC 1624), and a wrong checksum stays wrong; the TCP checksum does not cover the
+// field. dst may be packet[:0] of the parsed packet, for an edit in place.
 func (s *Segment) SetDSCP(dst []byte, dscp uint8) []byte {
 	start := len(dst)
 	dst = append(dst, s.packet...)

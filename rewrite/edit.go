@@ -5,52 +5,54 @@ import (
 	"slices"
 )
 
-// The surgery on a packet. Add and Strip decide what the option list becomes, in
-// a scratch array; withOptions alone writes packets, and alone changes lengths:
+// Edits of a packet. Add and Strip make the new option list in a scratch array.
+// Only withOptions writes packets and changes lengths:
 //
 //	editable ──→ Add:   findRoom, write over Nop or insert ─┐
 //	checksums,   Strip: cutCapable, Nop or cut ─────────────┴─→ withOptions
 //	signatures          [maximumOptions]byte                    data offset, IP length,
 //	                                                            checksums, payload
 //
-// Strip undoes Add: for every packet p that Add accepts, Strip(Add(p)) is p, byte
-// for byte. A list is its elements (options and Nop), then perhaps an End and the
-// bytes behind it, which no host reads and which an edit keeps as they are. Of the
-// elements, the last tells what Add did:
+// Strip is the inverse of Add: for every packet p that Add accepts, Strip(Add(p))
+// equals p, byte for byte. A list consists of elements (options and Nop), and
+// perhaps an End with bytes behind it; no host reads those bytes, and an edit keeps
+// them. The last element tells Strip how Add placed the option:
 //
-//   - Add writes over the first run of Nop that is long enough, but so that another
-//     element follows. The packet keeps its length. Strip, where another element
-//     follows MP_CAPABLE, puts Nop back.
+//   - Add overwrites the first run of Nop that is long enough, provided that another
+//     element follows. The packet keeps its length. If another element follows
+//     MP_CAPABLE, Strip writes Nop over MP_CAPABLE.
 //   - If there is no such run, Add inserts the option behind the last element, with
-//     Nop before it up to a multiple of four bytes. All before it stays where it
-//     was, all behind it moves by whole words. Strip, where MP_CAPABLE is the last
-//     element, cuts out the same bytes.
+//     Nop before the option up to a multiple of four bytes. Bytes before the option
+//     do not move, bytes behind the option move by whole words. If MP_CAPABLE is the
+//     last element, Strip cuts out the same bytes.
 //
-// A packet with an MPTCP option is refused by Add, so the one that Strip finds is
-// Add's. The first rule leaves out a run that is just long enough and ends the
-// elements, because both
+// Add refuses a packet with an MPTCP option, so the MP_CAPABLE that Strip finds is
+// the one of Add. The first rule excludes a run of exactly the option's length at
+// the end of the elements, because both
 //
 //	MSS, SACK permitted, …                      and
 //	MSS, SACK permitted, …, Nop, Nop, Nop, Nop
 //
-// would become MSS, SACK permitted, …, MP_CAPABLE, and no Strip could tell which of
-// them it was. The first keeps that list, because it is what hosts send, and the
-// second grows. The same holds for End and what follows it: it is not room.
+// would become MSS, SACK permitted, …, MP_CAPABLE, and Strip could not tell one from
+// the other. The first has that result, because hosts send such lists; Add
+// lengthens the second. For the same reason Add does not overwrite End and the bytes
+// behind it.
 //
-// What is lost is little and cannot be had: take k options of 36 bytes together.
-// Add has to place the option into these 36 bytes, and into the k+1 lists of 40
-// bytes that have a run of four Nop in one of k+1 places: k+2 lists. There are only
-// k+1 results, an MP_CAPABLE in each place of the 40 bytes. No inverse exists for
-// all k+2, whatever the rule (unless it changes the order of options); this one
-// refuses one of them, with NoOptionSpace.
+// Add therefore refuses one list for which there would be room, and so must every
+// other rule. Take k options of 36 bytes together. Add has to place the option into
+// these 36 bytes, and into the k+1 lists of 40 bytes with a run of four Nop in one
+// of k+1 places: k+2 lists. There are only k+1 results, one for each place of
+// MP_CAPABLE in the 40 bytes. No rule has an inverse for all k+2 lists, unless it
+// changes the order of options; this rule refuses one list, with NoOptionSpace.
 //
-// The option that a kernel wrote into a SYN stands last as well (Linux
-// tcp_options_write, mptcp_write_options), so Strip cuts it out and leaves what that
-// kernel sends without MPTCP, and what it sends again when it falls back. A SYN+ACK
-// is never Add's: the answer is written by the host that owns the key. There Strip
-// always puts Nop, nothing moves, and the packet keeps its length.
+// A kernel, too, writes MP_CAPABLE last into its SYN (Linux tcp_options_write,
+// mptcp_write_options). Strip cuts the option out and leaves the SYN that the kernel
+// sends without MPTCP, and after a fallback. Add never makes a SYN+ACK: only the
+// host that owns the key can answer. In a SYN+ACK Strip always writes Nop, no byte
+// moves, and the packet keeps its length.
 
-// TCP options that sign the segment: not to be edited.
+// TCP options with a signature over the segment. No edit can keep the signature
+// valid.
 const (
 	optionMD5 = 19 // RFC 2385
 	optionAO  = 29 // RFC 5925
@@ -60,14 +62,16 @@ const (
 	tcpChecksum  = 16
 	ipv4Checksum = 10
 
-	// maximumOptions is what the largest data offset leaves (RFC 9293, section 3.1).
+	// maximumOptions is the size of the option list with the largest data offset (RFC
+	// 9293, section 3.1).
 	maximumOptions = 40
-	// maximumLength is what the length fields of IPv4 and IPv6 can say.
+	// maximumLength is the largest value of the length fields of IPv4 and IPv6.
 	maximumLength = 0xffff
 )
 
-// editable reports whether the packet may be changed. A broken packet is left as
-// it is: an update of its checksum would not mend it, and must not.
+// editable returns the reason why the packet must not be changed, or nil. Among the
+// reasons is a wrong checksum: an update would keep it wrong, and a new sum would
+// hide the damage from the receiver.
 func (s *Segment) editable() error {
 	if s.SourceRouted {
 		return SourceRouted
@@ -81,9 +85,9 @@ func (s *Segment) editable() error {
 	return nil
 }
 
-// Authenticated reports whether a signature covers the segment: an AH before the
-// TCP header (RFC 4302), TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925). Only its sender
-// can make another like it.
+// Authenticated reports whether a signature covers the segment: an AH before the TCP
+// header (RFC 4302), TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925). Nobody but the sender
+// can sign a changed segment.
 func (s *Segment) Authenticated() bool {
 	for w, o := WalkOptions(s.Options), (Option{}); w.Next(&o); {
 		if kind := o.Raw[0]; kind == optionMD5 || kind == optionAO {
@@ -93,8 +97,8 @@ func (s *Segment) Authenticated() bool {
 	return s.behindAH()
 }
 
-// behindAH reports whether an AH precedes the TCP header. Parse has walked the
-// same headers and refuses one in IPv4.
+// behindAH reports whether an AH precedes the TCP header. Parse has validated the
+// headers, and refuses an AH in IPv4.
 func (s *Segment) behindAH() bool {
 	if len(s.packet) == 0 || s.packet[0]>>4 != 6 {
 		return false
@@ -114,14 +118,14 @@ func (s *Segment) behindAH() bool {
 	return false
 }
 
-// optionBytes is the option list in the packet.
+// optionBytes returns the option list in the packet.
 func (s *Segment) optionBytes() []byte {
 	tcp := tcpHeader(s.packet[s.tcp:])
 	return tcp[tcpMinimumSize:tcp.headerLength()]
 }
 
-// elementSize is the length of the Nop or the option at the start of a list that
-// is neither empty nor at its End.
+// elementSize returns the length in bytes of the first element of a list, a Nop or an
+// option. The list must not be empty, nor begin with End.
 func elementSize(list []byte) (int, error) {
 	if list[0] == optionNop {
 		return 1, nil
@@ -135,9 +139,9 @@ func elementSize(list []byte) (int, error) {
 	return int(list[1]), nil
 }
 
-// withOptions appends to dst the packet with another option list, of whole words.
-// Lengths change here and nowhere else. What moves, moves by whole words, so that
-// its part of the checksum stays (RFC 1071, section 2 (A)).
+// withOptions appends to dst the packet with another option list, of whole words. No
+// other function changes lengths. Bytes move by whole words, so their part of the
+// checksum does not change (RFC 1071, section 2 (A)).
 func (s *Segment) withOptions(dst, list []byte) ([]byte, error) {
 	old, header := s.optionBytes(), s.tcp+tcpMinimumSize
 	size := len(s.packet) + len(list) - len(old)
@@ -148,7 +152,7 @@ func (s *Segment) withOptions(dst, list []byte) ([]byte, error) {
 	start := len(dst)
 	dst = slices.Grow(dst, size)[:start+size]
 	out := dst[start:]
-	// From the back to the front, and the sum before: out may be s.packet itself.
+	// out may be s.packet itself: sum before writing, and copy from back to front.
 	copy(out[header+len(list):], s.packet[header+len(old):])
 	copy(out[header:], list)
 	copy(out, s.packet[:header])
@@ -160,7 +164,8 @@ func (s *Segment) withOptions(dst, list []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// fits reports whether the IP header can say that a packet has size bytes.
+// fits reports whether the length field of the IP header can hold the length of a
+// packet of size bytes.
 func (s *Segment) fits(size int) bool {
 	if s.packet[0]>>4 == 6 {
 		size -= ipv6Size
@@ -168,8 +173,8 @@ func (s *Segment) fits(size int) bool {
 	return size <= maximumLength
 }
 
-// lengthSum sums the words under the TCP checksum that an edit changes: the length
-// in the pseudo-header, the word of the data offset, and the option list.
+// lengthSum returns the sum of all words under the TCP checksum that an edit changes:
+// the length in the pseudo-header, the word with the data offset, the option list.
 func (s *Segment) lengthSum(packet, list []byte) uint64 {
 	tcp := packet[s.tcp:]
 	word := binary.BigEndian.Uint16(tcp[tcpDataOffset:])
@@ -188,8 +193,9 @@ func setLength(packet []byte, size int) {
 	updateField(packet[ipv4Checksum:], was, uint64(size))
 }
 
-// updateField updates the checksum in a field, unless its words stayed the same:
-// then a checksum of 0xffff stays, too.
+// updateField updates a checksum after a change of some words, with the sum was
+// before and the sum now after the change. Equal sums leave the field alone, so that
+// even a checksum of 0xffff is kept.
 func updateField(field []byte, was, now uint64) {
 	if was == now {
 		return

@@ -7,17 +7,17 @@ import (
 	"encoding/binary"
 )
 
-// Join is what the two hosts of an MP_JOIN handshake know, seen from the one whose
-// HMAC is asked for: the sender of the option that carries it (RFC 6824 and RFC
-// 8684, section 3.2).
+// Join holds the input of an HMAC in the MP_JOIN handshake, which authenticates a
+// new subflow (RFC 6824 and RFC 8684, section 3.2). The sender is the host that
+// sends the HMAC.
 type Join struct {
-	Version                    uint8  // of the connection: 0 has HMAC-SHA1, others HMAC-SHA256
+	Version                    uint8  // of the connection: 0 uses HMAC-SHA1, 1 and above HMAC-SHA256
 	SenderKey, ReceiverKey     uint64 // of the connection, from MP_CAPABLE
 	SenderNonce, ReceiverNonce uint32 // of the MP_JOIN handshake
 }
 
-// HMAC is what [MPJoinACK] carries: the leftmost 160 bits of the HMAC over both
-// nonces with both keys, the sender's being first each time.
+// HMAC returns the HMAC for [MPJoinACK]: the leftmost 160 bits of the HMAC over both
+// nonces with both keys, those of the sender first.
 func (j Join) HMAC() [20]byte {
 	var nonces [8]byte
 	binary.BigEndian.PutUint32(nonces[:], j.SenderNonce)
@@ -30,25 +30,25 @@ func (j Join) HMAC() [20]byte {
 	return [20]byte(sum[:])
 }
 
-// TruncatedHMAC is what [MPJoinSYNACK] carries: the leftmost 64 bits.
+// TruncatedHMAC returns the HMAC for [MPJoinSYNACK]: the leftmost 64 bits.
 func (j Join) TruncatedHMAC() uint64 {
 	sum := j.HMAC()
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// VerifySYNACK reports whether m was sent by who knows the keys, in constant time.
-// SenderNonce must be that of m.
+// VerifySYNACK reports whether the sender of m knows both keys, in constant time.
+// SenderNonce must equal the nonce of m.
 func (j Join) VerifySYNACK(m MPJoinSYNACK) bool { return sameHMAC(j.TruncatedHMAC(), m.HMAC) }
 
-// VerifyACK reports whether m was sent by who knows the keys, in constant time.
+// VerifyACK reports whether the sender of m knows both keys, in constant time.
 func (j Join) VerifyACK(m MPJoinACK) bool {
 	sum := j.HMAC()
 	return subtle.ConstantTimeCompare(sum[:], m.HMAC[:]) == 1
 }
 
-// MakeHMAC is what ADD_ADDR of version 1 carries: the rightmost 64 bits of the
-// HMAC-SHA256 over identifier, address and port with both keys, the sender's being
-// first (RFC 8684, section 3.4.1). A port that is not there counts as 0.
+// MakeHMAC returns the HMAC for ADD_ADDR of version 1: the rightmost 64 bits of the
+// HMAC-SHA256 over identifier, address and port with both keys, the sender's key
+// first (RFC 8684, section 3.4.1). An absent port counts as 0.
 func (a AddAddr) MakeHMAC(senderKey, receiverKey uint64) uint64 {
 	var scratch [hmacMaximumMessage]byte
 	message := a.appendAddress(append(scratch[:0], a.AddressID))
@@ -60,8 +60,8 @@ func (a AddAddr) MakeHMAC(senderKey, receiverKey uint64) uint64 {
 	return binary.BigEndian.Uint64(sum[sha256.Size-8:])
 }
 
-// Verify reports whether the HMAC was made by who knows the keys, in constant time.
-// An echo, and version 0, has none to verify: false.
+// Verify reports whether the sender of a knows both keys, in constant time. An echo,
+// and an ADD_ADDR of version 0, has no HMAC: false.
 func (a AddAddr) Verify(senderKey, receiverKey uint64) bool {
 	return a.hasHMAC() && sameHMAC(a.MakeHMAC(senderKey, receiverKey), a.HMAC)
 }
@@ -79,18 +79,19 @@ func keyPair(first, second uint64) (pair [16]byte) {
 	return pair
 }
 
-// HMAC by hand (RFC 2104): crypto/hmac keeps its state on the heap, and the keys and
-// messages of MPTCP are short enough for the stack.
+// HMAC (RFC 2104) without crypto/hmac, which keeps its state on the heap. The keys
+// and messages of MPTCP are short enough for the stack.
 
 const (
 	hmacBlock = 64 // of SHA-1 and of SHA-256
-	// hmacMaximumMessage is that of ADD_ADDR: identifier, IPv6 address, port.
+	// hmacMaximumMessage is the size of the message of ADD_ADDR: identifier, IPv6
+	// address, port.
 	hmacMaximumMessage = 1 + 16 + 2
 
 	innerPad, outerPad = 0x36, 0x5c
 )
 
-// pad is a block of the key, exclusive-or the pad byte.
+// pad returns the key, filled up to one block, exclusive-or the pad byte.
 func pad(key [16]byte, with byte) (block [hmacBlock]byte) {
 	copy(block[:], key[:])
 	for i := range block {

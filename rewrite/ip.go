@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// ipv4 is a view of an IPv4 header (RFC 791, section 3.1) that parseIPv4 has
-// validated: its methods read without checks.
+// ipv4 is a view of an IPv4 header (RFC 791, section 3.1). Its methods read without
+// checks, after the validation by parseIPv4.
 type ipv4 []byte
 
 const (
@@ -32,7 +32,7 @@ func (h ipv4) source() netip.Addr      { return netip.AddrFrom4([4]byte(h[ipv4So
 func (h ipv4) destination() netip.Addr { return netip.AddrFrom4([4]byte(h[ipv4Destination:])) }
 func (h ipv4) options() []byte         { return h[ipv4MinimumSize:h.headerLength()] }
 
-// IPv4 options (RFC 791, section 3.1) that the walk understands.
+// IPv4 options (RFC 791, section 3.1) known to followSourceRoute.
 const (
 	ipv4OptionEnd  = 0
 	ipv4OptionNop  = 1
@@ -40,15 +40,16 @@ const (
 	ipv4OptionSSRR = 137 // strict source route
 )
 
-// ipResult is what the IP headers of a packet say about the TCP segment in it.
+// ipResult describes the TCP segment in a packet, from its IP headers.
 type ipResult struct {
-	// src and dst are the addresses that TCP sees: dst is the final destination.
+	// src and dst are the addresses in TCP's pseudo-header: dst is the final
+	// destination.
 	src, dst netip.Addr
-	// routed means that a source route has hops left, so that dst is not what
-	// the destination field of the IP header says.
+	// routed is set if a source route has hops left: the destination field of the IP
+	// header then holds another address than dst.
 	routed bool
-	// tcp is the offset of the TCP header, end that of the end of the IP payload;
-	// both count bytes from the start of the packet.
+	// tcp is the offset of the TCP header, and end the offset of the end of the IP
+	// payload, both in bytes from the start of the packet.
 	tcp, end int
 }
 
@@ -91,9 +92,9 @@ func parseIPv4(packet []byte) (ipResult, error) {
 	return r, nil
 }
 
-// followSourceRoute sets the final destination from an IPv4 source route that
-// has hops left: that is the one of the TCP pseudo-header (RFC 1122, section
-// 4.2.3.8), and it is the last entry of the route until the last hop.
+// followSourceRoute sets the final destination from an IPv4 source route with hops
+// left. TCP's pseudo-header holds the final destination (RFC 1122, section 4.2.3.8),
+// which is the last entry of the route until the last hop.
 func (r *ipResult) followSourceRoute(options []byte) error {
 	seen := false
 	for len(options) > 0 && options[0] != ipv4OptionEnd {
@@ -115,7 +116,7 @@ func (r *ipResult) followSourceRoute(options []byte) error {
 			return BadIPHeader
 		}
 		seen = true
-		// A pointer within the option means that it holds an address at least.
+		// A pointer within the option implies at least one address.
 		if int(option[2]) <= len(option) {
 			r.dst, r.routed = netip.AddrFrom4([4]byte(option[len(option)-4:])), true
 		}

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// ipv6 is a view of an IPv6 header (RFC 8200, section 3) whose length parseIPv6
-// has checked: its methods read without checks.
+// ipv6 is a view of an IPv6 header (RFC 8200, section 3). Its methods read without
+// checks, after parseIPv6 has checked the length.
 type ipv6 []byte
 
 const (
@@ -23,8 +23,8 @@ func (h ipv6) nextHeader() uint8       { return h[ipv6NextHeader] }
 func (h ipv6) source() netip.Addr      { return netip.AddrFrom16([16]byte(h[ipv6Source:])) }
 func (h ipv6) destination() netip.Addr { return netip.AddrFrom16([16]byte(h[ipv6Destination:])) }
 
-// Protocol numbers that the walk tells apart (IANA "Protocol Numbers" and "IPv6
-// Extension Header Types").
+// Protocol numbers known to cutExtension (IANA "Protocol Numbers" and "IPv6 Extension
+// Header Types").
 const (
 	protocolHopByHop    = 0
 	protocolTCP         = 6
@@ -36,8 +36,8 @@ const (
 	protocolMobility    = 135
 	protocolHIP         = 139
 	protocolShim6       = 140
-	// From here on numbers are unassigned or experimental: what they stand for,
-	// and whether a TCP header follows, cannot be told (RFC 7045, section 2.1).
+	// From here on numbers are unassigned or experimental: such a header may be an
+	// extension header before a TCP header, or not (RFC 7045, section 2.1).
 	protocolFirstUnassigned = 148
 )
 
@@ -50,12 +50,13 @@ const (
 	fragmentSize     = 8
 	// authenticationMinimum is the fixed part of AH in bytes (RFC 4302, section 2).
 	authenticationMinimum = 12
-	// jumboPayload is the hop-by-hop option of jumbograms (RFC 2675, section 2).
+	// jumboPayload is the type of the hop-by-hop option of jumbograms (RFC 2675,
+	// section 2).
 	jumboPayload = 0xc2
 )
 
-// parseIPv6 needs no bound on the number of extension headers: each takes eight
-// bytes or more of the packet.
+// parseIPv6 walks the extension headers up to the TCP header. Their number needs no
+// bound: each has at least eight bytes of the packet.
 func parseIPv6(packet []byte) (ipResult, error) {
 	if len(packet) < ipv6Size {
 		return ipResult{}, Truncated
@@ -72,7 +73,7 @@ func parseIPv6(packet []byte) (ipResult, error) {
 	r := ipResult{src: h.source(), dst: h.destination(), tcp: ipv6Size, end: end}
 	for next != protocolTCP {
 		if next == protocolHopByHop && r.tcp != ipv6Size {
-			return ipResult{}, BadIPHeader // only the first may be it (RFC 8200, section 4.1)
+			return ipResult{}, BadIPHeader // allowed only as the first header (RFC 8200, section 4.1)
 		}
 		x, err := cutExtension(next, packet[r.tcp:end])
 		if err != nil {
@@ -88,7 +89,7 @@ func parseIPv6(packet []byte) (ipResult, error) {
 }
 
 // cutExtension returns the extension header of the given kind at the start of
-// payload, or why there is none that leads to a TCP header.
+// payload. The error is the reason why no TCP header can be found behind it.
 func cutExtension(kind uint8, payload []byte) (extension, error) {
 	switch kind {
 	case protocolHopByHop, protocolRouting, protocolFragment, protocolAH, protocolDestination:
@@ -119,7 +120,8 @@ func cutExtension(kind uint8, payload []byte) (extension, error) {
 	return payload[:size], nil
 }
 
-// applyExtension takes from an extension header what matters to TCP.
+// applyExtension checks an extension header for fragments and jumbograms, and takes
+// the final destination from a routing header.
 func (r *ipResult) applyExtension(kind uint8, x extension) error {
 	switch kind {
 	case protocolFragment:
@@ -134,8 +136,8 @@ func (r *ipResult) applyExtension(kind uint8, x extension) error {
 	return nil
 }
 
-// checkJumbo rejects a hop-by-hop header with the option of jumbograms: next to
-// a payload length that is not zero it is an error (RFC 2675, section 3).
+// checkJumbo rejects a hop-by-hop header with the option of jumbograms. Beside a
+// payload length other than zero the option is an error (RFC 2675, section 3).
 func (x extension) checkJumbo() error {
 	for options := x[2:]; len(options) > 0; {
 		if options[0] == 0 { // Pad1 has no length
@@ -150,16 +152,16 @@ func (x extension) checkJumbo() error {
 	return nil
 }
 
-// Routing types whose final destination is known.
+// Routing types with a known place of the final destination.
 const (
 	routingSource   = 0 // RFC 2460, section 4.4; deprecated by RFC 5095
 	routingMobility = 2 // RFC 6275, section 6.4
 	routingSegment  = 4 // RFC 8754, section 2
 )
 
-// followRouting sets the final destination from a routing header that has
-// segments left: that is the one of the TCP pseudo-header (RFC 8200, section
-// 8.1). With none left the header says no more than the IPv6 header.
+// followRouting sets the final destination from a routing header with segments left.
+// TCP's pseudo-header holds the final destination (RFC 8200, section 8.1). Without
+// segments left the IPv6 header has that address already.
 func (r *ipResult) followRouting(x extension) error {
 	segmentsLeft, addresses := int(x[3]), (len(x)-8)/16
 	if segmentsLeft == 0 {
@@ -175,8 +177,8 @@ func (r *ipResult) followRouting(x extension) error {
 			return BadIPHeader
 		}
 	case routingSegment:
-		// The list is in reverse; the address at which segmentsLeft points may be
-		// one beyond it, when the first segment was left out (section 4.1.1).
+		// The list is in reverse order. A reduced list leaves out the first segment, so
+		// that segmentsLeft may point one beyond the last entry (section 4.1.1).
 		lastEntry := int(x[4])
 		if lastEntry >= addresses || segmentsLeft > lastEntry+1 {
 			return BadIPHeader

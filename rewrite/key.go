@@ -6,17 +6,18 @@ import (
 	"encoding/binary"
 )
 
-// Token is the name of a connection in MP_JOIN, made from the key of the host that
-// the MP_JOIN is sent to: the leftmost 32 bits of its hash, which is SHA-1 in
-// version 0 (RFC 6824, section 3.2) and SHA-256 since (RFC 8684, section 3.2).
+// Token returns the token that identifies a connection in MP_JOIN, from the key of
+// the receiver of the MP_JOIN: the leftmost 32 bits of the key's hash, which is SHA-1
+// in version 0 (RFC 6824, section 3.2) and SHA-256 from version 1 on (RFC 8684,
+// section 3.2).
 func Token(key uint64, version uint8) uint32 {
 	token, _ := hashKey(key, version)
 	return token
 }
 
-// IDSN is the initial data sequence number of the host with that key: the rightmost
-// 64 bits of the same hash (RFC 6824 and RFC 8684, section 3.1). The first byte of
-// data has the number after it.
+// IDSN returns the initial data sequence number of the host with that key: the
+// rightmost 64 bits of the same hash as for [Token] (RFC 6824 and RFC 8684, section
+// 3.1). The first byte of data has the number IDSN+1.
 func IDSN(key uint64, version uint8) uint64 {
 	_, idsn := hashKey(key, version)
 	return idsn

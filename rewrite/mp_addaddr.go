@@ -5,21 +5,22 @@ import (
 	"net/netip"
 )
 
-// AddAddr is ADD_ADDR: the sender may be reached at this address too (RFC 6824
-// and RFC 8684, section 3.4.1). [AddAddr.MakeHMAC] makes its HMAC.
+// AddAddr is ADD_ADDR, the announcement of a further address of the sender (RFC 6824
+// and RFC 8684, section 3.4.1). [AddAddr.MakeHMAC] computes the HMAC.
 //
-// The low nibble beside the subtype is the IP version in RFC 6824, reserved bits
-// and the echo flag in RFC 8684. With the length it tells one from the other:
-// without an HMAC version 0 has 4 or 6 there, version 1 has the echo bit set.
+// The option has no field for the MPTCP version. The low nibble beside the subtype is
+// the IP version in RFC 6824, and three reserved bits with the echo flag in RFC 8684.
+// An option without an HMAC is of version 0 if the nibble is 4 or 6, and an echo of
+// version 1 if the lowest bit is set; the length shows whether there is an HMAC.
 type AddAddr struct {
 	Version   uint8 // 0 is RFC 6824, 1 is RFC 8684
-	Echo      bool  // E, version 1 only: Address was heard, and has no HMAC
+	Echo      bool  // E, version 1 only: confirms the receipt of Address, without an HMAC
 	AddressID uint8
-	Address   netip.Addr // IPv4 or IPv6, without a zone; anything else is sent as ::
+	Address   netip.Addr // IPv4 or IPv6, without a zone; encoded as :: if invalid
 	HasPort   bool
-	Port      uint16
+	Port      uint16 // valid if HasPort
 	HMAC      uint64 // version 1 without Echo: the rightmost 64 bits
-	Reserved  uint8  // version 1: three bits above E, zero when made
+	Reserved  uint8  // version 1: the three bits above E, zero in a new option
 }
 
 const (
@@ -53,7 +54,8 @@ func ParseAddAddr(o []byte) (AddAddr, error) {
 	return a, nil
 }
 
-// readEndpoint reads address and port. The four lengths differ.
+// readEndpoint reads address and port. The length shows the family and whether there
+// is a port.
 func (a *AddAddr) readEndpoint(b []byte) bool {
 	switch len(b) {
 	case 4, 4 + addAddrPortSize:
@@ -108,7 +110,7 @@ func (a *AddAddr) appendAddress(b []byte) []byte {
 	return append(b, v6[:]...)
 }
 
-// Len is the size of the option in bytes: 8 to 30.
+// Len returns the size of the option in bytes: 8 to 30.
 func (a AddAddr) Len() int {
 	n := addAddrHeaderSize + 16
 	if a.Address.Is4() {

@@ -2,12 +2,12 @@ package rewrite
 
 import "encoding/binary"
 
-// CapableForm tells what an MP_CAPABLE carries behind its flags.
+// CapableForm is the set of fields behind the flags of an MP_CAPABLE.
 type CapableForm uint8
 
-// The forms of MP_CAPABLE, by growing length. RFC 6824 has [CapableKey] in SYN
-// and SYN+ACK and [CapableKeys] in the third ACK; RFC 8684 has [CapableBare] in
-// the SYN, [CapableKey] in the SYN+ACK and one of the others in the third ACK.
+// The forms of MP_CAPABLE, in order of length. RFC 6824 has [CapableKey] in SYN and
+// SYN+ACK, and [CapableKeys] in the third ACK. RFC 8684 has [CapableBare] in the SYN,
+// [CapableKey] in the SYN+ACK, and one of the others in the third ACK.
 const (
 	CapableBare         CapableForm = iota // nothing: 4 bytes
 	CapableKey                             // the sender's key: 12 bytes
@@ -26,32 +26,32 @@ const (
 
 var capableSizes = [...]int{capableBareSize, capableKeySize, capableKeysSize, capableDataSize, capableDataChecksumSize}
 
-// Flags of MP_CAPABLE, A to H from the highest bit on (RFC 6824 and RFC 8684,
+// Flags of MP_CAPABLE, A the highest bit and H the lowest (RFC 6824 and RFC 8684,
 // section 3.1).
 const (
 	CapableChecksum  = 0x80 // A: DSS checksums are required
-	CapableExtended  = 0x40 // B: must be zero in version 0 and 1
+	CapableExtended  = 0x40 // B: must be zero in versions 0 and 1; a host ignores the option otherwise
 	CapableNoAddress = 0x20 // C: open no subflow to this address and port (RFC 8684 only)
 	CapableHMACSHA   = 0x01 // H: HMAC-SHA1 in version 0, HMAC-SHA256 in version 1
 )
 
-// MPCapable is MP_CAPABLE, the opening of a connection (RFC 6824 and RFC 8684,
-// section 3.1). Form says which of the fields from SenderKey on are on the wire.
+// MPCapable is MP_CAPABLE, which opens a connection (RFC 6824 and RFC 8684, section
+// 3.1). Form selects the fields on the wire, from SenderKey on.
 //
-// The layout of a version above 1 is not known: what stands behind its flags is
-// read as if it were version 1, and means nothing.
+// The layout of versions above 1 is unknown. ParseMPCapable reads the bytes behind
+// their flags as if they were of version 1; these fields have no meaning.
 type MPCapable struct {
 	Version                uint8 // 0 is RFC 6824, 1 is RFC 8684, at most 15
-	Flags                  uint8
+	Flags                  uint8 // CapableChecksum to CapableHMACSHA
 	Form                   CapableForm
 	SenderKey, ReceiverKey uint64
-	DataLength             uint16 // bytes of payload that are connection-level data
+	DataLength             uint16 // bytes of connection-level data in the payload
 	Checksum               uint16 // DSS checksum, as in [DSS]
 }
 
-// ParseMPCapable reads one whole option. The error is [BadOption], also for a
-// form that the RFC of its version does not have: [CapableBare] and those with
-// data in version 0.
+// ParseMPCapable reads one whole option. The error is [BadOption], also in version 0
+// for the forms that only RFC 8684 has: [CapableBare], [CapableData] and
+// [CapableDataChecksum].
 func ParseMPCapable(o []byte) (MPCapable, error) {
 	if len(o) < capableBareSize || !isMPTCP(o, subtypeCapable) {
 		return MPCapable{}, BadOption
@@ -93,7 +93,7 @@ func (m *MPCapable) readBody(o []byte) {
 	}
 }
 
-// Append appends the option to b.
+// Append appends the option to b. Form must be one of the constants.
 func (m MPCapable) Append(b []byte) []byte {
 	b = append(appendMPTCP(b, m.Len(), subtypeCapable, m.Version), m.Flags)
 	if m.Form >= CapableKey {
@@ -111,5 +111,6 @@ func (m MPCapable) Append(b []byte) []byte {
 	return b
 }
 
-// Len is the size of the option in bytes: 4, 12, 20, 22 or 24.
+// Len returns the size of the option in bytes: 4, 12, 20, 22 or 24. Form must be one
+// of the constants.
 func (m MPCapable) Len() int { return capableSizes[m.Form] }

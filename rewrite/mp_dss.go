@@ -2,25 +2,27 @@ package rewrite
 
 import "encoding/binary"
 
-// DSS is the data sequence signal: what of the connection has arrived, and where
-// the payload of this subflow belongs in it (RFC 6824 and RFC 8684, section 3.3).
+// DSS is the data sequence signal: an acknowledgment at the level of the connection,
+// and the mapping from the subflow's sequence numbers to the connection's (RFC 6824
+// and RFC 8684, section 3.3).
 type DSS struct {
-	// HasAck is A: Ack is there, with 8 bytes if WideAck (a), else with the low 4.
+	// HasAck is flag A: the option has Ack, in 8 bytes if WideAck (flag a) is set, or
+	// else its low 4 bytes.
 	HasAck, WideAck bool
-	// HasMap is M: DSN, SubflowSeq and DataLength are there; DSN has 8 bytes if
-	// WideDSN (m), else the low 4.
+	// HasMap is flag M: the option has DSN, SubflowSeq and DataLength. DSN has 8 bytes
+	// if WideDSN (flag m) is set, or else its low 4 bytes.
 	HasMap, WideDSN bool
-	// HasChecksum follows from the length, and is void without HasMap: no flag
-	// tells it, it is there if the handshake negotiated it.
+	// HasChecksum follows from the length of an option with HasMap; there is no flag.
+	// The MP_CAPABLE handshake negotiates the checksum for the whole connection.
 	HasChecksum bool
-	DataFIN     bool // F: the map ends with the end of the data
+	DataFIN     bool // flag F: the connection's data end with this mapping
 
-	Ack        uint64 // next data sequence number that the sender of the option expects
-	DSN        uint64 // data sequence number of the first byte of the map
-	SubflowSeq uint32 // its sequence number in the subflow, counted from the SYN
-	DataLength uint16 // bytes of the map, with one for DataFIN; 0 is an infinite map
+	Ack        uint64 // next data sequence number expected by the sender of the option
+	DSN        uint64 // data sequence number of the first mapped byte
+	SubflowSeq uint32 // subflow sequence number of that byte, relative to the SYN
+	DataLength uint16 // mapped bytes, plus one for DataFIN; 0 is an infinite mapping
 	Checksum   uint16 // over the data and a pseudo-header of DSN, SubflowSeq, DataLength
-	Reserved   uint8  // seven bits above F, zero when made
+	Reserved   uint8  // the seven bits above F, zero in a new option
 }
 
 // The flags byte of DSS.
@@ -96,7 +98,7 @@ func (d DSS) Append(b []byte) []byte {
 	return b
 }
 
-// Len is the size of the option in bytes: 4 to 28.
+// Len returns the size of the option in bytes: 4 to 28.
 func (d DSS) Len() int {
 	n := dssHeaderSize
 	if d.HasAck {
@@ -111,8 +113,8 @@ func (d DSS) Len() int {
 	return n
 }
 
-// A data sequence number may be sent without its high half (section 3.3.1).
-
+// wideSize returns the size in bytes of a data sequence number, with or without its
+// high half (section 3.3.1).
 func wideSize(wide bool) int {
 	if wide {
 		return 8

@@ -1,11 +1,10 @@
 package rewrite
 
-// MPExperimental is MP_EXPERIMENTAL, the subtype for private use, whose content
-// only its users know (RFC 6824 and RFC 8684, section 8). Parsed Data is a view
-// into the option.
+// MPExperimental is MP_EXPERIMENTAL, the subtype for private use, without a defined
+// content (RFC 6824 and RFC 8684, section 8).
 type MPExperimental struct {
-	Nibble uint8 // the four bits beside the subtype
-	Data   []byte
+	Nibble uint8  // the four bits beside the subtype
+	Data   []byte // at most 252 bytes; ParseMPExperimental returns a view into the option
 }
 
 const experimentalHeaderSize = 3
@@ -23,5 +22,5 @@ func (m MPExperimental) Append(b []byte) []byte {
 	return append(appendMPTCP(b, m.Len(), subtypeExperimental, m.Nibble), m.Data...)
 }
 
-// Len is the size of the option in bytes: 3 and one for each of Data.
+// Len returns the size of the option in bytes: 3 + len(Data).
 func (m MPExperimental) Len() int { return experimentalHeaderSize + len(m.Data) }

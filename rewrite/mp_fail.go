@@ -2,18 +2,18 @@ package rewrite
 
 import "encoding/binary"
 
-// MPFail is MP_FAIL: a DSS checksum was wrong (RFC 6824, section 3.6; RFC 8684,
-// section 3.7).
+// MPFail is MP_FAIL, the report of a wrong DSS checksum (RFC 6824, section 3.6; RFC
+// 8684, section 3.7).
 type MPFail struct {
-	DSN      uint64 // data sequence number of the first byte of the bad map
-	Reserved uint16 // twelve bits, zero when made
+	DSN      uint64 // data sequence number of the first byte of the bad mapping
+	Reserved uint16 // twelve bits, zero in a new option
 }
 
-// MPFastclose is MP_FASTCLOSE: the end of the connection, with all its subflows,
-// as RST is that of a TCP connection (RFC 6824 and RFC 8684, section 3.5).
+// MPFastclose is MP_FASTCLOSE, the abrupt close of the connection with all its
+// subflows, as RST closes a TCP connection (RFC 6824 and RFC 8684, section 3.5).
 type MPFastclose struct {
-	ReceiverKey uint64
-	Reserved    uint16 // twelve bits, zero when made
+	ReceiverKey uint64 // the receiver's key, from MP_CAPABLE
+	Reserved    uint16 // twelve bits, zero in a new option
 }
 
 const (
@@ -35,7 +35,7 @@ func (m MPFail) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, m.DSN)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 12.
 func (m MPFail) Len() int { return failSize }
 
 // ParseMPFastclose reads one whole option. The error is [BadOption].
@@ -52,5 +52,5 @@ func (m MPFastclose) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, m.ReceiverKey)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 12.
 func (m MPFastclose) Len() int { return fastcloseSize }

@@ -2,32 +2,32 @@ package rewrite
 
 import "encoding/binary"
 
-// MP_JOIN opens a subflow of a connection that is there (RFC 6824 and RFC 8684,
-// section 3.2). It has a form of its own in each step of the handshake; they
-// differ in length. The HMACs are made and verified by [Join].
+// MP_JOIN opens a further subflow of a connection. Each step of the handshake has
+// another form of the option, with another length. [Join] computes and verifies the
+// HMACs.
 
-// MPJoinSYN is MP_JOIN in a SYN.
+// MPJoinSYN is MP_JOIN in a SYN (RFC 6824 and RFC 8684, section 3.2).
 type MPJoinSYN struct {
-	Backup    bool   // B: use the subflow only when no other works
+	Backup    bool   // B: use the subflow only if no regular subflow works
 	AddressID uint8  // of the sender's address
-	Token     uint32 // of the receiver: it names the connection
-	Nonce     uint32
-	Reserved  uint8 // three bits beside B, zero when made
+	Token     uint32 // of the receiver's key, see [Token]: identifies the connection
+	Nonce     uint32 // the sender's random number
+	Reserved  uint8  // the three bits beside B, zero in a new option
 }
 
-// MPJoinSYNACK is MP_JOIN in a SYN+ACK.
+// MPJoinSYNACK is MP_JOIN in a SYN+ACK (RFC 6824 and RFC 8684, section 3.2).
 type MPJoinSYNACK struct {
-	Backup    bool
-	AddressID uint8
-	HMAC      uint64 // the leftmost 64 bits of the sender's
-	Nonce     uint32
-	Reserved  uint8 // three bits beside B, zero when made
+	Backup    bool   // B, as in [MPJoinSYN]
+	AddressID uint8  // of the sender's address
+	HMAC      uint64 // the leftmost 64 bits of the sender's HMAC
+	Nonce     uint32 // the sender's random number
+	Reserved  uint8  // the three bits beside B, zero in a new option
 }
 
-// MPJoinACK is MP_JOIN in the third ACK.
+// MPJoinACK is MP_JOIN in the third ACK (RFC 6824 and RFC 8684, section 3.2).
 type MPJoinACK struct {
-	HMAC     [20]byte // the leftmost 160 bits of the sender's, which are all of version 0
-	Reserved uint16   // twelve bits, zero when made
+	HMAC     [20]byte // the leftmost 160 bits of the sender's HMAC: in version 0 all of it
+	Reserved uint16   // twelve bits, zero in a new option
 }
 
 const (
@@ -52,7 +52,7 @@ func (m MPJoinSYN) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, m.Token), m.Nonce)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 12.
 func (m MPJoinSYN) Len() int { return joinSYNSize }
 
 // ParseMPJoinSYNACK reads one whole option. The error is [BadOption].
@@ -71,7 +71,7 @@ func (m MPJoinSYNACK) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(b, m.HMAC), m.Nonce)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 16.
 func (m MPJoinSYNACK) Len() int { return joinSYNACKSize }
 
 // ParseMPJoinACK reads one whole option. The error is [BadOption].
@@ -88,10 +88,10 @@ func (m MPJoinACK) Append(b []byte) []byte {
 	return append(append(b, byte(m.Reserved)), m.HMAC[:]...)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 24.
 func (m MPJoinACK) Len() int { return joinACKSize }
 
-// backupBit is B of MP_JOIN and MP_PRIO, in the byte of the subtype.
+// backupBit is B of MP_JOIN and MP_PRIO, in the byte with the subtype.
 const backupBit = 0x01
 
 func splitBackup(o []byte) (backup bool, reserved uint8) {
@@ -106,5 +106,6 @@ func backupNibble(backup bool, reserved uint8) (nibble uint8) {
 	return nibble
 }
 
-// reserved12 are the twelve bits between a subtype and the fourth byte's end.
+// reserved12 returns the twelve bits behind the subtype, up to the end of the fourth
+// byte.
 func reserved12(o []byte) uint16 { return binary.BigEndian.Uint16(o[2:]) & 0x0fff }

@@ -1,13 +1,14 @@
 package rewrite
 
-// MPPrio is MP_PRIO: a change of the backup flag of a subflow (RFC 6824 and RFC
-// 8684, section 3.3.8), which is the one it is sent on, unless it names another
-// by the identifier of its sender's address. RFC 8684 has no identifier.
+// MPPrio is MP_PRIO, a change of the backup flag of a subflow (RFC 6824 and RFC 8684,
+// section 3.3.8). It concerns the subflow that carries the option. In RFC 6824 alone
+// it may have an address identifier, and then concerns all subflows from that address
+// of the sender.
 type MPPrio struct {
-	Backup       bool
-	HasAddressID bool
-	AddressID    uint8
-	Reserved     uint8 // three bits beside B, zero when made
+	Backup       bool  // B: use the subflow only if no regular subflow works
+	HasAddressID bool  // RFC 6824 only
+	AddressID    uint8 // valid if HasAddressID
+	Reserved     uint8 // the three bits beside B, zero in a new option
 }
 
 const (
@@ -37,7 +38,7 @@ func (m MPPrio) Append(b []byte) []byte {
 	return b
 }
 
-// Len is the size of the option in bytes: 3 or 4.
+// Len returns the size of the option in bytes: 3 or 4.
 func (m MPPrio) Len() int {
 	if m.HasAddressID {
 		return prioIDSize

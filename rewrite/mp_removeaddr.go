@@ -1,11 +1,10 @@
 package rewrite
 
-// RemoveAddr is REMOVE_ADDR: the sender is no longer reached at the addresses with
-// these identifiers, one at least (RFC 6824 and RFC 8684, section 3.4.2). Parsed
-// IDs are a view into the option.
+// RemoveAddr is REMOVE_ADDR, the withdrawal of addresses of the sender (RFC 6824 and
+// RFC 8684, section 3.4.2).
 type RemoveAddr struct {
-	IDs      []byte
-	Reserved uint8 // four bits, zero when made
+	IDs      []byte // 1 to 252 address identifiers; ParseRemoveAddr returns a view into the option
+	Reserved uint8  // four bits, zero in a new option
 }
 
 const removeAddrHeaderSize = 3
@@ -23,5 +22,5 @@ func (r RemoveAddr) Append(b []byte) []byte {
 	return append(appendMPTCP(b, r.Len(), subtypeRemoveAddr, r.Reserved), r.IDs...)
 }
 
-// Len is the size of the option in bytes: 3 and one for each of IDs.
+// Len returns the size of the option in bytes: 3 + len(IDs).
 func (r RemoveAddr) Len() int { return removeAddrHeaderSize + len(r.IDs) }

@@ -1,9 +1,9 @@
 package rewrite
 
-// ResetReason says why a subflow was reset (RFC 8684, section 3.6).
+// ResetReason is the reason code for the reset of a subflow (RFC 8684, section 3.6).
 type ResetReason uint8
 
-// The reasons that RFC 8684 defines.
+// The reason codes of RFC 8684.
 const (
 	ResetUnspecified ResetReason = iota
 	ResetMPTCPError
@@ -14,11 +14,12 @@ const (
 	ResetMiddlebox
 )
 
-// MPTCPRST is MP_TCPRST, in a segment with RST (RFC 8684, section 3.6).
+// MPTCPRST is MP_TCPRST, the reason for a reset in a segment with RST (RFC 8684,
+// section 3.6).
 type MPTCPRST struct {
-	Transient bool // T: the error may pass, the subflow may be tried again
-	Reason    ResetReason
-	Reserved  uint8 // U, V and W above T, zero when made
+	Transient bool        // T: the error condition is temporary; the host may try the subflow again
+	Reason    ResetReason // any byte; codes above ResetMiddlebox are unassigned
+	Reserved  uint8       // U, V and W above T, zero in a new option
 }
 
 const (
@@ -43,5 +44,5 @@ func (m MPTCPRST) Append(b []byte) []byte {
 	return append(appendMPTCP(b, m.Len(), subtypeReset, nibble), byte(m.Reason))
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 4.
 func (m MPTCPRST) Len() int { return tcprstSize }

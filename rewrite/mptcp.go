@@ -1,21 +1,21 @@
 package rewrite
 
-// MPTCP is what the MPTCP options of one segment say about the opening of a
-// connection (MP_CAPABLE) or of a subflow (MP_JOIN). Fields that the segment's
-// step of the handshake does not carry are zero:
+// MPTCP holds the content of MP_CAPABLE or MP_JOIN in one segment: the opening of a
+// connection or of a further subflow. Fields without a value at the segment's step of
+// the handshake are zero:
 //
 //	            SYN                     SYN+ACK            ACK
 //	MP_CAPABLE  v0: SenderKey, v1: none SenderKey          SenderKey, ReceiverKey
 //	MP_JOIN     AddressID,              AddressID,         the full HMAC: not read
 //	            Token, Nonce            Nonce, HMAC
 type MPTCP struct {
-	Capable, Join bool
+	Capable, Join bool // the segment has MP_CAPABLE, MP_JOIN; never both
 
-	// Version of MP_CAPABLE: 0 is RFC 6824, 1 is RFC 8684. Of a higher version
-	// only Version and CapableFlags are read. MP_JOIN carries no version.
+	// Version is the one in MP_CAPABLE: 0 is RFC 6824, 1 is RFC 8684. For higher
+	// versions only Version and CapableFlags are set. MP_JOIN has no version.
 	Version uint8
-	// CapableFlags are the bits A to H of MP_CAPABLE, A being the highest
-	// (RFC 8684, section 3.1).
+	// CapableFlags are the bits A to H of MP_CAPABLE, A the highest (RFC 8684, section
+	// 3.1). See [CapableChecksum] and the others.
 	CapableFlags uint8
 	SenderKey    uint64
 	ReceiverKey  uint64
@@ -24,18 +24,18 @@ type MPTCP struct {
 	AddressID uint8  // of the sender's address
 	Token     uint32 // of the connection that the subflow joins
 	Nonce     uint32 // the sender's random number
-	HMAC      uint64 // the sender's, truncated to 64 bits
+	HMAC      uint64 // the sender's HMAC, truncated to 64 bits
 }
 
-// step is the place of a segment in the handshake. It decides the layout of
+// step is the place of a segment in the handshake, which determines the layout of
 // MP_CAPABLE and MP_JOIN.
 type step uint8
 
 const (
-	stepNone step = iota // neither option may stand here
+	stepNone step = iota // neither option is allowed
 	stepSYN
 	stepSYNACK
-	stepACK // the third one, or a later one that repeats its option
+	stepACK // the third ACK, or a later ACK with the same option
 )
 
 func (s *Segment) step() step {
@@ -50,14 +50,13 @@ func (s *Segment) step() step {
 	return stepNone
 }
 
-// MPTCP reads the MPTCP options of the segment. Without one it returns the zero
-// MPTCP. Subtypes that neither RFC knows, and what other subtypes say, are left
-// aside.
+// MPTCP reads MP_CAPABLE and MP_JOIN of the segment. Without either it returns the
+// zero MPTCP. Options behind End are padding. MPTCP checks the length of the other
+// subtypes and ignores their content; it ignores subtypes that neither RFC defines.
 //
-// The error is [BadOption], with the zero MPTCP, when an option overruns the
-// list, when an MPTCP option has a length that neither RFC 6824 nor RFC 8684
-// allows at this step of the handshake, and when a segment holds more than one
-// MP_CAPABLE or MP_JOIN: it opens one thing.
+// The error is [BadOption], with the zero MPTCP, in three cases: an option overruns
+// the list; an MPTCP option has a length that neither RFC 6824 nor RFC 8684 allows
+// at this step of the handshake; the segment has more than one MP_CAPABLE or MP_JOIN.
 func (s *Segment) MPTCP() (MPTCP, error) {
 	var m MPTCP
 	at := s.step()
@@ -79,7 +78,7 @@ func (s *Segment) MPTCP() (MPTCP, error) {
 	}
 }
 
-// read takes up one MPTCP option.
+// read adds one MPTCP option to m.
 func (m *MPTCP) read(o option, at step) error {
 	if len(o) < mptcpMinimumSize {
 		return BadOption
@@ -97,8 +96,8 @@ func (m *MPTCP) read(o option, at step) error {
 	return m.readCapable(o, at)
 }
 
-// checkOther asks for no more than the shape. The Option is large: it must not be
-// on the stack of a function that every SYN goes through.
+// checkOther checks the length of an option of another subtype. The Option is large:
+// it must not be on the stack of a function that runs for every SYN.
 //
 //go:noinline
 func checkOther(o option) error {
@@ -108,7 +107,7 @@ func checkOther(o option) error {
 
 func (m *MPTCP) readCapable(o option, at step) error {
 	c, err := ParseMPCapable(o)
-	if err != nil || !c.mayStand(at) {
+	if err != nil || !c.allowedAt(at) {
 		return BadOption
 	}
 	m.Capable, m.Version, m.CapableFlags = true, c.Version, c.Flags
@@ -118,9 +117,10 @@ func (m *MPTCP) readCapable(o option, at step) error {
 	return nil
 }
 
-// mayStand holds version 0 to RFC 6824 and version 1 to RFC 8684. Higher
-// versions, whose layout is not known, may have any form of these two.
-func (m *MPCapable) mayStand(at step) bool {
+// allowedAt reports whether RFC 6824 (for version 0) or RFC 8684 (for version 1) has
+// this form at a step of the handshake. Higher versions, with an unknown layout, may
+// have the form of either.
+func (m *MPCapable) allowedAt(at step) bool {
 	switch at {
 	case stepSYN:
 		return m.Form == CapableBare || m.Form == CapableKey && m.Version != 1

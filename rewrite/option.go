@@ -36,32 +36,34 @@ const (
 	maxOptionsSize    = 40
 )
 
-// option is a view of one TCP option: kind, length and data. It is never a Nop
-// and never empty, except after the end of the list.
+// option is a view of one TCP option: kind, length and data. It is never a Nop. Nil
+// stands for the end of the list.
 type option []byte
 
 func (o option) kind() uint8 { return o[0] }
 
-// subtype of an MPTCP option of three bytes or more.
+// subtype returns the subtype of an MPTCP option of at least three bytes.
 func (o option) subtype() subtype { return subtype(o[2] >> 4) }
 
-// isOption reports whether o is one option of the kind, as long as it says.
+// isOption reports whether o is one whole option of the kind: its length byte equals
+// len(o).
 func isOption(o []byte, kind uint8) bool {
 	return len(o) >= optionMinimumSize && o[0] == kind && int(o[1]) == len(o)
 }
 
-// isMPTCP reports whether o is one MPTCP option of the subtype, as long as it says.
+// isMPTCP reports whether o is one whole MPTCP option of the subtype.
 func isMPTCP(o []byte, s subtype) bool {
 	return len(o) >= mptcpMinimumSize && isOption(o, optionMPTCP) && option(o).subtype() == s
 }
 
-// appendMPTCP appends the three bytes with which every MPTCP option begins.
+// appendMPTCP appends the first three bytes of an MPTCP option: kind, length, subtype
+// with the nibble beside it.
 func appendMPTCP(b []byte, size int, s subtype, nibble uint8) []byte {
 	return append(b, optionMPTCP, byte(size), byte(s)<<4|nibble&0x0f)
 }
 
-// cutOption cuts the first option off a list that is not empty. Nop is an option
-// of one byte. End is one too, with all that stands behind it.
+// cutOption splits a list, which must not be empty, into its first element and the
+// rest. Nop is an element of one byte. End is an element with all bytes behind it.
 func cutOption(list []byte) (o, rest []byte, err error) {
 	switch {
 	case list[0] == optionEnd:
@@ -74,15 +76,15 @@ func cutOption(list []byte) (o, rest []byte, err error) {
 	return list[:list[1]], list[list[1]:], nil
 }
 
-// isSized reports whether a list begins with an option whose length fits.
+// isSized reports whether a list begins with an option that does not overrun it.
 func isSized(list []byte) bool {
 	return len(list) >= optionMinimumSize && list[1] >= optionMinimumSize && int(list[1]) <= len(list)
 }
 
-// nextOption returns the first option of a list and what follows it. At the end
-// of the list, which is an End option or the end of the header, the option is
-// nil. What stands behind an End option is padding and not looked at. It reads
-// as Linux tcp_parse_options does, but reports what that skips silently.
+// nextOption returns the first option of a list and the rest behind it, without Nop.
+// At the end of the list (an End, or the end of the header) the option is nil; bytes
+// behind End are padding. nextOption reads like Linux tcp_parse_options, which
+// ignores the rest of a list from a bad length on; nextOption returns [BadOption].
 func nextOption(list []byte) (o option, rest []byte, err error) {
 	for len(list) > 0 && list[0] == optionNop {
 		list = list[1:]

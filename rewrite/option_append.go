@@ -1,7 +1,7 @@
 package rewrite
 
-// Append appends the option to b, made from the field that Type names. An
-// unknown one is its Raw, and so is End, which without Raw is a single byte.
+// Append appends the option to b, from the field for Type. [OptionUnknown] and
+// [OptionEnd] append Raw; an End without Raw appends a single byte.
 func (o *Option) Append(b []byte) []byte {
 	if o.Type.IsMPTCP() {
 		return o.appendMPTCP(b)
@@ -57,7 +57,7 @@ func (o *Option) appendMPTCP(b []byte) []byte {
 	return o.MPExperimental.Append(b)
 }
 
-// Len is the size of the option in bytes, as [Option.Append] makes it.
+// Len returns the number of bytes that [Option.Append] appends.
 func (o *Option) Len() int {
 	if o.Type.IsMPTCP() {
 		return o.lenMPTCP()

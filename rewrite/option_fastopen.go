@@ -1,8 +1,8 @@
 package rewrite
 
-// FastOpen is a TCP Fast Open cookie: kind 34, in SYN and SYN+ACK (RFC 7413,
-// section 4.1.1). Without a cookie it asks for one. A cookie has 4 to 16 bytes,
-// an even number of them; a parsed one is a view into the option.
+// FastOpen is a TCP Fast Open cookie: kind 34, in SYN and SYN+ACK (RFC 7413, section
+// 4.1.1). An empty Cookie in a SYN requests a cookie. Otherwise Cookie has 4 to 16
+// bytes, an even number; ParseFastOpen returns a view into the option.
 type FastOpen struct{ Cookie []byte }
 
 const (
@@ -26,5 +26,5 @@ func (f FastOpen) Append(b []byte) []byte {
 	return append(append(b, optionFastOpen, byte(f.Len())), f.Cookie...)
 }
 
-// Len is the size of the option in bytes: 2, or 6 to 18.
+// Len returns the size of the option in bytes: 2, or 6 to 18.
 func (f FastOpen) Len() int { return fastOpenHeaderSize + len(f.Cookie) }

@@ -2,12 +2,12 @@ package rewrite
 
 import "encoding/binary"
 
-// SACKBlock is a run of received bytes: Left is the sequence number of the first
-// one, Right that behind the last one.
+// SACKBlock is a contiguous block of received bytes, from the sequence number Left up
+// to, but not including, Right.
 type SACKBlock struct{ Left, Right uint32 }
 
-// SACK tells which bytes arrived out of order: kind 5 (RFC 2018, section 3). Of
-// Blocks the first Count, one to four, are on the wire.
+// SACK is the selective acknowledgment of bytes that arrived out of order: kind 5
+// (RFC 2018, section 3). The option has the first Count of Blocks; Count is 1 to 4.
 type SACK struct {
 	Blocks [4]SACKBlock
 	Count  int
@@ -42,5 +42,5 @@ func (s SACK) Append(b []byte) []byte {
 	return b
 }
 
-// Len is the size of the option in bytes: 10 to 34.
+// Len returns the size of the option in bytes: 10, 18, 26 or 34.
 func (s SACK) Len() int { return sackHeaderSize + s.Count*sackBlockSize }

@@ -2,8 +2,8 @@ package rewrite
 
 import "encoding/binary"
 
-// MSS is the largest segment that its sender can receive, in bytes without
-// headers: kind 2, in SYN and SYN+ACK (RFC 9293, section 3.7.1).
+// MSS is the largest segment that the sender of the option can receive, in bytes
+// without headers: kind 2, in SYN and SYN+ACK (RFC 9293, section 3.7.1).
 type MSS uint16
 
 const mssSize = 4
@@ -21,11 +21,11 @@ func (m MSS) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint16(append(b, optionMSS, mssSize), uint16(m))
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 4.
 func (m MSS) Len() int { return mssSize }
 
-// WindowScale is the shift of the sender's windows, in bits: kind 3, in SYN and
-// SYN+ACK (RFC 7323, section 2.2). A receiver takes more than 14 for 14.
+// WindowScale is the shift count for the sender's windows, in bits: kind 3, in SYN
+// and SYN+ACK (RFC 7323, section 2.2). A receiver uses 14 instead of larger values.
 type WindowScale uint8
 
 const windowScaleSize = 3
@@ -43,11 +43,11 @@ func (w WindowScale) Append(b []byte) []byte {
 	return append(b, optionWindowScale, windowScaleSize, byte(w))
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 3.
 func (w WindowScale) Len() int { return windowScaleSize }
 
-// SACKPermitted says that its sender understands SACK: kind 4, in SYN and
-// SYN+ACK (RFC 2018, section 2).
+// SACKPermitted is the permission to send SACK to the sender of the option: kind 4,
+// in SYN and SYN+ACK (RFC 2018, section 2).
 type SACKPermitted struct{}
 
 const sackPermittedSize = 2
@@ -65,14 +65,14 @@ func (SACKPermitted) Append(b []byte) []byte {
 	return append(b, optionSACKPermitted, sackPermittedSize)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 2.
 func (SACKPermitted) Len() int { return sackPermittedSize }
 
-// Timestamps are the sender's clock and what it last heard of the receiver's, in
-// ticks whose length only the clock's owner knows: kind 8 (RFC 7323, section 3.2).
+// Timestamps are the time of the sender's clock and the latest one from the receiver,
+// in ticks of each host's own length: kind 8 (RFC 7323, section 3.2).
 type Timestamps struct {
 	Value uint32 // TSval
-	Echo  uint32 // TSecr, valid with ACK only
+	Echo  uint32 // TSecr, valid in segments with ACK
 }
 
 const timestampsSize = 10
@@ -91,5 +91,5 @@ func (t Timestamps) Append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, t.Echo)
 }
 
-// Len is the size of the option in bytes.
+// Len returns the size of the option in bytes: 10.
 func (t Timestamps) Len() int { return timestampsSize }

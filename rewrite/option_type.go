@@ -1,13 +1,13 @@
 package rewrite
 
-// OptionType tells the elements of an option list apart: kinds, subtypes of
-// MPTCP, and the three forms of MP_JOIN.
+// OptionType is the type of an element of an option list: a kind of TCP option, a
+// subtype of MPTCP, or one of the three forms of MP_JOIN.
 type OptionType uint8
 
-// The elements that an [Option] can hold.
+// The types of an [Option].
 const (
 	OptionUnknown OptionType = iota // another kind, or another subtype of MPTCP
-	OptionEnd                       // with all that stands behind it
+	OptionEnd                       // with all bytes behind it
 	OptionNop
 	OptionMSS
 	OptionWindowScale
@@ -37,7 +37,7 @@ var optionNames = [numOptionTypes]string{
 	"MP_PRIO", "MP_FAIL", "MP_FASTCLOSE", "MP_TCPRST", "MP_EXPERIMENTAL",
 }
 
-// String returns the name that the RFCs use: "MP_CAPABLE".
+// String returns the name in the RFCs: "MP_CAPABLE".
 func (t OptionType) String() string {
 	if t >= numOptionTypes {
 		return "invalid"
@@ -45,5 +45,6 @@ func (t OptionType) String() string {
 	return optionNames[t]
 }
 
-// IsMPTCP reports whether it is an option of MPTCP that the codec knows.
+// IsMPTCP reports whether t is a type of MPTCP option. It is false for an unknown
+// subtype, which is an [OptionUnknown].
 func (t OptionType) IsMPTCP() bool { return t >= OptionMPCapable && t < numOptionTypes }

@@ -1,12 +1,12 @@
 package rewrite
 
-// Option is one element of an option list, as a value. Type says which field is
-// it; the other fields mean nothing and may hold what an earlier option left, so
-// that one Option serves for a whole list without being cleared.
+// Option is one element of an option list. Type selects the field with its value. The
+// other fields are undefined and may hold values of an earlier option: one Option
+// serves for a whole list without a reset.
 type Option struct {
 	Type OptionType
-	// Raw is the option as [Options.Next] found it, a view into the list. It is
-	// all there is of an unknown option, and of End with what stands behind it.
+	// Raw holds the bytes of the element, a view into the list. It is the only value
+	// of an unknown option, and of End with the bytes behind it.
 	Raw []byte
 
 	MSS            MSS
@@ -28,10 +28,10 @@ type Option struct {
 	MPExperimental MPExperimental
 }
 
-// Parse reads one whole option, kind and length included, or End with what stands
-// behind it. The error is [BadOption], and then the Option means nothing. A kind
-// that the codec does not know is [OptionUnknown], of any length. Parse does not
-// allocate; Raw and the fields that are slices are views into raw.
+// Parse reads one whole option, kind and length included, or End with all bytes
+// behind it. The error is [BadOption], and the Option is then undefined. An unknown
+// kind gives [OptionUnknown], at any length. Parse does not allocate; Raw and the
+// slices in the other fields are views into raw.
 func (o *Option) Parse(raw []byte) error {
 	if len(raw) == 0 {
 		return BadOption
@@ -106,7 +106,8 @@ func (o *Option) parseMPTCP(raw []byte) (err error) {
 	return err
 }
 
-// parseSignal reads the subtypes that concern one subflow, or the end of it.
+// parseSignal reads the subtypes that concern one subflow, or the end of the
+// connection.
 func (o *Option) parseSignal(raw []byte) (err error) {
 	switch option(raw).subtype() {
 	case subtypePrio:
@@ -130,7 +131,7 @@ func (o *Option) parseSignal(raw []byte) (err error) {
 	return err
 }
 
-// parseJoin: the forms of MP_JOIN differ in length.
+// parseJoin reads one of the three forms of MP_JOIN, selected by the length.
 func (o *Option) parseJoin(raw []byte) (err error) {
 	switch len(raw) {
 	case joinSYNSize:

@@ -1,7 +1,7 @@
 package rewrite
 
-// Options walks an option list (RFC 9293, section 3.1), such as that of a
-// [Segment], without allocating:
+// Options iterates over an option list (RFC 9293, section 3.1), such as the one of a
+// [Segment], without allocation:
 //
 //	for walk, o := rewrite.WalkOptions(seg.Options), new(rewrite.Option); walk.Next(o); {
 //		switch o.Type {
@@ -10,19 +10,19 @@ package rewrite
 //		}
 //	}
 //
-// It yields every byte of the list once: Nops too, and End with what stands behind
-// it. All of it appended in order is the list again.
+// It yields every byte of the list once, in elements: options, each Nop, and End with
+// all bytes behind it. The elements, appended in order, equal the list.
 type Options struct {
 	rest []byte
 	err  error
 }
 
-// WalkOptions starts a walk. The list must be left alone until the walk, and the
-// use of what it yielded, has ended.
+// WalkOptions returns an iterator over a list. The elements are views: the caller must
+// not change the list as long as it uses them.
 func WalkOptions(list []byte) Options { return Options{rest: list} }
 
-// Next reads the next option into o. It returns false at the end of the list, and
-// at an option that is bad: see [Options.Err].
+// Next reads the next element into o and reports whether there was one. It stops at
+// the end of the list and at a bad option: see [Options.Err].
 func (w *Options) Next(o *Option) bool {
 	if len(w.rest) == 0 || w.err != nil {
 		return false
@@ -39,17 +39,18 @@ func (w *Options) Next(o *Option) bool {
 	return true
 }
 
-// Err returns why the walk ended before the end of the list, which is [BadOption]:
-// an option overruns the list, or has a shape that its RFC does not allow.
+// Err returns the error that ended the iteration before the end of the list: nil, or
+// [BadOption] for an option that overruns the list or has a length or a value that
+// its RFC does not allow.
 func (w *Options) Err() error { return w.err }
 
-// Rest is what the walk has not yielded: after an error, the bad option and what
-// follows it.
+// Rest returns the part of the list that Next has not yielded: after an error, the bad
+// option and all bytes behind it.
 func (w *Options) Rest() []byte { return w.rest }
 
-// AppendOptions appends a whole option list to b, and End until it fills whole
-// words, as a TCP header needs it. The error is [NoOptionSpace], with b as it was.
-// It allocates only to grow b.
+// AppendOptions appends an option list to b, padded with End to whole words, the unit
+// of TCP's data offset. The error is [NoOptionSpace] for more than 40 bytes, with b
+// unchanged. AppendOptions allocates only to grow b.
 func AppendOptions(b []byte, list []Option) ([]byte, error) {
 	size := 0
 	for i := range list {

@@ -1,49 +1,50 @@
 package rewrite
 
-// Reason says why a packet, or an option in it, was not understood. It is the
-// error of this package and the label under which a box counts such packets.
-// The zero Reason means that nothing was wrong and is never returned as an error.
+// Reason is the reason why this package could not read or edit a packet. Every error
+// of the package is a Reason, which also serves as the label of a counter. The zero
+// Reason means success and is never returned as an error.
 type Reason uint8
 
+// The reasons.
 const (
-	// Truncated: fewer bytes were given than the IP header announces.
+	// Truncated: the packet has fewer bytes than its IP header announces.
 	Truncated Reason = iota + 1
-	// BadIPHeader: neither IPv4 nor IPv6, a jumbogram, or an IP header, IP
-	// option or extension header that contradicts itself.
+	// BadIPHeader: neither IPv4 nor IPv6, a jumbogram, or an inconsistent IP header, IP
+	// option or extension header.
 	BadIPHeader
-	// Fragment: more fragments follow, or the offset is not zero. An atomic
-	// fragment (RFC 6946) is none.
+	// Fragment: the packet is a fragment of a larger one. An atomic fragment (RFC 6946)
+	// is not.
 	Fragment
-	// UnknownExtensionHeader: an IPv6 header that may hide a TCP header, or a
-	// routing header that does not tell the final destination.
+	// UnknownExtensionHeader: an IPv6 header of an unknown kind that may precede a TCP
+	// header, or a routing header without a known final destination.
 	UnknownExtensionHeader
-	// NotTCP: another upper-layer protocol, or one hidden by ESP.
+	// NotTCP: the upper-layer protocol is not TCP, or is encrypted by ESP.
 	NotTCP
-	// BadTCPHeader: the IP payload has no room for the TCP header, or the data
-	// offset is below five words.
+	// BadTCPHeader: the TCP header does not fit into the IP payload, or the data offset
+	// is less than five words.
 	BadTCPHeader
-	// BadOption: a TCP option overruns the option list, or an MPTCP option has a
-	// length or a place that neither RFC 6824 nor RFC 8684 allows.
+	// BadOption: a TCP option overruns the option list, or an MPTCP option has a length
+	// or a place that neither RFC 6824 nor RFC 8684 allows.
 	BadOption
-	// BadChecksum: the checksum does not match the bytes. [Segment.Parse] does
-	// not verify it: see [Segment.ChecksumOK].
+	// BadChecksum: the checksum of the TCP or the IPv4 header does not match the packet.
+	// [Segment.Parse] does not verify it: see [Segment.ChecksumOK].
 	BadChecksum
-	// NotSYN: [Segment.Add] edits a SYN, [Segment.Strip] a SYN or a SYN+ACK.
+	// NotSYN: the segment is neither a SYN nor, for [Segment.Strip], a SYN+ACK.
 	NotSYN
-	// SourceRouted: the packet has hops of a source route before it.
+	// SourceRouted: a source route of the packet has hops left.
 	SourceRouted
-	// Authenticated: a signature covers what an edit would change: AH (RFC 4302),
-	// the TCP options MD5 (RFC 2385) and TCP-AO (RFC 5925).
+	// Authenticated: a signature covers the segment: AH (RFC 4302), or the TCP options
+	// MD5 (RFC 2385) and TCP-AO (RFC 5925).
 	Authenticated
-	// AlreadyMPTCP: an MPTCP option is there and leaves no place for another.
+	// AlreadyMPTCP: the segment already has an MPTCP option.
 	AlreadyMPTCP
 	// NoOptionSpace: the option does not fit into the 40 bytes of an option list.
 	NoOptionSpace
-	// TooLong: the packet would be longer than the IP header can say.
+	// TooLong: the length of the packet would not fit into the IP header.
 	TooLong
 
-	// NumReasons is one more than the largest Reason: the length of an array of
-	// counters that is indexed by Reason.
+	// NumReasons is the length of an array with an element for each Reason, such as an
+	// array of counters.
 	NumReasons
 )
 
@@ -65,7 +66,8 @@ var reasonNames = [NumReasons]string{
 	TooLong:                "too-long",
 }
 
-// String returns a short lower-case word that fits as a metric label.
+// String returns the reason in lower case with hyphens, such as "bad-option", for use
+// as a metric label.
 func (r Reason) String() string {
 	if r >= NumReasons {
 		return "invalid"
@@ -73,5 +75,5 @@ func (r Reason) String() string {
 	return reasonNames[r]
 }
 
-// Error returns the same word as String.
+// Error returns the same string as String.
 func (r Reason) Error() string { return r.String() }

@@ -2,36 +2,37 @@ package rewrite
 
 import "net/netip"
 
-// Segment is a parsed TCP segment. Options and Payload are views into the packet
-// given to [Segment.Parse], and are valid as long as its bytes are left alone.
-// A Segment may be used for one packet after another; it owns no memory.
+// Segment is a parsed TCP segment (RFC 9293, section 3.1). Options and Payload are
+// views into the packet given to [Segment.Parse]: the caller must not change the
+// packet as long as it uses the Segment. A Segment owns no memory, and may be reused
+// for the next packet.
 type Segment struct {
-	// Src and Dst are the endpoints that TCP sees. IPv4 stays IPv4 (not mapped).
-	// Dst is the final destination: see SourceRouted.
+	// Src and Dst are the endpoints in TCP's pseudo-header. IPv4 addresses are IPv4,
+	// not mapped to IPv6. Dst is the final destination: see SourceRouted.
 	Src, Dst netip.AddrPort
-	// SourceRouted means that a source route with hops left (an IPv6 routing
-	// header, an IPv4 source route option) sends the packet elsewhere before it
-	// gets to Dst: the IP header holds another destination.
+	// SourceRouted is set if the packet has a source route with hops left (an IPv6
+	// routing header, an IPv4 source route option). The IP header then holds another
+	// destination than Dst.
 	SourceRouted bool
 
-	Seq, Ack uint32
+	Seq, Ack uint32 // sequence number, acknowledgment number
 	Flags    Flags  // FIN|SYN|RST|PSH|ACK|URG|ECE|CWR as in the TCP header
 	Window   uint16 // as in the header, not scaled
 	Options  []byte // the option list with its padding, 0 to 40 bytes
-	Payload  []byte
+	Payload  []byte // the bytes behind the TCP header, up to the length in the IP header
 
-	// packet is the packet without what follows the IP payload; tcp is the offset
-	// of the TCP header in it, in bytes.
+	// packet is the packet up to the end of the IP payload; tcp is the offset of the
+	// TCP header in packet, in bytes.
 	packet []byte
 	tcp    int
 }
 
-// Parse reads a packet that starts at its IP header. Bytes behind the length in
-// the IP header, such as Ethernet padding, are ignored. Neither the checksums
-// nor the option list are verified: see [Segment.ChecksumOK], [Segment.MPTCP].
+// Parse reads a packet from its IP header on. It ignores bytes behind the length in
+// the IP header, such as Ethernet padding. It verifies neither the checksums nor the
+// option list: see [Segment.ChecksumOK], [Segment.MPTCP].
 //
-// The error is a [Reason]; the Segment is then the zero Segment. Parse does not
-// allocate and does not write to packet.
+// The error is a [Reason], and s is then the zero Segment. Parse does not allocate
+// and does not write to packet.
 func (s *Segment) Parse(packet []byte) error {
 	*s = Segment{}
 	ip, err := parseIP(packet)
@@ -52,11 +53,11 @@ func (s *Segment) Parse(packet []byte) error {
 	return nil
 }
 
-// handshake are the bits that tell SYN and SYN+ACK from all else.
+// handshake are the control bits that identify SYN and SYN+ACK.
 const handshake = SYN | ACK | FIN | RST
 
-// IsSYN reports whether the segment is the first of a handshake: SYN without
-// ACK, FIN and RST.
+// IsSYN reports whether the segment is the first of a handshake: SYN without ACK, FIN
+// and RST.
 func (s *Segment) IsSYN() bool { return s.Flags&handshake == SYN }
 
 // IsSYNACK reports whether the segment is the second of a handshake: SYN and ACK

@@ -1,19 +1,19 @@
 package rewrite
 
-// Strip takes every MP_CAPABLE option out of a SYN or a SYN+ACK and appends the new
-// packet to dst. Nop options come in its place; nothing moves. Only in a SYN whose
-// last option is its one MP_CAPABLE, as [Segment.Add] and kernels leave it, the
-// option is cut out and the header gets shorter: see edit.go. Without an
-// MP_CAPABLE the packet comes out as it went in. Its length and its version do not
-// matter; other MPTCP options stay.
+// Strip removes every MP_CAPABLE option from a SYN or a SYN+ACK, whatever the option's
+// length and version, and appends the new packet to dst. Other MPTCP options are
+// unchanged. Strip overwrites MP_CAPABLE with Nop, and no other byte moves, with one
+// exception: in a SYN with a single MP_CAPABLE as the last option, as [Segment.Add]
+// and kernels write it, Strip cuts the option out, and the header gets shorter (see
+// edit.go). A packet without MP_CAPABLE is appended unchanged.
 //
-// The error is a [Reason], and then dst is returned as it was: [NotSYN],
+// The error is a [Reason], and Strip then returns dst unchanged: [NotSYN],
 // [BadChecksum], [SourceRouted], [Authenticated], [BadOption].
 //
-// The caller owns dst; nothing of it is kept. Strip does not allocate when dst has
-// room for the packet. dst may be packet[:0] of the packet that was parsed, which
-// is then edited in place, and the Segment with its views no longer describes it.
-// It must not overlap that packet otherwise.
+// The caller owns dst; Strip keeps no reference to it. Strip does not allocate if dst
+// has room for the packet. dst may be packet[:0] of the parsed packet: Strip then
+// edits that packet in place, and the Segment and its views are no longer valid. dst
+// must not overlap the packet in any other way.
 func (s *Segment) Strip(dst []byte) ([]byte, error) {
 	if len(s.packet) == 0 || !s.IsSYN() && !s.IsSYNACK() {
 		return dst, NotSYN
@@ -33,15 +33,14 @@ func (s *Segment) Strip(dst []byte) ([]byte, error) {
 	return s.withOptions(dst, list)
 }
 
-// gap is a part of an option list that may be cut out: the bytes that Add inserts.
+// gap is the part of an option list that Strip cuts out: an insertion by Add.
 type gap struct{ at, size int }
 
-// eraseCapable writes Nop over each MP_CAPABLE. The gap is not empty if there was
-// one MP_CAPABLE, the last element of the list, with the padding before it that Add
-// would have put there.
+// eraseCapable overwrites each MP_CAPABLE with Nop. The gap is not empty if the list
+// has a single MP_CAPABLE, as its last element, behind the padding that Add inserts.
 func eraseCapable(list []byte) (gap, error) {
 	var g gap
-	at, nops, found := 0, 0, 0 // nops stand directly before at
+	at, nops, found := 0, 0, 0 // nops: the number of Nop directly before at
 	for at < len(list) && list[at] != optionEnd {
 		n, err := elementSize(list[at:])
 		if err != nil {
@@ -52,7 +51,7 @@ func eraseCapable(list []byte) (gap, error) {
 		case element[0] == optionNop:
 			nops++
 		case isCapable(element):
-			// Bytes of an option's data may look like Nop: only elements count.
+			// Count elements, not bytes: data of an option may look like Nop.
 			if pad := wordPadding(n); nops >= pad {
 				g = gap{at - pad, pad + n}
 			}

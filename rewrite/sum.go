@@ -1,7 +1,7 @@
 package rewrite
 
-// Checksum is the Internet checksum (RFC 1071) of all parts in a row, as TCP,
-// ICMP and the IPv4 header have it. Each part but the last has an even length.
+// Checksum returns the Internet checksum (RFC 1071) of the concatenated parts, for
+// TCP, ICMP and the IPv4 header. Every part but the last must have an even length.
 func Checksum(parts ...[]byte) uint16 {
 	var acc uint64
 	for _, p := range parts {

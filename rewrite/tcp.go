@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Flags are the control bits of a TCP header (RFC 9293, section 3.1; ECE and CWR
-// RFC 3168), with the values they have there.
+// Flags are the control bits of a TCP header, with the values in the header (RFC 9293,
+// section 3.1; ECE and CWR: RFC 3168).
 type Flags uint8
 
 // The control bits.
@@ -23,7 +23,7 @@ const (
 
 var flagNames = [8]string{"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"}
 
-// String joins the names of the set bits, lowest first: "SYN|ACK".
+// String returns the names of the set bits, lowest first: "SYN|ACK".
 func (f Flags) String() string {
 	var names []string
 	for i, name := range flagNames {
@@ -34,8 +34,8 @@ func (f Flags) String() string {
 	return strings.Join(names, "|")
 }
 
-// tcpHeader is a view of a TCP header with its options (RFC 9293, section 3.1).
-// Only the fixed part is there until parseTCP has validated the data offset.
+// tcpHeader is a view of a TCP header with its options (RFC 9293, section 3.1). Its
+// methods read without checks, after the validation by parseTCP.
 type tcpHeader []byte
 
 const (

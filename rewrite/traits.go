@@ -2,13 +2,13 @@ package rewrite
 
 import "encoding/binary"
 
-// Traits are what a SYN says of its sender and its way beside the addresses.
+// Traits are properties of a SYN that an onward SYN should share.
 type Traits struct {
-	DSCP      uint8  // RFC 2474
-	ECN       bool   // asks for ECN: ECE and CWR are set, RFC 3168, section 6.1.1
-	HopLimit  uint8  // or time to live
-	MSS       uint16 // bytes, 0 if it names none
-	FlowLabel uint32 // of IPv6, RFC 6437; 0 for none
+	DSCP      uint8  // differentiated services code point, 0 to 63 (RFC 2474)
+	ECN       bool   // the SYN requests ECN: ECE and CWR are set (RFC 3168, section 6.1.1)
+	HopLimit  uint8  // IPv6 hop limit or IPv4 time to live
+	MSS       uint16 // in bytes, 0 without the option
+	FlowLabel uint32 // IPv6 flow label (RFC 6437), 20 bits; 0 for IPv4
 }
 
 const (
@@ -16,7 +16,7 @@ const (
 	ipv6HopLimit = 7
 )
 
-// Traits reads the traits of the segment.
+// Traits returns the traits of the segment.
 func (s *Segment) Traits() Traits {
 	t := Traits{DSCP: s.DSCP(), ECN: s.Flags&(ECE|CWR) == ECE|CWR}
 	if s.packet[0]>>4 == 4 {
