@@ -110,12 +110,13 @@ func ipv6Bytes(chain []header6, protocol uint8, payload []byte) []byte {
 
 // Extension headers, without their first byte.
 var (
-	hopByHop    = header6{protocolHopByHop, []byte{0, 5, 2, 0, 0, 1, 0}}                            // router alert, PadN
-	jumbo       = header6{protocolHopByHop, []byte{0, jumboPayload, 4, 0, 1, 0, 0}}                 // jumbo payload of 65536 bytes
-	destination = header6{protocolDestination, []byte{1, 1, 4, 0, 0, 0, 0, 1, 6, 0, 0, 0, 0, 0, 0}} // PadN, PadN
-	atomic      = header6{protocolFragment, []byte{0xff, 0, 6, 0, 0, 0, 7}}                         // reserved bits set, offset 0, M 0
-	first       = header6{protocolFragment, []byte{0, 0, 1, 0, 0, 0, 7}}                            // offset 0, M
-	last        = header6{protocolFragment, []byte{0, 0, 8, 0, 0, 0, 7}}                            // offset 1, no M
+	hopByHop    = header6{protocolHopByHop, []byte{0, 5, 2, 0, 0, 1, 0}}                                    // router alert, PadN
+	jumbo       = header6{protocolHopByHop, []byte{0, jumboPayload, 4, 0, 1, 0, 0}}                         // jumbo payload of 65536 bytes
+	destination = header6{protocolDestination, []byte{1, 1, 4, 0, 0, 0, 0, 1, 6, 0, 0, 0, 0, 0, 0}}         // PadN, PadN
+	homeAddr    = header6{protocolDestination, cat([]byte{2, 1, 2, 0, 0, homeAddress, 16}, hop6.AsSlice())} // PadN, home address
+	atomic      = header6{protocolFragment, []byte{0xff, 0, 6, 0, 0, 0, 7}}                                 // reserved bits set, offset 0, M 0
+	first       = header6{protocolFragment, []byte{0, 0, 1, 0, 0, 0, 7}}                                    // offset 0, M
+	last        = header6{protocolFragment, []byte{0, 0, 8, 0, 0, 0, 7}}                                    // offset 1, no M
 	ah          = header6{protocolAH, cat([]byte{4, 0, 0}, be32(0xabcd), be32(1), make([]byte, 12))}
 	mobility    = header6{protocolMobility, make([]byte, 7)}
 	shim6       = header6{protocolShim6, make([]byte, 7)}
@@ -195,7 +196,7 @@ func seeds() [][]byte {
 			protocolTCP, tcpBytes(client6, hop6, SYN, usual, nil)),
 		ipv6Bytes([]header6{routing(routingSource, 1, sourceList(2))}, protocolTCP, tcpBytes(client6, hop6, SYN, nil, nil)),
 	}
-	for _, h := range []header6{jumbo, first, last, mobility, shim6, hopByHop, atomic} {
+	for _, h := range []header6{jumbo, first, last, mobility, shim6, hopByHop, homeAddr, atomic} {
 		s = append(s, tcp6(SYN, usual, nil, h))
 	}
 	return s

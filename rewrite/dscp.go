@@ -3,9 +3,12 @@ package rewrite
 import "encoding/binary"
 
 // DSCP returns the differentiated services code point of the IP header, 0 to 63 (RFC
-// 2474, section 3).
+// 2474, section 3). It is 0 for the zero Segment.
 func (s *Segment) DSCP() uint8 {
-	if s.packet[0]>>4 == 4 {
+	switch {
+	case len(s.packet) == 0:
+		return 0
+	case s.packet[0]>>4 == 4:
 		return s.packet[ipv4TOS] >> 2
 	}
 	return uint8(binary.BigEndian.Uint16(s.packet)>>6) & 0x3f
@@ -14,8 +17,12 @@ func (s *Segment) DSCP() uint8 {
 // SetDSCP appends the packet to dst with another code point, of which it uses the low
 // 6 bits. The ECN bits are unchanged. SetDSCP updates the checksum of an IPv4 header
 // (RFC 1624), and a wrong checksum stays wrong; the TCP checksum does not cover the
-// field. dst may be packet[:0] of the parsed packet, for an edit in place.
+// field. dst may be packet[:0] of the parsed packet, for an edit in place. The zero
+// Segment leaves dst unchanged.
 func (s *Segment) SetDSCP(dst []byte, dscp uint8) []byte {
+	if len(s.packet) == 0 {
+		return dst
+	}
 	start := len(dst)
 	dst = append(dst, s.packet...)
 	packet := dst[start:]

@@ -89,8 +89,8 @@ func (s *Segment) editable() error {
 // header (RFC 4302), TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925). Nobody but the sender
 // can sign a changed segment.
 func (s *Segment) Authenticated() bool {
-	for w, o := WalkOptions(s.Options), (Option{}); w.Next(&o); {
-		if kind := o.Raw[0]; kind == optionMD5 || kind == optionAO {
+	for o, rest, _ := nextOption(s.Options); o != nil; o, rest, _ = nextOption(rest) {
+		if kind := o.kind(); kind == optionMD5 || kind == optionAO {
 			return true
 		}
 	}

@@ -104,6 +104,8 @@ func TestEditsLeaveAlone(t *testing.T) {
 			{"AH behind other headers", tcp6(SYN, e.list, nil, hopByHop, destination, atomic, ah, destination), Authenticated},
 			{"an MD5 signature", tcp4(SYN, cat([]byte{optionMD5, 18}, make([]byte, 16), e.list[:4]), nil), Authenticated},
 			{"TCP-AO", tcp4(SYN, cat([]byte{optionAO, 16}, make([]byte, 14), e.list[:4]), nil), Authenticated},
+			{"an MD5 signature behind an MSS of a wrong length", tcp4(SYN, cat([]byte{optionMSS, 3, 5, optionNop, optionMD5, 18}, make([]byte, 16)), nil), Authenticated},
+			{"TCP-AO behind timestamps of a wrong length", tcp6(SYN, cat([]byte{optionTimestamps, 4, 0, 0, optionAO, 16}, make([]byte, 14)), nil), Authenticated},
 			{"an option beyond the list", tcp6(SYN, cat(mss, []byte{30, 5, 1, 1}), nil), BadOption},
 			{"an option without a length", tcp6(SYN, cat(mss, nop, nop, nop, []byte{30}), nil), BadOption},
 			{"an option of length one", tcp6(SYN, cat(mss, []byte{3, 1, 4, 2}), nil), BadOption},

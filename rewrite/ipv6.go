@@ -53,6 +53,9 @@ const (
 	// jumboPayload is the type of the hop-by-hop option of jumbograms (RFC 2675,
 	// section 2).
 	jumboPayload = 0xc2
+	// homeAddress is the type of the destination option with the home address of a
+	// mobile node (RFC 6275, section 6.3).
+	homeAddress = 0xc9
 )
 
 // parseIPv6 walks the extension headers up to the TCP header. Their number needs no
@@ -120,8 +123,8 @@ func cutExtension(kind uint8, payload []byte) (extension, error) {
 	return payload[:size], nil
 }
 
-// applyExtension checks an extension header for fragments and jumbograms, and takes
-// the final destination from a routing header.
+// applyExtension refuses fragments, jumbograms and packets from a home address, and
+// takes the final destination from a routing header.
 func (r *ipResult) applyExtension(kind uint8, x extension) error {
 	switch kind {
 	case protocolFragment:
@@ -131,25 +134,39 @@ func (r *ipResult) applyExtension(kind uint8, x extension) error {
 	case protocolRouting:
 		return r.followRouting(x)
 	case protocolHopByHop:
-		return x.checkJumbo()
+		// Beside a payload length other than zero the option of jumbograms is an error
+		// (RFC 2675, section 3).
+		if has, ok := x.hasOption(jumboPayload); has || !ok {
+			return BadIPHeader
+		}
+	case protocolDestination:
+		// The home address replaces the source in TCP's pseudo-header (RFC 6275, section
+		// 9.3.1). A malformed option is for the destination to refuse.
+		if has, _ := x.hasOption(homeAddress); has {
+			return UnknownExtensionHeader
+		}
 	}
 	return nil
 }
 
-// checkJumbo rejects a hop-by-hop header with the option of jumbograms. Beside a
-// payload length other than zero the option is an error (RFC 2675, section 3).
-func (x extension) checkJumbo() error {
+// hasOption reports whether a hop-by-hop or a destination options header has an option
+// of the type, and whether the options up to there are well-formed (RFC 8200, section
+// 4.2).
+func (x extension) hasOption(kind uint8) (has, ok bool) {
 	for options := x[2:]; len(options) > 0; {
 		if options[0] == 0 { // Pad1 has no length
 			options = options[1:]
 			continue
 		}
-		if len(options) < 2 || 2+int(options[1]) > len(options) || options[0] == jumboPayload {
-			return BadIPHeader
+		if len(options) < 2 || 2+int(options[1]) > len(options) {
+			return false, false
+		}
+		if options[0] == kind {
+			return true, true
 		}
 		options = options[2+int(options[1]):]
 	}
-	return nil
+	return false, true
 }
 
 // Routing types with a known place of the final destination.

@@ -16,7 +16,8 @@ const (
 	// is not.
 	Fragment
 	// UnknownExtensionHeader: an IPv6 header of an unknown kind that may precede a TCP
-	// header, or a routing header without a known final destination.
+	// header, or one that replaces an address in TCP's pseudo-header: an unknown routing
+	// header with segments left, a Home Address option (RFC 6275, section 6.3).
 	UnknownExtensionHeader
 	// NotTCP: the upper-layer protocol is not TCP, or is encrypted by ESP.
 	NotTCP

@@ -16,8 +16,11 @@ const (
 	ipv6HopLimit = 7
 )
 
-// Traits returns the traits of the segment.
+// Traits returns the traits of the segment; those of the zero Segment are zero.
 func (s *Segment) Traits() Traits {
+	if len(s.packet) == 0 {
+		return Traits{}
+	}
 	t := Traits{DSCP: s.DSCP(), ECN: s.Flags&(ECE|CWR) == ECE|CWR}
 	if s.packet[0]>>4 == 4 {
 		t.HopLimit = s.packet[ipv4TTL]
