@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// nops is n bytes of Nop, ends n bytes of End.
+// nops returns n bytes of Nop, and ends n bytes of End.
 func nops(n int) []byte { return bytes.Repeat(nop, n) }
 func ends(n int) []byte { return make([]byte, n) }
 
-// filler is one option of n bytes that no one knows, its data of Nop bytes.
+// filler returns an unknown option of n bytes, with data that look like Nop.
 func filler(n int) []byte {
 	return cat([]byte{254, byte(n)}, nops(n-2))
 }
 
-// Option lists of SYNs as hosts send them.
+// Option lists in the SYNs of hosts.
 var (
 	linux       = usual
 	linuxNoTS   = cat(mss, nops(2), sackOK, nop, scale)
@@ -30,7 +30,7 @@ var (
 	stripped    = cat(usual, nops(4)) // MP_CAPABLE overwritten by a box
 )
 
-func TestAddPlacesTheOption(t *testing.T) {
+func TestAddPlacesOptionInListsOfHosts(t *testing.T) {
 	long := capableV0SYN // twelve bytes, with a key
 	five := []byte{30, 5, 0x01, 0x81, 0xaa}
 	for _, tt := range []struct {
@@ -40,7 +40,7 @@ func TestAddPlacesTheOption(t *testing.T) {
 		to     []byte
 	}{
 		{"without options the header grows by a word", capable, nil, capable},
-		{"Linux: behind the last option, where Linux puts it", capable, linux, cat(linux, capable)},
+		{"Linux: behind the last option, the place in a SYN of Linux", capable, linux, cat(linux, capable)},
 		{"Linux without timestamps", capable, linuxNoTS, cat(linuxNoTS, capable)},
 		{"Linux with a fast open cookie: behind its padding", capable, linuxCookie, cat(linuxCookie, capable)},
 		{"Windows: padding of two is too short", capable, windows, cat(windows, capable)},
@@ -50,22 +50,22 @@ func TestAddPlacesTheOption(t *testing.T) {
 		{"OpenBSD", capable, openBSD, cat(openBSD, capable)},
 		{"lwIP", capable, lwIP, cat(mss, capable)},
 		{"a key of version 0", long, linux, cat(linux, long)},
-		{"four Nop between options are used", capable, cat(mss, nops(4), timestamp, nops(2)), cat(mss, capable, timestamp, nops(2))},
-		{"four Nop at the front are used", capable, cat(nops(4), linux), cat(capable, linux)},
-		{"the first of two runs is used", capable, cat(nops(4), mss, nops(4), mss), cat(capable, mss, nops(4), mss)},
-		{"five Nop at the end are used but one", capable, cat(mss, sackOK, nop, nops(5)), cat(mss, sackOK, capable, nops(2))},
-		{"four Nop at the end stay, for the list without them ends so", capable, stripped, cat(stripped, capable)},
-		{"eight Nop at the end are used", capable, cat(linux, nops(8)), cat(linux, capable, nops(4))},
+		{"four Nop between options are overwritten", capable, cat(mss, nops(4), timestamp, nops(2)), cat(mss, capable, timestamp, nops(2))},
+		{"four Nop at the front are overwritten", capable, cat(nops(4), linux), cat(capable, linux)},
+		{"the first of two runs is overwritten", capable, cat(nops(4), mss, nops(4), mss), cat(capable, mss, nops(4), mss)},
+		{"of five Nop at the end, four are overwritten", capable, cat(mss, sackOK, nop, nops(5)), cat(mss, sackOK, capable, nops(2))},
+		{"four Nop at the end stay: Strip could not tell this list from the one without them", capable, stripped, cat(stripped, capable)},
+		{"of eight Nop at the end, the first four are overwritten", capable, cat(linux, nops(8)), cat(linux, capable, nops(4))},
 		{"a list of Nop", capable, nops(8), cat(capable, nops(4))},
 		{"a list of four Nop", capable, nops(4), cat(nops(4), capable)},
 		{"four Nop before End stay", capable, cat(mss, nops(4), ends(4)), cat(mss, nops(4), capable, ends(4))},
-		{"five Nop before End are used", capable, cat(mss, nops(5), ends(3)), cat(mss, capable, nop, ends(3))},
-		{"Nop in the data of an option are none", capable, cat(filler(12), mss), cat(filler(12), mss, capable)},
-		{"what stands behind End stays as it is", capable, cat(mss, []byte{0, 2, 1, 255}), cat(mss, capable, []byte{0, 2, 1, 255})},
-		{"MP_CAPABLE behind End is padding", capable, cat(mss, ends(4), capable), cat(mss, capable, ends(4), capable)},
-		{"an odd end of the options", capable, cat(scale, ends(1)), cat(scale, capable, ends(1))},
-		{"an odd option is padded before it", five, linux, cat(linux, nops(3), five)},
-		{"an odd option over Nop is not padded", five, cat(nops(5), scale), cat(five, scale)},
+		{"of five Nop before End, four are overwritten", capable, cat(mss, nops(5), ends(3)), cat(mss, capable, nop, ends(3))},
+		{"data of an option that look like Nop stay", capable, cat(filler(12), mss), cat(filler(12), mss, capable)},
+		{"bytes behind End stay", capable, cat(mss, []byte{0, 2, 1, 255}), cat(mss, capable, []byte{0, 2, 1, 255})},
+		{"an MP_CAPABLE behind End is padding", capable, cat(mss, ends(4), capable), cat(mss, capable, ends(4), capable)},
+		{"options that end at an odd offset", capable, cat(scale, ends(1)), cat(scale, capable, ends(1))},
+		{"an option of odd length is padded before it", five, linux, cat(linux, nops(3), five)},
+		{"an option of odd length over Nop is not padded", five, cat(nops(5), scale), cat(five, scale)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			add := func(s *Segment, dst []byte) ([]byte, error) { return s.Add(dst, tt.option) }
@@ -75,12 +75,12 @@ func TestAddPlacesTheOption(t *testing.T) {
 	}
 }
 
-func TestAddIntoTheLastBytesOfOptionSpace(t *testing.T) {
+func TestAddFillsOptionSpaceToTheLastByte(t *testing.T) {
 	full := cat(linux, filler(16)) // 36 bytes of options
 	for _, tt := range []struct {
 		name string
 		from []byte
-		to   []byte // none: refused
+		to   []byte // nil if Add refuses
 	}{
 		{"36 bytes of options", full, cat(full, capable)},
 		{"36 bytes, Nop behind them", cat(full, nops(4)), nil},
@@ -106,7 +106,7 @@ func TestAddIntoTheLastBytesOfOptionSpace(t *testing.T) {
 	}
 }
 
-func TestAddRefuses(t *testing.T) {
+func TestAddRefusesOtherSegmentsAndOptions(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		flags  Flags
@@ -114,16 +114,16 @@ func TestAddRefuses(t *testing.T) {
 		list   []byte
 		want   Reason
 	}{
-		{"a SYN+ACK, whose key its host owns", SYN | ACK, capableV1SYNACK, usual, NotSYN},
+		{"a SYN+ACK: only its host owns the key", SYN | ACK, capableV1SYNACK, usual, NotSYN},
 		{"a SYN with MP_CAPABLE", SYN, capable, cat(usual, capable), AlreadyMPTCP},
 		{"a SYN with MP_CAPABLE of version 0", SYN, capable, capableV0SYN, AlreadyMPTCP},
 		{"a SYN with MP_JOIN", SYN, capable, cat(usual, joinSYN), AlreadyMPTCP},
-		{"an option that is none", SYN, nil, usual, BadOption},
+		{"no option", SYN, nil, usual, BadOption},
 		{"an option of another kind", SYN, mss, usual, BadOption},
 		{"an option of another subtype", SYN, joinSYN, usual, BadOption},
 		{"an option of three bytes", SYN, []byte{30, 3, 0x01}, usual, BadOption},
-		{"an option longer than it says", SYN, cat(capable, nop), usual, BadOption},
-		{"an option shorter than it says", SYN, []byte{30, 5, 0x01, 0x01}, usual, BadOption},
+		{"an option longer than its length byte", SYN, cat(capable, nop), usual, BadOption},
+		{"an option shorter than its length byte", SYN, []byte{30, 5, 0x01, 0x01}, usual, BadOption},
 		{"an option of 44 bytes", SYN, cat([]byte{30, 44, 1}, make([]byte, 41)), nil, NoOptionSpace},
 		{"an option of 256 bytes", SYN, cat([]byte{30, 0, 1}, make([]byte, 253)), nil, BadOption},
 	} {
@@ -134,8 +134,9 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
-// 0xffff is right where zero is, but would come back from Strip as zero.
-func TestAddLeavesNegativeZeroAlone(t *testing.T) {
+// A receiver accepts the checksum 0xffff where it accepts zero, but Strip would restore
+// zero.
+func TestAddRefusesTCPChecksumFFFF(t *testing.T) {
 	for _, build := range []func(data []byte) []byte{
 		func(data []byte) []byte { return tcp4(SYN, usual, data) },
 		func(data []byte) []byte { return tcp6(SYN, usual, data) },
@@ -148,7 +149,7 @@ func TestAddLeavesNegativeZeroAlone(t *testing.T) {
 			}
 			got, err := parsed(t, packet).Add(nil, capable)
 			if err != nil {
-				t.Errorf("zero is refused: %v", err)
+				t.Errorf("refuses a checksum of zero: %v", err)
 			}
 			wantGoodChecksums(t, got)
 			back, err := parsed(t, got).Strip(nil)
@@ -157,29 +158,29 @@ func TestAddLeavesNegativeZeroAlone(t *testing.T) {
 			}
 			negative := edit(packet, at, 0xff, 0xff)
 			if !parsed(t, negative).ChecksumOK() {
-				t.Error("0xffff is not right")
+				t.Error("ChecksumOK refuses 0xffff")
 			}
 			wantRefusal(t, "0xffff", negative, BadChecksum, addCapable)
 		}
 	}
 }
 
-func TestAddLeavesNegativeZeroOfTheIPv4HeaderAlone(t *testing.T) {
+func TestAddRefusesIPv4HeaderChecksumFFFF(t *testing.T) {
 	packet := tcp4(SYN, usual, nil)
 	for word := 0; !bytes.Equal(packet[ipv4Checksum:][:2], be16(0)); word++ {
-		packet = mended(edit(packet, 4, be16(uint16(word))...)) // the identification
+		packet = withChecksums(edit(packet, 4, be16(uint16(word))...)) // the identification
 	}
 	got, err := parsed(t, packet).Add(nil, capable)
 	if err != nil {
-		t.Fatalf("zero is refused: %v", err)
+		t.Fatalf("refuses a header checksum of zero: %v", err)
 	}
 	wantGoodChecksums(t, got)
 	wantRefusal(t, "0xffff", edit(packet, ipv4Checksum, 0xff, 0xff), BadChecksum, addCapable)
 }
 
-// The pigeonhole of edit.go: of k+2 lists that would have to go into k+1, one is
-// refused, and the results of the others differ.
-func TestAddRefusesOneOfThePigeons(t *testing.T) {
+// The comment at the top of edit.go shows that Add must refuse one of k+2 lists. The
+// results for the others differ.
+func TestAddRefusesOneListForWhichThereWouldBeRoom(t *testing.T) {
 	for _, options := range [][][]byte{
 		{filler(36)}, {filler(4), filler(32)}, {mss, filler(12), filler(20)},
 		{mss, sackOK, timestamp, scale, filler(17)},

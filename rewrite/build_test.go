@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// Builders of packets, field by field. They know nothing of the parser: what
-// they build is the other side of every test, and the seed of the fuzzer.
+// Builders of packets, field by field, without any code of the parser. Their packets are
+// the expectation of the tests and the seeds of the fuzzer.
 
 var (
 	client4 = netip.MustParseAddr("192.0.2.1")
@@ -32,7 +32,7 @@ func be16(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 func be64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
-// oracle is the checksum as RFC 1071, section 4.1, spells it: 16 bits at a time.
+// oracle returns the checksum by the algorithm in RFC 1071, section 4.1: 16 bits at a time.
 func oracle(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {
@@ -45,8 +45,8 @@ func oracle(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// tcpBytes is a TCP segment with a checksum for the addresses. Options are
-// padded with End.
+// tcpBytes returns a TCP segment with a checksum for the addresses. It pads options with
+// End.
 func tcpBytes(src, dst netip.Addr, flags Flags, options, data []byte) []byte {
 	for len(options)%4 != 0 {
 		options = append(slices.Clone(options), 0)
@@ -67,7 +67,7 @@ func tcpBytes(src, dst netip.Addr, flags Flags, options, data []byte) []byte {
 	return b
 }
 
-// ipv4Bytes is an IPv4 packet; options must fill whole words.
+// ipv4Bytes returns an IPv4 packet. The options must fill whole words.
 func ipv4Bytes(protocol uint8, options, payload []byte) []byte {
 	b := cat(
 		[]byte{byte(0x40 + 5 + len(options)/4)},    // version, header length in words
@@ -88,7 +88,7 @@ type header6 struct {
 	rest []byte
 }
 
-// ipv6Bytes is an IPv6 packet with a chain of extension headers.
+// ipv6Bytes returns an IPv6 packet with a chain of extension headers.
 func ipv6Bytes(chain []header6, protocol uint8, payload []byte) []byte {
 	next := func(i int) byte {
 		if i < len(chain) {
@@ -122,17 +122,17 @@ var (
 	shim6       = header6{protocolShim6, make([]byte, 7)}
 )
 
-// routing is a routing header with the data that follows segments left.
+// routing returns a routing header, with data for the bytes behind segments left.
 func routing(kind, left uint8, data []byte) header6 {
 	return header6{protocolRouting, cat([]byte{byte((len(data) - 4) / 8), kind, left}, data)}
 }
 
-// sourceRoute is an IPv4 source route option of one hop, and End.
+// sourceRoute returns an IPv4 source route option of one hop, and End.
 func sourceRoute(kind, pointer uint8, a netip.Addr) []byte {
 	return cat([]byte{kind, 7, pointer}, a.AsSlice(), []byte{0})
 }
 
-// Packets in one call each.
+// Whole packets.
 
 func tcp4(flags Flags, options, data []byte) []byte {
 	return ipv4Bytes(protocolTCP, nil, tcpBytes(client4, server4, flags, options, data))
@@ -149,7 +149,7 @@ var (
 	timestamp = []byte{8, 10, 0, 0, 0, 1, 0, 0, 0, 0}   // value 1
 	nop       = []byte{1}                               //
 	scale     = []byte{3, 3, 7}                         // by 2^7
-	usual     = cat(mss, sackOK, timestamp, nop, scale) // what Linux sends in a SYN
+	usual     = cat(mss, sackOK, timestamp, nop, scale) // the options in a SYN of Linux
 )
 
 const (
@@ -159,7 +159,7 @@ const (
 	hmac       = 0xc1c2c3c4c5c6c7c8
 )
 
-// mptcp is an MPTCP option: subtype and the nibble beside it, then the rest.
+// mptcp returns an MPTCP option: subtype and the nibble beside it, then the rest.
 func mptcp(sub subtype, nibble uint8, rest ...[]byte) []byte {
 	data := cat(rest...)
 	return cat([]byte{optionMPTCP, byte(3 + len(data)), byte(sub)<<4 | nibble}, data)
@@ -180,7 +180,7 @@ var (
 	joinACK          = mptcp(subtypeJoin, 0, []byte{0}, make([]byte, 20))
 )
 
-// seeds are packets of every kind that the builders know, good and bad.
+// seeds returns packets with all headers above, well-formed and malformed.
 func seeds() [][]byte {
 	s := [][]byte{
 		tcp4(SYN, usual, nil),
@@ -202,8 +202,8 @@ func seeds() [][]byte {
 	return s
 }
 
-// segmentList is an SRH's rest (RFC 8754, section 2): hop6 is the last segment,
-// which stands first, and server6 the n others.
+// segmentList returns the bytes of a segment routing header behind segments left (RFC
+// 8754, section 2). The last segment, hop6, comes first; server6 is each of the n others.
 func segmentList(n int) []byte {
 	b := cat([]byte{byte(n), 0}, be16(0), hop6.AsSlice()) // last entry, flags, tag
 	for range n {
@@ -212,7 +212,8 @@ func segmentList(n int) []byte {
 	return b
 }
 
-// sourceList is a type 0 or 2 routing header's rest of n addresses, hop6 last.
+// sourceList returns the bytes of a routing header of type 0 or 2 behind segments left: n
+// addresses, with hop6 the last.
 func sourceList(n int) []byte {
 	b := be32(0) // reserved
 	for range n - 1 {

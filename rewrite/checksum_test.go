@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-func TestUpdateChecksumIsTheFullSum(t *testing.T) {
+func TestUpdateChecksumEqualsFullSum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
-	// Words of all zeros and all ones are where one's complement is ambiguous.
+	// One's complement is ambiguous for words of all zeros and all ones.
 	word := func() []byte {
 		return [][]byte{{0, 0}, {0xff, 0xff}, be16(uint16(rng.Uint32()))}[rng.IntN(3)]
 	}
 	for range 100_000 {
 		rest, was, now := cat(word(), word()), cat(word(), word()), cat(word(), word())
-		rest[0] |= 1 // as in a header, not all words are zero
+		rest[0] |= 1 // a header has at least one word other than zero
 		got := updateChecksum(oracle(cat(rest, was)), addBytes(0, was), addBytes(0, now))
 		if want := oracle(cat(rest, now)); got != want {
 			t.Fatalf("%x: from %x to %x: got %#x, want %#x", rest, was, now, got, want)
@@ -21,14 +21,14 @@ func TestUpdateChecksumIsTheFullSum(t *testing.T) {
 	}
 }
 
-func TestUpdateChecksumOfTheExampleInRFC1624(t *testing.T) {
+func TestUpdateChecksumOfExampleInRFC1624(t *testing.T) {
 	// Section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285; RFC 1141 gives 0xFFFF.
 	if got := updateChecksum(0xdd2f, 0x5555, 0x3285); got != 0 {
 		t.Errorf("got %#x, want 0", got)
 	}
 }
 
-func TestUpdateChecksumNeverMakesNegativeZero(t *testing.T) {
+func TestUpdateChecksumNeverYieldsFFFF(t *testing.T) {
 	for checksum := range 1 << 16 {
 		for _, was := range []uint64{0, 1, 0x8000, 0xffff, 0x1ffff} {
 			for _, now := range []uint64{1, 0x7fff, uint64(uint16(^checksum)) | 1, 0xffff, 0x1ffff} {
@@ -40,8 +40,8 @@ func TestUpdateChecksumNeverMakesNegativeZero(t *testing.T) {
 	}
 }
 
-// A wrong checksum is wrong by as much as before.
-func TestUpdateChecksumDoesNotMend(t *testing.T) {
+// The error of a wrong checksum is the same before and after an update.
+func TestUpdateChecksumKeepsWrongChecksumWrong(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	for range 10_000 {
 		was, now := randomBytes(rng, 8), randomBytes(rng, 8)

@@ -2,7 +2,7 @@ package rewrite
 
 import "testing"
 
-func TestTheCodecDoesNotAllocate(t *testing.T) {
+func TestCodecDoesNotAllocate(t *testing.T) {
 	all := elements()
 	buffer := make([]byte, 0, 64)
 	var o Option
@@ -60,7 +60,7 @@ func benchmarkLists(b *testing.B, run func(b *testing.B, list []byte)) {
 	}
 }
 
-// BenchmarkWalkOptions reads each option of a list as a value.
+// BenchmarkWalkOptions parses each option of a list.
 func BenchmarkWalkOptions(b *testing.B) {
 	benchmarkLists(b, func(b *testing.B, list []byte) {
 		var o Option
@@ -75,7 +75,7 @@ func BenchmarkWalkOptions(b *testing.B) {
 	})
 }
 
-// BenchmarkAppendOptions makes a list of values.
+// BenchmarkAppendOptions builds an option list.
 func BenchmarkAppendOptions(b *testing.B) {
 	benchmarkLists(b, func(b *testing.B, list []byte) {
 		options, err := walked(list)

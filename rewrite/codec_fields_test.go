@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// fields are what tshark should say of an option, by the names of its fields.
+// fields are the values that tshark should print for an option, by the names of
+// tshark's fields.
 type fields map[string]string
 
 // option sets one of tcp.options.
@@ -15,12 +16,12 @@ func (m fields) option(name string, value any) { m["tcp.options."+name] = fmt.Sp
 // mptcp sets one of tcp.options.mptcp.
 func (m fields) mptcp(name string, value any) { m.option("mptcp."+name, value) }
 
-// bit sets a flag, which tshark prints as 0 or 1.
+// bit sets a flag: tshark prints 0 or 1.
 func (m fields) bit(name string, on bool) {
 	m.mptcp(name+".flag", map[bool]int{true: 1}[on])
 }
 
-// tsharkFields are all that it is asked for.
+// tsharkFields are all fields in the request to tshark.
 var tsharkFields = func() map[string]bool {
 	all := map[string]bool{"tcp.option_len": true, "mptcp.rm_addr.count": true,
 		"mptcp.expected_token": true, "mptcp.expected_idsn": true}
@@ -102,7 +103,7 @@ func (m fields) capable(c *MPCapable) {
 func (m fields) join(o *Option) {
 	m.mptcp("subtype", 1)
 	opening := func(backup bool, reserved, id uint8, nonce uint32) {
-		m.mptcp("flags", 0x10|backupNibble(backup, reserved)) // with the subtype
+		m.mptcp("flags", 0x10|backupNibble(backup, reserved)) // includes the subtype
 		m.bit("backup", backup)
 		m.mptcp("addrid", id)
 		m.mptcp("sendrand", nonce)
@@ -146,7 +147,7 @@ func (m fields) dss(d *DSS) {
 func (m fields) addAddr(a *AddAddr) {
 	m.mptcp("subtype", 3)
 	m.mptcp("addrid", a.AddressID)
-	if n := a.nibble(); n == 4 || n == 6 { // so tshark takes reserved bits for a version
+	if n := a.nibble(); n == 4 || n == 6 { // tshark takes these reserved bits for an IP version
 		m.mptcp("ipver", n)
 	} else {
 		m.mptcp("echo", a.nibble()&1)
@@ -172,7 +173,7 @@ func (m fields) signal(o *Option) {
 		m.mptcp("addrid", strings.Trim(strings.ReplaceAll(fmt.Sprint(o.RemoveAddr.IDs), " ", ","), "[]"))
 	case OptionMPPrio:
 		m.mptcp("subtype", 5)
-		m.mptcp("flags", 0x50|backupNibble(o.MPPrio.Backup, o.MPPrio.Reserved)) // with the subtype
+		m.mptcp("flags", 0x50|backupNibble(o.MPPrio.Backup, o.MPPrio.Reserved)) // includes the subtype
 		m.bit("backup", o.MPPrio.Backup)
 		if o.MPPrio.HasAddressID {
 			m.mptcp("addrid", o.MPPrio.AddressID)
@@ -188,7 +189,7 @@ func (m fields) signal(o *Option) {
 	case OptionMPTCPRST:
 		m.mptcp("subtype", 8)
 		r := &o.MPTCPRST
-		m.mptcp("flags", o.Append(nil)[2]) // with the subtype
+		m.mptcp("flags", o.Append(nil)[2]) // includes the subtype
 		m.bit("flag_U", r.Reserved&4 != 0)
 		m.bit("flag_V", r.Reserved&2 != 0)
 		m.bit("flag_W", r.Reserved&1 != 0)
@@ -199,14 +200,14 @@ func (m fields) signal(o *Option) {
 	}
 }
 
-// randomOption is an option of any type, its fields filled at random.
+// randomOption returns an option of a random type with random fields.
 func randomOption(rng *rand.Rand, all []element) Option {
 	for {
 		o := all[rng.IntN(len(all))].value
 		if o.Type == OptionEnd || o.Type == OptionNop || o.Type == OptionUnknown {
-			continue // nothing in it that tshark could name
+			continue // without fields in tshark
 		}
-		// What is behind the bytes that tell the layout may be anything.
+		// The first bytes select the layout; the others may have any value.
 		wire := o.Append(nil)
 		keep := 2
 		switch {

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// Every parser on any bytes: what it takes, it makes again, byte for byte; what
-// it refuses leaves nothing. The seeds are all elements, also those of others.
-
 type appender interface {
 	Append([]byte) []byte
 	Len() int
 }
 
+// fuzzParser tests a parser on any bytes: Append of a parsed value returns the same
+// bytes, and an error comes with the zero value. The seeds are the options of all
+// types.
 func fuzzParser[T appender](f *testing.F, parse func([]byte) (T, error)) {
 	for _, e := range elements() {
 		f.Add(e.value.Append(nil))
@@ -30,7 +30,7 @@ func fuzzParser[T appender](f *testing.F, parse func([]byte) (T, error)) {
 		}
 		made := v.Append(nil)
 		if !bytes.Equal(made, raw) || v.Len() != len(raw) || !bytes.Equal(before, raw) {
-			t.Fatalf("%x is read as %+v, of %d bytes, and made as %x", before, v, v.Len(), made)
+			t.Fatalf("%x: parsed %+v, Len %d, Append %x", before, v, v.Len(), made)
 		}
 		if again, err := parse(made); err != nil || !reflect.DeepEqual(again, v) {
 			t.Fatalf("%x: got %+v, %v; want %+v", made, again, err, v)
@@ -57,7 +57,7 @@ func FuzzMPFastclose(f *testing.F)    { fuzzParser(f, ParseMPFastclose) }
 func FuzzMPTCPRST(f *testing.F)       { fuzzParser(f, ParseMPTCPRST) }
 func FuzzMPExperimental(f *testing.F) { fuzzParser(f, ParseMPExperimental) }
 
-// FuzzOption: every parser by way of its kind and subtype.
+// FuzzOption tests the parsers through the selection by kind and subtype.
 func FuzzOption(f *testing.F) {
 	fuzzParser(f, func(raw []byte) (*Option, error) {
 		o := new(Option)
@@ -68,7 +68,7 @@ func FuzzOption(f *testing.F) {
 	})
 }
 
-// FuzzOptions: a walk yields all bytes of a list once, or says why not.
+// FuzzOptions tests that WalkOptions yields every byte of a list once, up to an error.
 func FuzzOptions(f *testing.F) {
 	for _, e := range elements() {
 		f.Add(cat(usual, e.wire))
@@ -83,10 +83,10 @@ func FuzzOptions(f *testing.F) {
 			all = append(all, o)
 		}
 		if (walk.Err() != nil) != (len(walk.Rest()) > 0) || walk.Err() != nil && walk.Err() != BadOption {
-			t.Fatalf("%x: %v, and %x is left", list, walk.Err(), walk.Rest())
+			t.Fatalf("%x: error %v, rest %x", list, walk.Err(), walk.Rest())
 		}
 		if !bytes.Equal(cat(made, walk.Rest()), list) {
-			t.Fatalf("%x was walked, %x came back and %x is left", list, made, walk.Rest())
+			t.Fatalf("%x: the elements %x and the rest %x differ from the list", list, made, walk.Rest())
 		}
 		whole, err := AppendOptions(nil, all)
 		if len(made) > maxOptionsSize {
@@ -96,7 +96,7 @@ func FuzzOptions(f *testing.F) {
 			return
 		}
 		if err != nil || len(whole)%4 != 0 || !bytes.HasPrefix(whole, made) || len(whole) > len(made)+3 {
-			t.Fatalf("%x became %x, %v", made, whole, err)
+			t.Fatalf("AppendOptions of %x: got %x, %v", made, whole, err)
 		}
 	})
 }

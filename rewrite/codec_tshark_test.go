@@ -17,9 +17,9 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// Another decoder of MPTCP, same answer: options of random values are made here,
-// each in a packet of a connection of its own, and read by tshark.
-func TestTsharkReadsWhatTheCodecMakes(t *testing.T) {
+// Options with random values, each in a packet of its own connection, decoded by
+// tshark.
+func TestTsharkAgreesWithCodec(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	all, options := elements(), make([]Option, 3000)
 	for i := range options {
@@ -27,7 +27,7 @@ func TestTsharkReadsWhatTheCodecMakes(t *testing.T) {
 	}
 	lines := decode(t, options)
 	if len(lines) != len(options) {
-		t.Fatalf("%d packets, tshark reads %d", len(options), len(lines))
+		t.Fatalf("tshark reads %d of %d packets", len(lines), len(options))
 	}
 	seen := map[OptionType]bool{}
 	for i := range options {
@@ -35,7 +35,7 @@ func TestTsharkReadsWhatTheCodecMakes(t *testing.T) {
 		seen[options[i].Type] = true
 	}
 	if want := int(numOptionTypes) - 3; len(seen) != want { // Unknown, End, Nop
-		t.Errorf("only these of %d types were tried: %v", want, seen)
+		t.Errorf("%d types, want %d: %v", len(seen), want, seen)
 	}
 }
 
@@ -44,25 +44,25 @@ func compareFields(t *testing.T, o *Option, got map[string]string) {
 	want := fieldsOf(o)
 	for name := range want {
 		if !tsharkFields[name] {
-			t.Fatalf("tshark is not asked for %s", name)
+			t.Fatalf("%s is missing in tsharkFields", name)
 		}
 	}
 	for name := range tsharkFields {
 		if o.Type == OptionDSS && name == "tcp.options.mptcp.checksum" && got[name] == "" {
-			continue // tshark 4.0 and others look for it two bytes too far
+			continue // some versions of tshark, 4.0 among them, read it at an offset two too large
 		}
 		if got[name] != want[name] {
-			t.Errorf("%v %+v, bytes %x: %s is %q, tshark says %q", o.Type, valueOf(o), o.Append(nil), name, want[name], got[name])
+			t.Errorf("%v %+v, bytes %x: %s: got %q, tshark %q", o.Type, valueOf(o), o.Append(nil), name, want[name], got[name])
 		}
 	}
 }
 
-// decode has tshark read packets with these options, one map of fields for each.
+// decode returns the fields that tshark prints for a packet with each of the options.
 func decode(t *testing.T, options []Option) []map[string]string {
 	path, err := exec.LookPath("tshark")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal("tshark is required here: ", err)
+			t.Fatal("tshark is required with CI=true: ", err)
 		}
 		t.Skip(err)
 	}
@@ -96,7 +96,7 @@ func decode(t *testing.T, options []Option) []map[string]string {
 	return all
 }
 
-// decimal makes one of a number that tshark prints with a 0x.
+// decimal converts a value with the prefix 0x to decimal digits.
 func decimal(value string) string {
 	if digits, ok := strings.CutPrefix(value, "0x"); ok {
 		if n, err := strconv.ParseUint(digits, 16, 64); err == nil {

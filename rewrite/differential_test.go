@@ -10,8 +10,8 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// Other decoder, same answer: packets of random shape, read here and by gopacket.
-func TestAgreesWithGopacket(t *testing.T) {
+// Packets with random headers and options, parsed here and by gopacket.
+func TestParseAgreesWithGopacket(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 5000 {
 		flags := Flags(rng.Uint32())
@@ -27,8 +27,7 @@ func TestAgreesWithGopacket(t *testing.T) {
 	}
 }
 
-// And built by gopacket, read here.
-func TestReadsWhatGopacketBuilds(t *testing.T) {
+func TestParseReadsPacketsBuiltByGopacket(t *testing.T) {
 	tcp := &layers.TCP{SrcPort: clientPort, DstPort: serverPort, Seq: testSeq, SYN: true, Window: testWindow,
 		Options: []layers.TCPOption{
 			{OptionType: layers.TCPOptionKindMSS, OptionLength: 4, OptionData: mss[2:]},
@@ -73,7 +72,7 @@ func compareWithGopacket(t *testing.T, packet []byte) {
 	p := gopacket.NewPacket(packet, layer, gopacket.NoCopy)
 	tcp, ok := p.TransportLayer().(*layers.TCP)
 	if !ok {
-		t.Fatalf("gopacket finds no TCP in %x: %v", packet, p.ErrorLayer())
+		t.Fatalf("%x: gopacket finds no TCP header: %v", packet, p.ErrorLayer())
 	}
 	src, dst := p.NetworkLayer().NetworkFlow().Endpoints()
 	if s.Src != endpoint(t, src, tcp.SrcPort) || s.Dst != endpoint(t, dst, tcp.DstPort) {
@@ -95,7 +94,7 @@ func endpoint(t *testing.T, e gopacket.Endpoint, port layers.TCPPort) netip.Addr
 	t.Helper()
 	a, ok := netip.AddrFromSlice(e.Raw())
 	if !ok {
-		t.Fatalf("no address: %v", e)
+		t.Fatalf("not an address: %v", e)
 	}
 	return netip.AddrPortFrom(a, uint16(port))
 }
@@ -117,7 +116,7 @@ func compareOptions(t *testing.T, list []byte, others []layers.TCPOption) {
 		rest = next
 	}
 	if o, _, err := nextOption(rest); o != nil || err != nil {
-		t.Fatalf("%x: got %x, %v, where gopacket sees the end", list, o, err)
+		t.Fatalf("%x: got %x, %v, gopacket the end of the list", list, o, err)
 	}
 }
 
@@ -129,7 +128,7 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 	return b
 }
 
-// randomOptions is a good list of options of any kinds, Nop and perhaps End.
+// randomOptions returns a well-formed list of options of random kinds and Nop.
 func randomOptions(rng *rand.Rand) []byte {
 	var list []byte
 	for {
@@ -145,8 +144,8 @@ func randomOptions(rng *rand.Rand) []byte {
 	}
 }
 
-// randomChain has only what gopacket walks: it stops at any fragment header, and
-// takes the destination of a route from the IPv6 header.
+// randomChain returns extension headers known to gopacket, which stops at any fragment
+// header and takes the destination of a source route from the IPv6 header.
 func randomChain(rng *rand.Rand) []header6 {
 	var chain []header6
 	if rng.IntN(2) == 0 {

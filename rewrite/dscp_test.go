@@ -8,7 +8,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-func TestDSCPIsSetAndPutBackByteForByte(t *testing.T) {
+func TestSetDSCPTwiceRestoresPacket(t *testing.T) {
 	for name, packet := range map[string][]byte{
 		"IPv4": tcp4(SYN, nil, nil), "IPv6": tcp6(SYN, nil, nil),
 	} {
@@ -22,20 +22,20 @@ func TestDSCPIsSetAndPutBackByteForByte(t *testing.T) {
 				out := s.SetDSCP(nil, dscp)
 				var changed Segment
 				if err := changed.Parse(out); err != nil || changed.DSCP() != dscp || !changed.ChecksumOK() {
-					t.Fatalf("code point %d: %v, it is %d", dscp, err, changed.DSCP())
+					t.Fatalf("code point %d: got %d, %v", dscp, changed.DSCP(), err)
 				}
 				if name == "IPv4" {
 					checkIPv4Sum(t, out)
 				}
 				if back := changed.SetDSCP(nil, was); !bytes.Equal(back, packet) {
-					t.Fatalf("code point %d cannot be put back:\n%x\n%x", dscp, back, packet)
+					t.Fatalf("restored from code point %d:\n got %x\nwant %x", dscp, back, packet)
 				}
 			}
 		})
 	}
 }
 
-// checkIPv4Sum compares the header checksum with that of an independent encoder.
+// checkIPv4Sum compares the header checksum with the one that gopacket computes.
 func checkIPv4Sum(t *testing.T, packet []byte) {
 	t.Helper()
 	var ip layers.IPv4

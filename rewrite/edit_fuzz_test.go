@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// editSeeds are SYNs and SYN+ACKs of many layouts, beside the seeds of the parser.
+// editSeeds returns the seeds of the parser, and SYNs and SYN+ACKs with many option
+// lists.
 func editSeeds() [][]byte {
 	s := seeds()
 	for _, list := range [][]byte{linux, linuxCookie, windows, macOS, openBSD, stripped, cat(linux, nops(8)), cat(nops(4), linux, filler(16))} {
@@ -19,16 +20,16 @@ func editSeeds() [][]byte {
 	return s
 }
 
-// eitherChecksum runs a check on a packet as it is, and with checksums that are
-// right, for without them an edit does not come far. Packets that Parse refuses
-// leave nothing to edit.
+// eitherChecksum runs a check on a packet, once unchanged and once with correct
+// checksums, because an edit refuses wrong ones early. It skips packets that Parse
+// refuses.
 func eitherChecksum(packet []byte, check func([]byte)) {
 	packet = bytes.Clone(packet)
 	if new(Segment).Parse(packet) != nil {
 		return
 	}
 	check(packet[:len(packet):len(packet)])
-	check(mended(packet))
+	check(withChecksums(packet))
 }
 
 func FuzzAdd(f *testing.F) {

@@ -6,20 +6,20 @@ import (
 	"testing"
 )
 
-// checkAdd adds an option to a packet and holds the result to what Add promises.
-// It reports whether Add accepted the packet.
+// checkAdd adds an option to a packet, checks the result against the doc comment of
+// Add, and reports whether Add accepted the packet.
 func checkAdd(t *testing.T, packet, option []byte) bool {
 	t.Helper()
 	before := bytes.Clone(packet)
 	s := parsed(t, packet)
 	got, err := s.Add([]byte("dst"), option)
 	if !bytes.Equal(before, packet) {
-		t.Fatal("Add writes to the packet")
+		t.Fatal("Add changes the packet")
 	}
 	if err != nil {
 		checkReason(t, err)
 		if string(got) != "dst" {
-			t.Fatalf("%v, but dst is %x", err, got)
+			t.Fatalf("error %v, and dst is %x", err, got)
 		}
 		return false
 	}
@@ -27,21 +27,21 @@ func checkAdd(t *testing.T, packet, option []byte) bool {
 	wantGoodChecksums(t, got)
 	after := parsed(t, got)
 	if !bytes.Equal(after.Payload, s.Payload) || after.Src != s.Src || after.Dst != s.Dst || after.Flags != s.Flags {
-		t.Fatalf("%x became %x", packet, got)
+		t.Fatalf("packet %x: got %x", packet, got)
 	}
 	if !bytes.Contains(after.Options, option) || !bytes.Equal(survivors(t, before, option), survivors(t, got, nil)) {
-		t.Fatalf("options %x became %x", s.Options, after.Options)
+		t.Fatalf("options %x: got %x", s.Options, after.Options)
 	}
 	back, err := after.Strip(nil)
 	if err != nil || !bytes.Equal(back, s.packet) {
-		t.Fatalf("added to and stripped:\n%x, %v, want\n%x", back, err, s.packet)
+		t.Fatalf("Strip after Add:\n got %x, %v\nwant %x", back, err, s.packet)
 	}
 	checkInPlace(t, s.packet, got, func(s *Segment, dst []byte) ([]byte, error) { return s.Add(dst, option) })
 	checkInPlace(t, got, back, strip)
 	return true
 }
 
-// checkInPlace edits a packet within its own buffer.
+// checkInPlace edits a packet in its own buffer and compares the result.
 func checkInPlace(t *testing.T, packet, want []byte, edit func(*Segment, []byte) ([]byte, error)) {
 	t.Helper()
 	buffer := append(make([]byte, 0, len(packet)+maximumOptions), packet...)
@@ -50,8 +50,8 @@ func checkInPlace(t *testing.T, packet, want []byte, edit func(*Segment, []byte)
 	}
 }
 
-// survivors are the options of a packet that are not MP_CAPABLE, in their order, and
-// one MP_CAPABLE before them if there is any or one is given.
+// survivors returns one MP_CAPABLE (the given option, or else the one of the packet, if
+// any), then all other options of the packet in their order.
 func survivors(t *testing.T, packet, option []byte) []byte {
 	t.Helper()
 	list := parsed(t, packet).Options
@@ -72,43 +72,43 @@ func survivors(t *testing.T, packet, option []byte) []byte {
 	return cat(option, others, list)
 }
 
-// checkStrip strips a packet and holds the result to what Strip promises.
+// checkStrip strips a packet and checks the result against the doc comment of Strip.
 func checkStrip(t *testing.T, packet []byte) {
 	t.Helper()
 	before := bytes.Clone(packet)
 	s := parsed(t, packet)
 	got, err := s.Strip([]byte("dst"))
 	if !bytes.Equal(before, packet) {
-		t.Fatal("Strip writes to the packet")
+		t.Fatal("Strip changes the packet")
 	}
 	if err != nil {
 		checkReason(t, err)
 		if string(got) != "dst" {
-			t.Fatalf("%v, but dst is %x", err, got)
+			t.Fatalf("error %v, and dst is %x", err, got)
 		}
 		return
 	}
 	got = got[len("dst"):]
 	after := parsed(t, got)
 	if !after.ChecksumOK() || !after.headerChecksumOK() {
-		t.Fatalf("%x became %x, with a wrong checksum", packet, got)
+		t.Fatalf("packet %x: got a wrong checksum: %x", packet, got)
 	}
-	if !bytes.Equal(got, s.packet) && bytes.Equal(mended(packet), s.packet) {
+	if !bytes.Equal(got, s.packet) && bytes.Equal(withChecksums(packet), s.packet) {
 		wantGoodChecksums(t, got)
 	}
 	if !bytes.Equal(after.Payload, s.Payload) || s.IsSYNACK() && len(got) != len(s.packet) {
-		t.Fatalf("%x became %x", packet, got)
+		t.Fatalf("packet %x: got %x", packet, got)
 	}
 	if capables(after.Options) > 0 || capables(s.Options) == 0 && !bytes.Equal(got, s.packet) {
-		t.Fatalf("options %x became %x", s.Options, after.Options)
+		t.Fatalf("options %x: got %x", s.Options, after.Options)
 	}
 	if again, err := after.Strip(nil); err != nil || !bytes.Equal(again, got) {
-		t.Fatalf("stripped again: %x, %v, want %x", again, err, got)
+		t.Fatalf("second Strip: got %x, %v, want %x", again, err, got)
 	}
 	checkInPlace(t, s.packet, got, strip)
 }
 
-// capables counts MP_CAPABLE with a walk of its own.
+// capables counts the MP_CAPABLE in a list, without the code under test.
 func capables(list []byte) (n int) {
 	for len(list) > 0 && list[0] != optionEnd {
 		if list[0] == optionNop {
@@ -124,14 +124,14 @@ func capables(list []byte) (n int) {
 	return n
 }
 
-func TestAddAndStripGiveBackWhatHostsSend(t *testing.T) {
+func TestStripRestoresSYNsOfHostsAfterAdd(t *testing.T) {
 	for _, list := range [][]byte{linux, linuxNoTS, linuxCookie, windows, windowsTS, macOS, freeBSD, openBSD, lwIP, stripped, nil} {
 		for _, option := range [][]byte{capable, capableV1SYN, capableV0SYN} {
 			for _, c := range carriers {
 				for _, data := range payloads {
 					fits := len(list)+len(option) <= maximumOptions
 					if checkAdd(t, c.build(SYN, list, data), option) != fits {
-						t.Errorf("%s: %x and %x: accepted is not %v", c.name, list, option, fits)
+						t.Errorf("%s: option %x into %x: accepted %v, want %v", c.name, option, list, !fits, fits)
 					}
 				}
 			}
@@ -139,7 +139,7 @@ func TestAddAndStripGiveBackWhatHostsSend(t *testing.T) {
 	}
 }
 
-func TestAddAndStripGiveBackRandomPackets(t *testing.T) {
+func TestStripRestoresRandomPacketsAfterAdd(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	accepted := 0
 	for range 20_000 {
@@ -159,12 +159,12 @@ func TestAddAndStripGiveBackRandomPackets(t *testing.T) {
 		checkStrip(t, packet)
 	}
 	if accepted < 5000 {
-		t.Errorf("only %d packets were accepted", accepted)
+		t.Errorf("Add accepted %d packets, want 5000 at least", accepted)
 	}
 }
 
-// randomLayout is a list with short options, runs of Nop, at times an MP_CAPABLE or
-// a signature, and at times End with any bytes behind it.
+// randomLayout returns a list of short options and runs of Nop, sometimes with an
+// MP_CAPABLE or a signature, and sometimes with End and random bytes behind it.
 func randomLayout(rng *rand.Rand) []byte {
 	size := 4 * rng.IntN(11)
 	var list []byte
@@ -193,9 +193,9 @@ func randomLayout(rng *rand.Rand) []byte {
 	return list
 }
 
-// Every list of up to 16 bytes that elements of one, two, three and four bytes can
-// make, alone and where only 12 bytes are left: each comes back, or is refused.
-func TestAddAndStripGiveBackEveryShortList(t *testing.T) {
+// All lists of up to 12 bytes with elements of one, two, three and four bytes, alone and
+// as the last 12 bytes of the option space.
+func TestStripRestoresEveryShortListAfterAdd(t *testing.T) {
 	var walk func(list []byte, size int, visit func([]byte))
 	walk = func(list []byte, size int, visit func([]byte)) {
 		if len(list) == size {
@@ -218,7 +218,7 @@ func TestAddAndStripGiveBackEveryShortList(t *testing.T) {
 				}
 			})
 			if full := len(prefix)+size == maximumOptions; full != (refused > 0) {
-				t.Errorf("%d bytes: %d refused", len(prefix)+size, refused)
+				t.Errorf("lists of %d bytes: %d refused", len(prefix)+size, refused)
 			}
 		}
 	}

@@ -8,10 +8,11 @@ import (
 	"testing"
 )
 
-// capable is what a box adds to a SYN: version 1, HMAC-SHA256 and nothing else.
+// capable is the option that a box adds to a SYN: version 1, HMAC-SHA256.
 var capable = []byte{30, 4, 0x01, 0x01}
 
-// carriers are the ways in which a segment travels. An edit must not care.
+// carriers build a packet with an option list, with and without IP options and extension
+// headers. An edit has the same result in each.
 var carriers = []struct {
 	name  string
 	build func(flags Flags, options, data []byte) []byte
@@ -26,11 +27,11 @@ var carriers = []struct {
 	}},
 }
 
-// payloads of a SYN: none, an odd one, one as long as a fast open may carry.
+// payloads of a SYN: none, one of odd length, one as long as a fast open may carry.
 var payloads = [][]byte{nil, []byte("odd"), bytes.Repeat([]byte{0xff, 1, 0x80}, 480)}
 
-// everyCarrier edits one option list in each carrier with each payload. What comes
-// out is compared with a packet that the builders make, checksums in full.
+// everyCarrier edits one option list in each carrier with each payload, and compares the
+// result with a packet from the builders, with full checksums.
 func everyCarrier(t *testing.T, flags Flags, from, to []byte, edit func(*Segment, []byte) ([]byte, error)) {
 	t.Helper()
 	for _, c := range carriers {
@@ -42,13 +43,13 @@ func everyCarrier(t *testing.T, flags Flags, from, to []byte, edit func(*Segment
 				t.Errorf("%s, %d bytes of data: %v\n got %x\nwant %x", c.name, len(data), err, got, want)
 			}
 			if !bytes.Equal(before, packet) {
-				t.Errorf("%s: the packet was written to", c.name)
+				t.Errorf("%s: the edit changes the packet", c.name)
 			}
 		}
 	}
 }
 
-// everyCarrierRefuses is everyCarrier where the edit is refused.
+// everyCarrierRefuses is like everyCarrier, for an edit that must be refused.
 func everyCarrierRefuses(t *testing.T, flags Flags, list []byte, want Reason, edit func(*Segment, []byte) ([]byte, error)) {
 	t.Helper()
 	for _, c := range carriers {
@@ -66,14 +67,14 @@ func wantRefusal(t *testing.T, name string, packet []byte, want error, edit func
 		t.Errorf("%s: got %q, %v, want %v", name, got, err, want)
 	}
 	if !bytes.Equal(before, packet) {
-		t.Errorf("%s: the packet was written to", name)
+		t.Errorf("%s: the edit changes the packet", name)
 	}
 }
 
 func addCapable(s *Segment, dst []byte) ([]byte, error) { return s.Add(dst, capable) }
 func strip(s *Segment, dst []byte) ([]byte, error)      { return s.Strip(dst) }
 
-// edits are Add and Strip, each with an option list on which it has work to do.
+// edits are Add and Strip, each with an option list that it changes.
 var edits = []struct {
 	name string
 	list []byte
@@ -83,7 +84,7 @@ var edits = []struct {
 	{"Strip", cat(usual, capable), strip},
 }
 
-func TestEditsLeaveAlone(t *testing.T) {
+func TestEditsRefuseDamagedRoutedAndSignedPackets(t *testing.T) {
 	for _, e := range edits {
 		syn4, syn6 := tcp4(SYN, e.list, []byte("data")), tcp6(SYN, e.list, []byte("data"))
 		routed4 := ipv4Bytes(protocolTCP, sourceRoute(ipv4OptionLSRR, 4, hop4), tcpBytes(client4, hop4, SYN, e.list, nil))
@@ -93,11 +94,11 @@ func TestEditsLeaveAlone(t *testing.T) {
 			packet []byte
 			want   Reason
 		}{
-			{"a TCP checksum that is wrong, IPv4", edit(syn4, ipv4MinimumSize+tcpChecksum, syn4[ipv4MinimumSize+tcpChecksum]^1), BadChecksum},
-			{"a TCP checksum that is wrong, IPv6", edit(syn6, ipv6Size+tcpChecksum, syn6[ipv6Size+tcpChecksum]^1), BadChecksum},
+			{"a wrong TCP checksum, IPv4", edit(syn4, ipv4MinimumSize+tcpChecksum, syn4[ipv4MinimumSize+tcpChecksum]^1), BadChecksum},
+			{"a wrong TCP checksum, IPv6", edit(syn6, ipv6Size+tcpChecksum, syn6[ipv6Size+tcpChecksum]^1), BadChecksum},
 			{"a TCP checksum of zero", edit(syn4, ipv4MinimumSize+tcpChecksum, 0, 0), BadChecksum},
-			{"a payload that changed", edit(syn6, len(syn6)-1, 0), BadChecksum},
-			{"an IPv4 header checksum that is wrong", edit(syn4, ipv4Checksum, syn4[ipv4Checksum]^1), BadChecksum},
+			{"a changed payload", edit(syn6, len(syn6)-1, 0), BadChecksum},
+			{"a wrong IPv4 header checksum", edit(syn4, ipv4Checksum, syn4[ipv4Checksum]^1), BadChecksum},
 			{"an IPv4 source route", routed4, SourceRouted},
 			{"an IPv6 source route", routed6, SourceRouted},
 			{"AH", tcp6(SYN, e.list, nil, ah), Authenticated},
@@ -115,26 +116,26 @@ func TestEditsLeaveAlone(t *testing.T) {
 		} {
 			wantRefusal(t, e.name+": "+tt.name, tt.packet, tt.want, e.edit)
 			if got := parsed(t, tt.packet).Authenticated(); got != (tt.want == Authenticated) {
-				t.Errorf("%s: Authenticated() is %v", tt.name, got)
+				t.Errorf("%s: Authenticated: got %v", tt.name, got)
 			}
 		}
-		wantReason(t, tcp6(SYN, e.list, nil, first), Fragment) // does not come as far as an edit
+		wantReason(t, tcp6(SYN, e.list, nil, first), Fragment) // refused before an edit
 		wantReason(t, ipv4Bytes(protocolAH, nil, tcpBytes(client4, server4, SYN, e.list, nil)), NotTCP)
 		for _, s := range []*Segment{{}, {Flags: SYN}} {
 			if _, err := e.edit(s, nil); err != NotSYN {
-				t.Errorf("%s: a Segment that was not parsed: got %v", e.name, err)
+				t.Errorf("%s: a Segment without a packet: got %v", e.name, err)
 			}
 		}
 	}
 }
 
-// ECN, IPv4 options and reserved bits do not matter, and stay.
-func TestEditsKeepWhatTheyDoNotKnow(t *testing.T) {
+// ECN, PSH, URG, IPv4 options and reserved bits neither change nor prevent an edit.
+func TestEditsKeepOtherFieldsAndFlags(t *testing.T) {
 	for _, flags := range []Flags{SYN, SYN | ECE | CWR, SYN | PSH, SYN | URG} {
 		everyCarrier(t, flags, usual, cat(usual, capable), addCapable)
 		everyCarrier(t, flags, cat(usual, capable), usual, strip)
 	}
-	// IPv4 options as long as an IPv6 header, with data that look like a chain to AH.
+	// IPv4 options up to the length of an IPv6 header, with data that look like an AH.
 	looks := cat(nops(18), []byte{148, 22, protocolAH}, make([]byte, 19))
 	for _, e := range edits {
 		packet := ipv4Bytes(protocolTCP, looks, tcpBytes(client4, server4, SYN, e.list, nil))
@@ -144,7 +145,7 @@ func TestEditsKeepWhatTheyDoNotKnow(t *testing.T) {
 	}
 	// The reserved bits beside the data offset (RFC 9293, section 3.1).
 	for _, e := range edits {
-		packet := mended(edit(tcp6(SYN, e.list, nil), ipv6Size+tcpDataOffset, byte(5+len(e.list)/4)<<4|0x0f))
+		packet := withChecksums(edit(tcp6(SYN, e.list, nil), ipv6Size+tcpDataOffset, byte(5+len(e.list)/4)<<4|0x0f))
 		got, err := e.edit(parsed(t, packet), nil)
 		if err != nil || got[ipv6Size+tcpDataOffset]&0x0f != 0x0f {
 			t.Errorf("%s: %v, %x", e.name, err, got)
@@ -153,7 +154,7 @@ func TestEditsKeepWhatTheyDoNotKnow(t *testing.T) {
 	}
 }
 
-func TestEditsDropWhatIsBehindTheIPPayload(t *testing.T) {
+func TestEditsDropBytesBehindIPPayload(t *testing.T) {
 	for _, e := range edits {
 		packet := tcp4(SYN, e.list, []byte("data"))
 		want, _ := e.edit(parsed(t, packet), nil)
@@ -164,7 +165,7 @@ func TestEditsDropWhatIsBehindTheIPPayload(t *testing.T) {
 	}
 }
 
-func TestEditsAppend(t *testing.T) {
+func TestEditsAppendToDst(t *testing.T) {
 	for _, e := range edits {
 		s := parsed(t, tcp6(SYN, e.list, []byte("data"), destination))
 		want, err := e.edit(s, nil)
@@ -197,8 +198,8 @@ func TestEditsInPlace(t *testing.T) {
 	}
 }
 
-// A SYN as long as the IP header can say: growth has no place to be written down.
-func TestAddMakesNoPacketTooLong(t *testing.T) {
+// SYNs of the largest length in the IP header, and up to four bytes less.
+func TestAddRefusesToExceedIPLength(t *testing.T) {
 	longest := func(c func(Flags, []byte, []byte) []byte, less int) []byte {
 		rest := math.MaxUint16 - len(c(SYN, usual, nil)) - less
 		if c(SYN, nil, nil)[0]>>4 == 6 {
@@ -218,17 +219,17 @@ func TestAddMakesNoPacketTooLong(t *testing.T) {
 	}
 }
 
-// wantGoodChecksums recomputes the checksums in full.
+// wantGoodChecksums compares the checksums with full sums by the oracle.
 func wantGoodChecksums(t *testing.T, packet []byte) {
 	t.Helper()
-	if want := mended(packet); !bytes.Equal(packet, want) {
+	if want := withChecksums(packet); !bytes.Equal(packet, want) {
 		t.Fatalf("checksums: got %x, want %x", packet, want)
 	}
 }
 
-// mended is a packet with the checksums that the oracle gives. It must be one that
-// Parse accepts.
-func mended(packet []byte) []byte {
+// withChecksums returns a packet with correct checksums, from the oracle. Parse must
+// accept the packet.
+func withChecksums(packet []byte) []byte {
 	var s Segment
 	if err := s.Parse(packet); err != nil {
 		panic(err)
@@ -257,7 +258,7 @@ func TestEditsDoNotAllocate(t *testing.T) {
 			var s Segment
 			if n := testing.AllocsPerRun(100, func() {
 				if s.Parse(packet) != nil {
-					t.Fatal("not parsed")
+					t.Fatal("Parse refuses the packet")
 				}
 				if got, err := e.edit(&s, dst); (err != nil) == (len(got) > 0) {
 					t.Fatal(got, err)
@@ -269,7 +270,7 @@ func TestEditsDoNotAllocate(t *testing.T) {
 	}
 }
 
-func TestRefusalsOfEditsAreReasons(t *testing.T) {
+func TestEditErrorsAreReasons(t *testing.T) {
 	_, err := new(Segment).Strip(nil)
 	var r Reason
 	if !errors.As(err, &r) || r != NotSYN {

@@ -15,8 +15,8 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// Another decoder sees MP_CAPABLE after Add, none after Strip, and good checksums.
-func TestTsharkReadsEdits(t *testing.T) {
+// tshark reads an MP_CAPABLE after Add, none after Strip, and correct checksums.
+func TestTsharkAgreesWithEdits(t *testing.T) {
 	if _, err := exec.LookPath("tshark"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestTsharkReadsEdits(t *testing.T) {
 		}
 		ip := "1" // good
 		if packet[0]>>4 == 6 {
-			ip = "" // has none
+			ip = "" // IPv6 has no header checksum
 		}
 		packets = append(packets, packet)
 		want = append(want, strings.Join([]string{ip, "1", subtype, "", fmt.Sprint(len(parsed(t, packet).Payload))}, "\t"))
@@ -74,8 +74,8 @@ func expectEdits(t *testing.T, packet []byte, expect func([]byte, bool)) {
 	expect(back, false)
 }
 
-// tsharkVerdicts returns what it says about each packet: the status of the checksums (1 is
-// good), the MPTCP subtypes, whether it is malformed, the bytes of TCP payload.
+// tsharkVerdicts returns tshark's fields for each packet: the status of the IP and the TCP
+// checksum (1 is good), the MPTCP subtypes, malformed or not, the bytes of TCP payload.
 func tsharkVerdicts(t *testing.T, packets [][]byte) []string {
 	t.Helper()
 	var file bytes.Buffer

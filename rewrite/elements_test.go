@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// element is one option as a value and as the bytes that it must be, which are
-// built here field by field. All tests of the codec run over elements.
+// element is one option as a value and as bytes, built here field by field. All tests of
+// the codec run over the elements.
 type element struct {
 	name  string
 	value Option
@@ -103,7 +103,7 @@ func openingElements() []element {
 	}
 }
 
-// dssElements are DSS with every combination of flags, with and without checksum.
+// dssElements returns DSS with every combination of flags, with and without checksum.
 func dssElements() []element {
 	var all []element
 	for f := range uint8(0x20) {
@@ -146,8 +146,8 @@ func dssElements() []element {
 		mptcp(subtypeDSS, 0x0a, []byte{0xa0})})
 }
 
-// addressElements are ADD_ADDR of both versions and families, with and without
-// port, echoed or not, and REMOVE_ADDR.
+// addressElements returns ADD_ADDR of both versions and families, with and without port,
+// echoed or not, and REMOVE_ADDR.
 func addressElements() []element {
 	var all []element
 	for _, ip := range []netip.Addr{extra4, extra6} {

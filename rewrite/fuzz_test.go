@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzSegment holds Parse and what follows it to the invariants of the package,
-// on any bytes.
+// FuzzSegment checks the invariants of the package for Parse and the methods of the
+// Segment, on any bytes.
 func FuzzSegment(f *testing.F) {
 	for _, packet := range seeds() {
 		f.Add(packet)
@@ -17,7 +17,7 @@ func FuzzSegment(f *testing.F) {
 		var s Segment
 		err := s.Parse(packet)
 		if !bytes.Equal(before, packet) {
-			t.Fatal("Parse writes to the packet")
+			t.Fatal("Parse changes the packet")
 		}
 		if err != nil {
 			checkReason(t, err)
@@ -36,11 +36,11 @@ func FuzzSegment(f *testing.F) {
 func checkReason(t *testing.T, err error) {
 	var r Reason
 	if !errors.As(err, &r) || r == 0 || r >= NumReasons {
-		t.Fatalf("error %#v is no reason", err)
+		t.Fatalf("error %#v is not a Reason", err)
 	}
 }
 
-// checkViews: Options and Payload are adjacent parts of the packet.
+// checkViews checks that Options and Payload are adjacent parts of the packet.
 func checkViews(t *testing.T, s *Segment, packet []byte) {
 	if s.Src.Addr().Is4() != (packet[0]>>4 == 4) || s.Dst.Addr().Is4() != s.Src.Addr().Is4() {
 		t.Fatalf("endpoints %v > %v", s.Src, s.Dst)
@@ -49,11 +49,11 @@ func checkViews(t *testing.T, s *Segment, packet []byte) {
 		t.Fatalf("%d bytes of options", len(s.Options))
 	}
 	if !bytes.HasPrefix(packet, s.packet) {
-		t.Fatal("the packet is another")
+		t.Fatal("s.packet is not the packet")
 	}
 	tcp := s.packet[s.tcp:]
 	if !bytes.Equal(tcp[tcpMinimumSize:], cat(s.Options, s.Payload)) {
-		t.Fatalf("options %x and payload %x are not %x", s.Options, s.Payload, tcp)
+		t.Fatalf("options %x and payload %x differ from the segment %x", s.Options, s.Payload, tcp)
 	}
 }
 
@@ -63,9 +63,9 @@ func checkMPTCP(t *testing.T, s *Segment) {
 	case err != nil && (err != BadOption || m != (MPTCP{})):
 		t.Fatalf("got %+v, %v", m, err)
 	case m.Capable && m.Join:
-		t.Fatalf("a segment opens two things: %+v", m)
+		t.Fatalf("both MP_CAPABLE and MP_JOIN: %+v", m)
 	case !m.Capable && !m.Join && m != MPTCP{}:
-		t.Fatalf("neither option, but %+v", m)
+		t.Fatalf("neither MP_CAPABLE nor MP_JOIN: got %+v", m)
 	}
 }
 
@@ -77,7 +77,8 @@ func checkChecksum(t *testing.T, s *Segment) {
 	}
 }
 
-// checkLengths: more bytes change nothing, one less than the IP length is refused.
+// checkLengths checks that bytes behind the IP length change nothing, and that Parse
+// refuses one byte less.
 func checkLengths(t *testing.T, s *Segment, packet []byte) {
 	var again Segment
 	if err := again.Parse(cat(packet, []byte("more"))); err != nil || again.Src != s.Src || again.Dst != s.Dst ||

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Joins from handshakes on the wire: what the hosts sent and took for right. The
-// keys are those of the host that opens the subflow, and of the other.
+// Captured MP_JOIN handshakes, with HMACs that the hosts accepted. The joiner is the host
+// that opens the subflow.
 var knownJoins = []struct {
 	name                   string
 	version                uint8
@@ -28,7 +28,7 @@ var knownJoins = []struct {
 		9329295672121551857, "276c6d03c39f09f46a9e6409c2638bc5611a214a"},
 }
 
-func TestJoinHMACsAreThoseOfKnownHandshakes(t *testing.T) {
+func TestJoinHMACsMatchKnownHandshakes(t *testing.T) {
 	for _, tt := range knownJoins {
 		t.Run(tt.name, func(t *testing.T) {
 			joiner := Join{tt.version, tt.joinerKey, tt.otherKey, tt.joinerNonce, tt.peerNonce}
@@ -42,29 +42,29 @@ func TestJoinHMACsAreThoseOfKnownHandshakes(t *testing.T) {
 			}
 			synack, ack := MPJoinSYNACK{HMAC: tt.synack, Nonce: tt.peerNonce}, MPJoinACK{HMAC: sum}
 			if !other.VerifySYNACK(synack) || !joiner.VerifyACK(ack) {
-				t.Error("the right HMACs are refused")
+				t.Error("refuses the correct HMACs")
 			}
 			if joiner.VerifySYNACK(synack) || other.VerifyACK(ack) {
-				t.Error("HMACs of the other direction are taken")
+				t.Error("accepts HMACs of the other direction")
 			}
 			for bit := range 64 {
 				if other.VerifySYNACK(MPJoinSYNACK{HMAC: tt.synack ^ 1<<bit}) {
-					t.Errorf("SYN+ACK: bit %d is not looked at", bit)
+					t.Errorf("SYN+ACK: accepts a wrong bit %d", bit)
 				}
 			}
 			for bit := range 160 {
 				wrong := ack
 				wrong.HMAC[bit/8] ^= 1 << (bit % 8)
 				if joiner.VerifyACK(wrong) {
-					t.Errorf("ACK: bit %d is not looked at", bit)
+					t.Errorf("ACK: accepts a wrong bit %d", bit)
 				}
 			}
 		})
 	}
 }
 
-// What Linux 6.18 sent in ADD_ADDR of version 1.
-func TestAddAddrHMACsAreThoseOfKnownConnections(t *testing.T) {
+// HMACs that Linux 6.18 sent in ADD_ADDR of version 1.
+func TestAddAddrHMACsMatchKnownConnections(t *testing.T) {
 	for _, tt := range []struct {
 		name                   string
 		senderKey, receiverKey uint64
@@ -86,7 +86,7 @@ func TestAddAddrHMACsAreThoseOfKnownConnections(t *testing.T) {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
 			if !a.Verify(tt.senderKey, tt.receiverKey) || a.Verify(tt.receiverKey, tt.senderKey) {
-				t.Error("Verify takes another than the right one")
+				t.Error("Verify: wrong result, for one order of the keys or the other")
 			}
 			for name, wrong := range map[string]AddAddr{
 				"identifier": {1, false, tt.id + 1, a.Address, a.HasPort, a.Port, a.HMAC, 0},
@@ -97,15 +97,15 @@ func TestAddAddrHMACsAreThoseOfKnownConnections(t *testing.T) {
 				"version":    {0, false, tt.id, a.Address, a.HasPort, a.Port, a.HMAC, 0},
 			} {
 				if wrong.Verify(tt.senderKey, tt.receiverKey) {
-					t.Errorf("a wrong %s is taken", name)
+					t.Errorf("Verify accepts a wrong %s", name)
 				}
 			}
 		})
 	}
 }
 
-// A port that is not on the wire counts as 0, whatever the field holds.
-func TestAddAddrHMACWithoutAPort(t *testing.T) {
+// An absent port counts as 0, whatever the value of the field.
+func TestAddAddrHMACCountsAbsentPortAsZero(t *testing.T) {
 	a := AddAddr{Version: 1, AddressID: 1, Address: extra6, Port: 7}
 	b := AddAddr{Version: 1, AddressID: 1, Address: extra6, HasPort: true}
 	if a.MakeHMAC(keyA, keyB) != b.MakeHMAC(keyA, keyB) {
@@ -113,8 +113,7 @@ func TestAddAddrHMACWithoutAPort(t *testing.T) {
 	}
 }
 
-// The HMACs by hand against those of crypto/hmac.
-func TestHMACAgreesWithTheStandardLibrary(t *testing.T) {
+func TestHMACAgreesWithStandardLibrary(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 1000 {
 		pair := keyPair(rng.Uint64(), rng.Uint64())

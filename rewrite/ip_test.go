@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// edit returns a copy of b with bytes put at an offset.
+// edit returns a copy of b with other bytes at an offset.
 func edit(b []byte, at int, put ...byte) []byte {
 	b = bytes.Clone(b)
 	copy(b[at:], put)
 	return b
 }
 
-func TestWalkToTCPHeader(t *testing.T) {
+func TestParseFindsTCPHeaderAndDestination(t *testing.T) {
 	syn4 := tcpBytes(client4, server4, SYN, usual, nil)
 	hopped4 := tcpBytes(client4, hop4, SYN, usual, nil)
 	hopped6 := tcpBytes(client6, hop6, SYN, usual, nil)
@@ -27,7 +27,7 @@ func TestWalkToTCPHeader(t *testing.T) {
 	}{
 		{"IPv4 without options", tcp4(SYN, usual, nil), server4, false},
 		{"IPv4 with a router alert", ipv4Bytes(protocolTCP, []byte{148, 4, 0, 0}, syn4), server4, false},
-		{"IPv4 with Nop and End, and padding behind End", ipv4Bytes(protocolTCP, []byte{1, 1, 0, 255}, syn4), server4, false},
+		{"IPv4 with Nop, End and padding", ipv4Bytes(protocolTCP, []byte{1, 1, 0, 255}, syn4), server4, false},
 		{"IPv4 with forty bytes of options", ipv4Bytes(protocolTCP, bytes.Repeat(nop, 40), syn4), server4, false},
 		{"IPv4 with the reserved fragment bit", edit(tcp4(SYN, usual, nil), 6, 0x80), server4, false},
 		{"a loose source route with a hop left ends at its last address",
@@ -46,7 +46,7 @@ func TestWalkToTCPHeader(t *testing.T) {
 		{"IPv6 with the bytes of a home address option in the data of another", tcp6(SYN, usual, nil,
 			header6{protocolDestination, cat([]byte{2, 5, 18, homeAddress, 16}, hop6.AsSlice(), []byte{1, 0})}), server6, false},
 		{"IPv6 with an authentication header", tcp6(SYN, usual, nil, ah), server6, false},
-		{"an atomic fragment is no fragment", tcp6(SYN, usual, nil, atomic), server6, false},
+		{"an atomic fragment counts as a whole packet", tcp6(SYN, usual, nil, atomic), server6, false},
 		{"every header in the order of RFC 8200", v6(hopped6, hopByHop, destination,
 			routing(routingSegment, 1, segmentList(1)), atomic, ah, destination), hop6, true},
 		{"a source routing header ends at its last address",
@@ -85,13 +85,13 @@ func TestWalkToTCPHeader(t *testing.T) {
 				t.Errorf("options %x, payload %x", s.Options, s.Payload)
 			}
 			if !s.ChecksumOK() {
-				t.Error("the checksum is not over the addresses that TCP sees")
+				t.Error("ChecksumOK refuses the checksum over these addresses")
 			}
 		})
 	}
 }
 
-func TestBadIPHeaders(t *testing.T) {
+func TestParseRefusesBadIPHeaders(t *testing.T) {
 	syn := tcpBytes(client4, server4, SYN, usual, nil)
 	syn4, syn6 := tcp4(SYN, usual, nil), tcp6(SYN, usual, nil)
 	options4 := func(b ...byte) []byte { return ipv4Bytes(protocolTCP, b, syn) }
@@ -165,8 +165,8 @@ func TestBadIPHeaders(t *testing.T) {
 	}
 }
 
-// wantReason parses a packet that must be refused, into a Segment that held
-// another: nothing of that may remain.
+// wantReason parses a packet that must be refused, into a Segment with another packet. No
+// value of the other packet may remain.
 func wantReason(t *testing.T, packet []byte, want Reason) {
 	t.Helper()
 	var s Segment
@@ -177,7 +177,7 @@ func wantReason(t *testing.T, packet []byte, want Reason) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 	if !isZero(&s) {
-		t.Errorf("a refused packet leaves %+v", s)
+		t.Errorf("after a refused packet: %+v", s)
 	}
 }
 
@@ -187,8 +187,8 @@ func isZero(s *Segment) bool {
 		s.Options == nil && s.Payload == nil && s.packet == nil && s.tcp == 0
 }
 
-// Every proper prefix of a good packet is shorter than its IP length says.
-func TestEveryPrefixIsTruncated(t *testing.T) {
+// Every proper prefix of a good packet is shorter than the length in its IP header.
+func TestParseRefusesEveryPrefix(t *testing.T) {
 	var s Segment
 	for _, packet := range seeds() {
 		if s.Parse(packet) != nil {
@@ -202,9 +202,9 @@ func TestEveryPrefixIsTruncated(t *testing.T) {
 	}
 }
 
-// Where the IP length is cut along with the bytes, the reason is the header that
-// finds no room, and no prefix reads out of range.
-func TestEveryShortIPLengthIsRefused(t *testing.T) {
+// With the length in the IP header reduced as well, the reason is a header without room,
+// and no read is out of range.
+func TestParseRefusesEveryShortIPLength(t *testing.T) {
 	var s Segment
 	for _, packet := range seeds() {
 		if s.Parse(packet) != nil || len(s.Payload) > 0 {

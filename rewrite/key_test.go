@@ -2,9 +2,9 @@ package rewrite
 
 import "testing"
 
-// Keys from handshakes on the wire, with the token and the sequence number that
-// Wireshark derives from them and that the hosts went on to use.
-func TestTokenAndIDSNAreThoseOfKnownHandshakes(t *testing.T) {
+// Keys from captured handshakes, with the token and the sequence number from Wireshark,
+// which the hosts used on the same connection.
+func TestTokenAndIDSNMatchKnownHandshakes(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		version uint8

@@ -5,15 +5,15 @@ import (
 	"testing"
 )
 
-func TestMPTCPOfAHandshake(t *testing.T) {
+func TestMPTCPReadsEachStepOfHandshake(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		flags   Flags
 		options []byte
 		want    MPTCP
 	}{
-		{"a plain SYN says nothing", SYN, usual, MPTCP{}},
-		{"a SYN without options says nothing", SYN, nil, MPTCP{}},
+		{"a plain SYN has no MPTCP option", SYN, usual, MPTCP{}},
+		{"a SYN without options", SYN, nil, MPTCP{}},
 		{"MP_CAPABLE v1 in a SYN has no key", SYN, cat(usual, capableV1SYN),
 			MPTCP{Capable: true, Version: 1, CapableFlags: 0x81}},
 		{"MP_CAPABLE v1 in a SYN+ACK has the sender's key", SYN | ACK, cat(usual, capableV1SYNACK),
@@ -30,19 +30,19 @@ func TestMPTCPOfAHandshake(t *testing.T) {
 			MPTCP{Capable: true, CapableFlags: 0x81, SenderKey: keyB}},
 		{"MP_CAPABLE v0 in the third ACK has both keys", ACK, cat(timestamp, capableV0ACK),
 			MPTCP{Capable: true, CapableFlags: 0x81, SenderKey: keyA, ReceiverKey: keyB}},
-		{"MP_CAPABLE of a later version gives its version only", SYN, mptcp(subtypeCapable, 2, []byte{0x81}, be64(keyA)),
+		{"MP_CAPABLE of a later version: only version and flags", SYN, mptcp(subtypeCapable, 2, []byte{0x81}, be64(keyA)),
 			MPTCP{Capable: true, Version: 2, CapableFlags: 0x81}},
-		{"MP_CAPABLE of the highest version gives its version only", SYN | ACK, mptcp(subtypeCapable, 15, []byte{1}, be64(keyA)),
+		{"MP_CAPABLE of the highest version: only version and flags", SYN | ACK, mptcp(subtypeCapable, 15, []byte{1}, be64(keyA)),
 			MPTCP{Capable: true, Version: 15, CapableFlags: 1}},
 		{"MP_JOIN in a SYN has token and nonce", SYN, cat(usual, joinSYN),
 			MPTCP{Join: true, Backup: true, AddressID: 9, Token: token, Nonce: nonce}},
 		{"MP_JOIN in a SYN+ACK has HMAC and nonce", SYN | ACK, cat(usual, joinSYNACK),
 			MPTCP{Join: true, AddressID: 9, HMAC: hmac, Nonce: nonce}},
-		{"MP_JOIN in the third ACK is only seen", ACK, cat(timestamp, joinACK), MPTCP{Join: true}},
-		{"MP_CAPABLE beside DSS is seen", ACK, cat(mptcp(subtypeDSS, 0, []byte{1}, be32(0)), capableV1ACK),
+		{"MP_JOIN in the third ACK has no fields", ACK, cat(timestamp, joinACK), MPTCP{Join: true}},
+		{"MP_CAPABLE beside DSS", ACK, cat(mptcp(subtypeDSS, 0, []byte{1}, be32(0)), capableV1ACK),
 			MPTCP{Capable: true, Version: 1, CapableFlags: 0x81, SenderKey: keyA, ReceiverKey: keyB}},
 		{"MP_CAPABLE behind End is padding", SYN, cat(mss, []byte{0}, capableV1SYN), MPTCP{}},
-		{"another kind of the same bytes is no MPTCP", SYN, edit(capableV1SYN, 0, 253), MPTCP{}},
+		{"another kind with the same bytes", SYN, edit(capableV1SYN, 0, 253), MPTCP{}},
 	} {
 		for _, packet := range [][]byte{tcp4(tt.flags, tt.options, nil), tcp6(tt.flags, tt.options, nil, hopByHop)} {
 			t.Run(tt.name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func parsed(t *testing.T, packet []byte) *Segment {
 	return &s
 }
 
-func TestBadMPTCPOptions(t *testing.T) {
+func TestMPTCPRefusesBadOptions(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		flags   Flags
@@ -95,8 +95,8 @@ func TestBadMPTCPOptions(t *testing.T) {
 	}
 }
 
-// The allowed lengths of every subtype, all others from 2 to 40 bytes being bad.
-func TestMPTCPLengths(t *testing.T) {
+// The allowed lengths of every subtype. All other lengths from 2 to 40 bytes are bad.
+func TestMPTCPAcceptsOnlyLengthsOfTheRFCs(t *testing.T) {
 	anyLength := make([]int, 0, 40)
 	for n := 3; n <= 40; n++ {
 		anyLength = append(anyLength, n)
@@ -143,7 +143,7 @@ func TestMPTCPLengths(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for n := 2; n <= 40; n++ {
-				o := make([]byte, 40) // what is left is End
+				o := make([]byte, 40) // End behind the option
 				copy(o, []byte{optionMPTCP, byte(n), byte(tt.sub)<<4 | tt.nibble, tt.fourth})
 				if n == 2 {
 					o[2], o[3] = 0, 0
@@ -162,8 +162,8 @@ func TestMPTCPLengths(t *testing.T) {
 	}
 }
 
-// Cut anywhere inside, an MPTCP option at the end of the list is bad.
-func TestEveryCutMPTCPOptionIsBad(t *testing.T) {
+// A list that ends inside an MPTCP option is bad.
+func TestMPTCPRefusesEveryTruncatedOption(t *testing.T) {
 	for _, tt := range []struct {
 		flags  Flags
 		option []byte

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// same compares the fields that the type of an option names.
+// same compares the types and the values of two options.
 func same(a, b *Option) bool {
 	return a.Type == b.Type && a.Len() == b.Len() && reflect.DeepEqual(valueOf(a), valueOf(b))
 }
 
-// valueOf is the field that Type names.
+// valueOf returns the field for the type of an option.
 func valueOf(o *Option) any {
 	for name, v := range map[OptionType]any{
 		OptionMSS: o.MSS, OptionWindowScale: o.WindowScale, OptionSACK: o.SACK, OptionTimestamps: o.Timestamps,
@@ -31,7 +31,7 @@ func valueOf(o *Option) any {
 	return nil // Nop, SACK permitted
 }
 
-func TestElementsAreMadeAsTheRFCsSay(t *testing.T) {
+func TestAppendMatchesRFCs(t *testing.T) {
 	for _, e := range elements() {
 		t.Run(e.name, func(t *testing.T) {
 			if got := e.value.Append([]byte("before")); string(got) != "before"+string(e.wire) {
@@ -44,8 +44,8 @@ func TestElementsAreMadeAsTheRFCsSay(t *testing.T) {
 	}
 }
 
-func TestElementsAreReadAsTheyWereMade(t *testing.T) {
-	var o Option // one for all: what an earlier option left must not show
+func TestParseMatchesRFCs(t *testing.T) {
+	var o Option // one for all: values of an earlier option must not matter
 	for _, e := range elements() {
 		if err := o.Parse(e.wire); err != nil || !same(&o, &e.value) || !bytes.Equal(o.Raw, e.wire) {
 			t.Errorf("%s: got %v %+v, %v; want %v %+v", e.name, o.Type, valueOf(&o), err, e.value.Type, valueOf(&e.value))
@@ -53,11 +53,10 @@ func TestElementsAreReadAsTheyWereMade(t *testing.T) {
 	}
 }
 
-// Every prefix of every element is refused, and so is one byte more.
-func TestEveryPrefixOfAnElementIsRefused(t *testing.T) {
+func TestParseRefusesEveryPrefixAndOneByteMore(t *testing.T) {
 	for _, e := range elements() {
 		if e.value.Type == OptionEnd || e.value.Type == OptionNop {
-			continue // of one byte, or of any length
+			continue // Nop has one byte, End any number
 		}
 		var o Option
 		for n := range e.wire {
@@ -71,11 +70,11 @@ func TestEveryPrefixOfAnElementIsRefused(t *testing.T) {
 	}
 }
 
-// And so is a whole option of another length than its layout has.
-func TestEveryOtherLengthIsRefused(t *testing.T) {
+// Whole options with every length up to 40 bytes, of which only a few are allowed.
+func TestParseRefusesOtherLengths(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		head    []byte // kind, length (put in), and what tells the layout
+		head    []byte // kind, length (set by the test), and the bytes that select the layout
 		allowed []int
 	}{
 		{"MSS", []byte{2, 0}, []int{4}},
@@ -118,18 +117,18 @@ func TestEveryOtherLengthIsRefused(t *testing.T) {
 	}
 }
 
-func TestOptionsThatAreNone(t *testing.T) {
+func TestParseRefusesMalformedOptions(t *testing.T) {
 	for name, raw := range map[string][]byte{
 		"nothing":                      nil,
 		"Nop and a byte":               {1, 1},
 		"MPTCP without a subtype":      {30, 2},
-		"REMOVE_ADDR of nobody":        {30, 3, 0x40},
+		"REMOVE_ADDR of no address":    {30, 3, 0x40},
 		"a kind alone":                 {2},
 		"a length of zero":             {2, 0},
 		"a length of one":              {2, 1},
 		"a length below the bytes":     {253, 2, 0},
 		"a length beyond the bytes":    {253, 4, 0},
-		"an IPv4 HMAC that is half":    {30, 12, 0x30, 0, 1, 2, 3, 4, 5, 6, 7, 8},
+		"ADD_ADDR with half an HMAC":   {30, 12, 0x30, 0, 1, 2, 3, 4, 5, 6, 7, 8},
 		"an echo with an HMAC":         cat([]byte{30, 16, 0x31, 5}, make([]byte, 12)),
 		"a cookie of an odd size":      {34, 7, 1, 2, 3, 4, 5},
 		"a cookie of two bytes":        {34, 4, 1, 2},
@@ -144,8 +143,7 @@ func TestOptionsThatAreNone(t *testing.T) {
 	}
 }
 
-// An address that is none is sent as ::, which a receiver can do nothing with.
-func TestAddAddrOfNoAddress(t *testing.T) {
+func TestAddAddrEncodesInvalidAddressAsUnspecified(t *testing.T) {
 	a := AddAddr{Version: 1, Echo: true, AddressID: 1}
 	want := mptcp(subtypeAddAddr, 1, []byte{1}, make([]byte, 16))
 	if got := a.Append(nil); !bytes.Equal(got, want) || a.Len() != len(want) {
@@ -153,7 +151,7 @@ func TestAddAddrOfNoAddress(t *testing.T) {
 	}
 }
 
-func TestSequenceNumbersAreCutToTheirWidth(t *testing.T) {
+func TestDSSEncodesLowHalfOfSequenceNumbers(t *testing.T) {
 	d := DSS{HasAck: true, Ack: testAck64, HasMap: true, DSN: testDSN}
 	got, err := ParseDSS(d.Append(nil))
 	if err != nil || got.Ack != testAckLow || got.DSN != testDSNLow {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// walked is a list with all of its options, and why the walk ended.
+// walked returns all elements of a list, and the error of the iteration.
 func walked(list []byte) (all []Option, err error) {
 	walk, o := WalkOptions(list), new(Option)
 	for walk.Next(o) {
@@ -25,17 +25,17 @@ func TestWalkOptions(t *testing.T) {
 		rest []byte
 	}{
 		{"an empty list has no options", nil, nil, nil, nil},
-		{"every Nop is one", cat(nop, nop), []OptionType{OptionNop, OptionNop}, nil, nil},
+		{"every Nop is an element", cat(nop, nop), []OptionType{OptionNop, OptionNop}, nil, nil},
 		{"the usual options come in order", usual,
 			[]OptionType{OptionMSS, OptionSACKPermitted, OptionTimestamps, OptionNop, OptionWindowScale}, nil, nil},
-		{"End takes what follows", cat(mss, []byte{0, 2, 1, 255}), []OptionType{OptionMSS, OptionEnd}, nil, nil},
+		{"End includes the bytes behind it", cat(mss, []byte{0, 2, 1, 255}), []OptionType{OptionMSS, OptionEnd}, nil, nil},
 		{"MPTCP among others", cat(timestamp, nop, nop, joinACK),
 			[]OptionType{OptionTimestamps, OptionNop, OptionNop, OptionMPJoinACK}, nil, nil},
 		{"unknown kinds are kept", []byte{253, 4, 1, 2, 99, 2}, []OptionType{OptionUnknown, OptionUnknown}, nil, nil},
 		{"a kind without a length", cat(mss, []byte{3}), []OptionType{OptionMSS}, BadOption, []byte{3}},
 		{"a length of zero", cat(mss, []byte{3, 0}), []OptionType{OptionMSS}, BadOption, []byte{3, 0}},
 		{"a length beyond the list", cat(mss, []byte{3, 4, 7}), []OptionType{OptionMSS}, BadOption, []byte{3, 4, 7}},
-		{"a length that its kind does not have", cat(mss, []byte{2, 3, 0}, sackOK), []OptionType{OptionMSS}, BadOption,
+		{"a length that its kind does not allow", cat(mss, []byte{2, 3, 0}, sackOK), []OptionType{OptionMSS}, BadOption,
 			cat([]byte{2, 3, 0}, sackOK)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestWalkOptions(t *testing.T) {
 				t.Errorf("got %v, %v, rest %x; want %v, %v, rest %x", got, walk.Err(), walk.Rest(), tt.want, tt.err, tt.rest)
 			}
 			if walk.Next(&o) {
-				t.Error("the walk goes on after its end")
+				t.Error("Next after the end: true")
 			}
 		})
 	}
@@ -83,8 +83,8 @@ func TestAppendOptions(t *testing.T) {
 	}
 }
 
-// Lists of any elements, walked and appended again, are what they were.
-func TestListsComeBackAsTheyWere(t *testing.T) {
+// AppendOptions of all elements of a random list returns the same list.
+func TestAppendOptionsRestoresWalkedLists(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
 	all := elements()
 	for range 5000 {

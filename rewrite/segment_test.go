@@ -13,7 +13,7 @@ func TestReasonsAreMetricLabels(t *testing.T) {
 	for r := range NumReasons + 1 {
 		name := r.String()
 		if !label.MatchString(name) {
-			t.Errorf("reason %d: %q is no label", r, name)
+			t.Errorf("reason %d: %q is not a label", r, name)
 		}
 		if before, ok := seen[name]; ok {
 			t.Errorf("reasons %d and %d are both %q", before, r, name)
@@ -25,7 +25,7 @@ func TestReasonsAreMetricLabels(t *testing.T) {
 	}
 }
 
-func TestReasonIsFoundInAWrappedError(t *testing.T) {
+func TestReasonInWrappedError(t *testing.T) {
 	err := fmt.Errorf("queue 7: %w", new(Segment).Parse(nil))
 	var r Reason
 	if !errors.Is(err, Truncated) || !errors.As(err, &r) || r != Truncated {
@@ -33,7 +33,7 @@ func TestReasonIsFoundInAWrappedError(t *testing.T) {
 	}
 }
 
-func TestNothingAllocates(t *testing.T) {
+func TestParseDoesNotAllocate(t *testing.T) {
 	for name, packet := range map[string][]byte{
 		"IPv4":               tcp4(SYN, cat(usual, capableV1SYN), nil),
 		"IPv4 source route":  ipv4Bytes(protocolTCP, sourceRoute(131, 4, hop4), tcpBytes(client4, hop4, SYN, usual, nil)),
@@ -63,7 +63,7 @@ func TestNothingAllocates(t *testing.T) {
 	}
 }
 
-// BenchmarkParseSYN is what a box pays to know a SYN: parse, and ask for MPTCP.
+// BenchmarkParseSYN measures the first steps of a box with every SYN: Parse and MPTCP.
 func BenchmarkParseSYN(b *testing.B) {
 	for _, bb := range []struct {
 		name   string

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestStripFromASYNACKMovesNothing(t *testing.T) {
+func TestStripFromSYNACKKeepsLength(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		from []byte
@@ -23,7 +23,7 @@ func TestStripFromASYNACKMovesNothing(t *testing.T) {
 	}
 }
 
-func TestStripFromASYN(t *testing.T) {
+func TestStripFromSYN(t *testing.T) {
 	odd := []byte{30, 5, 0x01, 0x81, 0xaa}
 	three := []byte{30, 3, 0x01}
 	for _, tt := range []struct {
@@ -31,37 +31,37 @@ func TestStripFromASYN(t *testing.T) {
 		from []byte
 		to   []byte
 	}{
-		{"Linux: what is left is its SYN without MPTCP", cat(usual, capable), usual},
+		{"Linux: the result is its SYN without MPTCP", cat(usual, capable), usual},
 		{"Linux, version 0: likewise", cat(usual, capableV0SYN), usual},
 		{"macOS: options follow", cat(mss, nop, scale, capable, nops(2), timestamp), cat(mss, nop, scale, nops(6), timestamp)},
 		{"Nop follows", cat(usual, capable, nops(4)), cat(usual, nops(8))},
 		{"the last before End is cut out", cat(usual, capable, ends(4)), cat(usual, ends(4))},
 		{"bytes behind End are no options", cat(usual, capable, ends(1), capable[:3]), cat(usual, ends(1), capable[:3])},
-		{"an option behind End is not seen", cat(usual, ends(4), capable), cat(usual, ends(4), capable)},
+		{"an option behind End stays", cat(usual, ends(4), capable), cat(usual, ends(4), capable)},
 		{"nothing but the option", capable, nil},
 		{"two of them", cat(capable, usual, capable), cat(nops(4), usual, nops(4))},
 		{"two of them at the end", cat(usual, capable, capable), cat(usual, nops(8))},
-		{"an odd one with its padding", cat(usual, nops(3), odd), usual},
-		{"an odd one with more padding", cat(usual, nops(7), odd), cat(usual, nops(4))},
-		{"an odd one without padding", cat(sackOK, nop, odd), cat(sackOK, nops(6))},
-		{"an odd one behind data that look like padding", cat(filler(11), odd), cat(filler(11), nops(5))},
-		{"an odd one, padded behind", cat(usual, odd, nops(3)), cat(usual, nops(8))},
-		{"an odd one, padded by End", cat(usual, odd, ends(3)), cat(usual, nops(5), ends(3))},
+		{"an option of odd length with its padding", cat(usual, nops(3), odd), usual},
+		{"an option of odd length with more padding", cat(usual, nops(7), odd), cat(usual, nops(4))},
+		{"an option of odd length without padding", cat(sackOK, nop, odd), cat(sackOK, nops(6))},
+		{"an option of odd length behind data that look like padding", cat(filler(11), odd), cat(filler(11), nops(5))},
+		{"an option of odd length, padded behind", cat(usual, odd, nops(3)), cat(usual, nops(8))},
+		{"an option of odd length, padded by End", cat(usual, odd, ends(3)), cat(usual, nops(5), ends(3))},
 		{"one of three bytes", cat(usual, three, nop), cat(usual, nops(4))},
 		{"one of three bytes, padded before", cat(usual, nop, three), usual},
 		{"one of version 15 and any length", cat(usual, []byte{30, 8, 0x0f, 1, 2, 3, 4, 5}, mss), cat(usual, nops(8), mss)},
 		{"MP_JOIN stays", cat(usual, joinSYN), cat(usual, joinSYN)},
 		{"MP_JOIN stays beside it", cat(joinSYN, capable, mss), cat(joinSYN, nops(4), mss)},
 		{"a kind of 30 without a subtype stays", cat(usual, []byte{30, 2}, nops(2)), cat(usual, []byte{30, 2}, nops(2))},
-		{"without one nothing changes", usual, usual},
+		{"without MP_CAPABLE nothing changes", usual, usual},
 		{"without options nothing changes", nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) { everyCarrier(t, SYN, tt.from, tt.to, strip) })
 	}
 }
 
-// A checksum that no edit touches stays, even the one that an update never gives.
-func TestStripOfNothingKeepsEveryByte(t *testing.T) {
+// Without an edit even the checksum 0xffff stays, which an update never yields.
+func TestStripWithoutMPCapableKeepsEveryByte(t *testing.T) {
 	for word := range 1 << 16 {
 		packet := tcp4(SYN, usual, be16(uint16(word)))
 		at := ipv4MinimumSize + tcpChecksum
@@ -75,8 +75,9 @@ func TestStripOfNothingKeepsEveryByte(t *testing.T) {
 	}
 }
 
-// Strip, unlike Add, has nothing to give back and edits what a receiver accepts.
-func TestStripReadsNegativeZero(t *testing.T) {
+// Strip accepts every checksum that a receiver accepts. Add does not, because Strip has
+// to restore the packet.
+func TestStripAcceptsChecksumFFFF(t *testing.T) {
 	for word := range 1 << 16 {
 		packet := tcp6(SYN|ACK, cat(usual, capableV1SYNACK), be16(uint16(word)))
 		at := ipv6Size + tcpChecksum

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestChecksumOfPartsIsThatOfTheWhole(t *testing.T) {
+func TestChecksumOfPartsEqualsChecksumOfWhole(t *testing.T) {
 	b := make([]byte, 65)
 	for i := range b {
 		b[i] = byte(251 * i)

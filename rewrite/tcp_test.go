@@ -35,7 +35,7 @@ func TestSegmentFields(t *testing.T) {
 	}
 }
 
-func TestBadTCPHeaders(t *testing.T) {
+func TestParseRefusesBadTCPHeaders(t *testing.T) {
 	ack := tcpBytes(client4, server4, ACK, nil, []byte("data"))
 	for _, tt := range []struct {
 		name string
@@ -55,7 +55,7 @@ func TestBadTCPHeaders(t *testing.T) {
 	}
 }
 
-func TestSYNAndSYNACKAreToldByFourBits(t *testing.T) {
+func TestIsSYNAndIsSYNACKReadFourFlags(t *testing.T) {
 	for bits := range 256 {
 		f := Flags(bits)
 		s := Segment{Flags: f}
@@ -134,17 +134,17 @@ func TestChecksumOverEveryLength(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !s.ChecksumOK() {
-				t.Errorf("%d bytes of data: a good checksum is refused", n)
+				t.Errorf("%d bytes of data: refuses a correct checksum", n)
 			}
 			s.packet[s.tcp+rng.IntN(len(packet)-s.tcp)] ^= 1 << rng.IntN(8)
 			if s.ChecksumOK() {
-				t.Errorf("%d bytes of data: one bit changed and was not seen", n)
+				t.Errorf("%d bytes of data: accepts one changed bit", n)
 			}
 		}
 	}
 }
 
-func TestChecksumCarries(t *testing.T) {
+func TestChecksumOfAllZerosAndAllOnes(t *testing.T) {
 	for _, fill := range []byte{0x00, 0xff} {
 		for n := range 64 {
 			var s Segment
@@ -152,13 +152,13 @@ func TestChecksumCarries(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !s.ChecksumOK() {
-				t.Errorf("%d times %#x: a good checksum is refused", n, fill)
+				t.Errorf("%d times %#x: refuses a correct checksum", n, fill)
 			}
 		}
 	}
 }
 
-func TestChecksumCoversTheAddressesTCPSees(t *testing.T) {
+func TestChecksumCoversAddressesOfPseudoHeader(t *testing.T) {
 	for name, packet := range map[string][]byte{
 		"a changed IPv4 source":      edit(tcp4(ACK, usual, nil), ipv4Source, 9),
 		"a changed IPv4 destination": edit(tcp4(ACK, usual, nil), ipv4Destination+3, 99),
@@ -173,11 +173,11 @@ func TestChecksumCoversTheAddressesTCPSees(t *testing.T) {
 				t.Fatal(err)
 			}
 			if s.ChecksumOK() {
-				t.Error("a bad checksum is accepted")
+				t.Error("accepts a wrong checksum")
 			}
 		})
 	}
 	if new(Segment).ChecksumOK() {
-		t.Error("the zero Segment has a good checksum")
+		t.Error("accepts the zero Segment")
 	}
 }

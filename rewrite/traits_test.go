@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestTraitsOfASYN(t *testing.T) {
+func TestTraitsOfSYN(t *testing.T) {
 	mss := MSS(1400).Append(nil)
 	v6 := tcp6(SYN|ECE|CWR, slices.Concat(nop, nop, nop, nop, mss), nil)
 	v6[0], v6[1], v6[2], v6[3] = 0x6b, 0x85, 0x43, 0x21 // traffic class 0xb8, flow label 0x54321
