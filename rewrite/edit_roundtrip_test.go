@@ -143,7 +143,11 @@ func TestStripRestoresRandomPacketsAfterAdd(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	accepted := 0
 	for range 20_000 {
-		option := randomBytes(rng, 4+rng.IntN(3)*rng.IntN(9))
+		size := 4 + rng.IntN(3)*rng.IntN(9)
+		if rng.IntN(2) == 0 {
+			size = []int{4, 12, 20, 22, 24}[rng.IntN(5)] // RFC 8684, section 3.1
+		}
+		option := randomBytes(rng, size)
 		option[0], option[1], option[2] = optionMPTCP, byte(len(option)), option[2]&0x0f
 		list, data := randomLayout(rng), randomBytes(rng, rng.IntN(3)*rng.IntN(40))
 		packet := tcp6(SYN, list, data, randomChain(rng)...)

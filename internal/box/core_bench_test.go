@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket/layers"
+	"github.com/gopacket/gopacket/layers"
 
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/state"

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket/layers"
+	"github.com/gopacket/gopacket/layers"
 
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
