@@ -44,7 +44,7 @@ func TestTransferOutlivesTheFirstLine(t *testing.T) {
 	r := runScenario(t, "failover", lab.Options{Transfer: 2 * time.Second}, func(c lab.Check) bool {
 		return strings.HasSuffix(c.Name, "every byte arrives as it was sent") || strings.HasSuffix(c.Name, "stop cleanly")
 	})
-	for _, p := range r.Parts {
+	for _, p := range r.Variants {
 		if len(p.Timeline.At) == 0 || len(p.Timeline.Lines) != 2 || len(p.Timeline.Marks) < 2 {
 			t.Errorf("%s: the timeline lacks something: %+v", p.Title, p.Timeline)
 		}

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// Style says what the reader's terminal can show.
+// Style describes the terminal.
 type Style struct {
 	Colour, UTF8 bool
 }
 
-// paint gives text a colour (SGR parameters, ECMA-48 section 8.3.117), if there are colours.
+// paint gives text a colour (SGR parameters, ECMA-48 section 8.3.117) if the terminal has colours.
 func (s Style) paint(text, sgr string) string {
 	if !s.Colour || text == "" {
 		return text
@@ -27,7 +27,7 @@ const (
 	blockRows  = 3  // of each series
 )
 
-// cells are a chart's characters: those of a block by how full they are, and its axes.
+// cells are the characters of a chart: of bars, from empty to full, and of the axes.
 type cells struct {
 	fill                          []rune
 	top, side, corner, line, tick string
@@ -38,8 +38,8 @@ var (
 	asciiCells = cells{[]rune(" .:#"), "|", "|", "+", "-", "+"}
 )
 
-// Chart prints a block of rows for each line and for what was received, an axis
-// of time, and the marks.
+// Chart prints a block of rows for each line and for the receivers, an axis of time,
+// and the marks.
 func (t *Timeline) Chart(w io.Writer, s Style) {
 	if len(t.At) == 0 {
 		return
@@ -83,7 +83,7 @@ func (c *chart) block(s Series, scale float64, sgr string) {
 		v := mean(s.Mbits[i*c.per : min((i+1)*c.per, len(s.Mbits))])
 		heights[i] = int(math.Round(min(v/scale, 1) * float64(blockRows*steps)))
 		if v >= 0.01*scale {
-			heights[i] = max(heights[i], 1) // little is not nothing
+			heights[i] = max(heights[i], 1) // a low rate differs from none
 		}
 	}
 	for row := blockRows - 1; row >= 0; row-- {
@@ -115,7 +115,7 @@ func (c *chart) timeAxis() {
 	fmt.Fprintf(c.w, "  %-*s       %s\n", c.margin, "", " "+strings.TrimRight(string(figures), " ")+" s")
 }
 
-// marks prints a letter below each moment that has a mark, and what they stand for.
+// marks prints a letter below the moment of each mark, and the letters' meanings.
 func (c *chart) marks() {
 	if len(c.Marks) == 0 {
 		return
@@ -135,7 +135,7 @@ func (c *chart) marks() {
 	}
 }
 
-// column is where a time in seconds lies.
+// column returns the column of a time in seconds.
 func (c *chart) column(seconds float64) int {
 	i, exact := slices.BinarySearch(c.At, seconds)
 	if exact {

@@ -12,7 +12,7 @@ import (
 	"github.com/synbond/synbond/internal/lab"
 )
 
-// outage is a fixed timeline: dsl carries 20 Mbit/s but for a second in which it
+// outage returns a fixed timeline: dsl carries 20 Mbit/s except for one second, when it
 // is away, lte ramps up to 40.
 func outage() lab.Timeline {
 	t := lab.Timeline{
@@ -83,7 +83,7 @@ func TestChartShowsEachLineAndTheMarks(t *testing.T) {
 }
 
 func TestPictureIsWellFormedAndNamesEverything(t *testing.T) {
-	r := lab.Report{Scenario: "failover", Parts: []*lab.Part{{Title: "download", Timeline: outage()}, {Title: "no samples"}}}
+	r := lab.Report{Scenario: "failover", Variants: []*lab.VariantReport{{Title: "download", Timeline: outage()}, {Title: "no samples"}}}
 	var b strings.Builder
 	if err := r.WriteSVG(&b); err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestPictureIsWellFormedAndNamesEverything(t *testing.T) {
 		"synbond lab: failover", "download", "dsl", "lte", "client", "Mbit/s", "3 s", "60", "dsl & all <is> back", "no samples",
 	} {
 		if !strings.Contains(text.String(), want) {
-			t.Errorf("the picture does not say %q", want)
+			t.Errorf("the picture lacks %q", want)
 		}
 	}
 	if areas != 2 {

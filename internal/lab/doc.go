@@ -5,8 +5,8 @@
 //	           ╚════ lte ════╝
 //
 // [Scenarios] is the table of what can be run. [Scenario.Run] builds the network,
-// starts both boxes, takes the steps of each part one after the other, and
-// returns a [Report]: checks, figures, and one [Timeline] for each part that
+// starts both boxes, takes the steps of each variant one after the other, and
+// returns a [Report]: checks, figures, and one [Timeline] for each variant that
 // records what the lines carried. [Report.Print] and [Report.WriteSVG] show it.
 //
 // Invariants: a check that fails is part of the report and no error, and the

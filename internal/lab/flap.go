@@ -15,12 +15,12 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// flapHalf is how long a flapping line is down, and then up.
+// flapHalf is the time that a flapping line is down, and the time that it is up.
 const flapHalf = 300 * time.Millisecond
 
-// flap has a line go down and up again so many times.
+// flap takes a line down and up again, several times.
 func flap(line string, times int) step {
-	return func(ctx context.Context, s *scene) error {
+	return func(ctx context.Context, s *session) error {
 		s.mark(fmt.Sprintf("%s goes down and up %d times", line, times))
 		for range times {
 			for _, on := range []bool{false, true} {
@@ -34,18 +34,18 @@ func flap(line string, times int) step {
 	}
 }
 
-// everywhere tells whether so many connections have a subflow on every path.
-func everywhere(conns int) func(*pathsView) bool {
+// subflowsEverywhere reports whether every path is up and has at least conns subflows.
+func subflowsEverywhere(conns int) func(*pathsView) bool {
 	return func(v *pathsView) bool {
 		return !slices.ContainsFunc(v.Paths, func(p api.Path) bool { return p.State != "up" || p.Subflows < conns })
 	}
 }
 
-// countJoins watches what subflows the CPE opens while steps are taken, and
-// checks that they are not more than that.
+// countJoins counts the subflows that the CPE opens while steps are taken, and
+// checks that there are most at the most.
 func countJoins(most int, steps ...step) step {
-	return func(ctx context.Context, s *scene) error {
-		links, err := s.n.watch()
+	return func(ctx context.Context, s *session) error {
+		links, err := s.n.openTaps()
 		defer closeTaps(links)
 		if err != nil {
 			return err
@@ -55,16 +55,16 @@ func countJoins(most int, steps ...step) step {
 				return err
 			}
 		}
-		joins := joinsOf(links)
+		joins := countJoinSYNs(links)
 		s.note("%d subflows were opened or tried meanwhile", joins)
-		s.r.figure(s.shown.Title+" joins", float64(joins))
+		s.r.figure(s.report.Title+" joins", float64(joins))
 		s.check("there is no storm of subflows", joins <= most, "%d were opened or tried, %d allowed", joins, most)
 		return nil
 	}
 }
 
-// joinsOf counts the MP_JOIN handshakes that were begun, and begun again.
-func joinsOf(links []watched) int {
+// countJoinSYNs counts the SYNs with MP_JOIN, repeated ones included.
+func countJoinSYNs(links []tappedLink) int {
 	n := 0
 	for _, l := range links {
 		for _, h := range l.tap.Handshakes() {
@@ -76,12 +76,12 @@ func joinsOf(links []watched) int {
 	return n
 }
 
-// atOnce is how many of many connections are made, or used, at a time.
+// atOnce limits the number of connections that are opened, or used, at the same time.
 const atOnce = 20
 
-// hold makes so many connections that nothing is sent over, for use to use.
-func hold(n int) step {
-	return func(ctx context.Context, s *scene) error {
+// openIdle opens n connections and leaves them idle, for useIdle.
+func openIdle(n int) step {
+	return func(ctx context.Context, s *session) error {
 		var mu sync.Mutex // guards the connections
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(atOnce)
@@ -93,7 +93,7 @@ func hold(n int) step {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				s.held = append(s.held, c)
+				s.idle = append(s.idle, c)
 				return nil
 			})
 		}
@@ -101,16 +101,16 @@ func hold(n int) step {
 	}
 }
 
-// idleBytes is what each connection that was idle then fetches.
+// idleBytes is the size of the transfer over each idle connection.
 const idleBytes = 16 << 10
 
-// use makes a transfer over each connection that is held, and closes it.
-func use(ctx context.Context, s *scene) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
+// useIdle makes a transfer over each idle connection, and closes it.
+func useIdle(ctx context.Context, s *session) error {
+	limited, cancel := context.WithTimeout(ctx, waitLimit)
 	defer cancel()
 	g, limited := errgroup.WithContext(limited)
 	g.SetLimit(atOnce)
-	for _, c := range s.held {
+	for _, c := range s.idle {
 		g.Go(func() error {
 			_, err := netlab.Transfer(limited, func(context.Context) (net.Conn, error) { return c, nil }, netlab.Down, idleBytes)
 			return err

@@ -18,7 +18,7 @@ const (
 	payloadLen = 1500 - 40 - 20 - 12 - 28
 )
 
-// payloadRate is what lines can carry of a connection's bytes, in Mbit/s.
+// payloadRate returns the payload capacity of lines in Mbit/s.
 func payloadRate(lines []netlab.LineConfig) float64 {
 	var sum int64
 	for _, l := range lines {
@@ -27,53 +27,54 @@ func payloadRate(lines []netlab.LineConfig) float64 {
 	return float64(sum) / mbit * payloadLen / frameLen
 }
 
-// fullShare is how much of that a transfer must get.
-const fullShare = 0.97
+// minShare is the least share of the payload capacity that a transfer must get.
+const minShare = 0.97
 
-// A long transfer is judged by what arrives while it is sent, after it has become
-// as fast as its lines.
+// A long transfer is measured while the sender sends, without the start-up in which
+// it has not reached the lines' rate.
 const (
 	longTransfer = 20 * time.Second
 	startUp      = 5 * time.Second
 )
 
-// goodput are two parts with a long transfer, down and up.
-func goodput(title string, lines []netlab.LineConfig, multipath string) []part {
+// goodputVariants returns two variants with a long transfer, down and up.
+func goodputVariants(title string, lines []netlab.LineConfig, multipath string) []variant {
 	const name = "the transfer"
-	var parts []part
+	var variants []variant
 	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
-		parts = append(parts, part{
+		variants = append(variants, variant{
 			title: title + ", " + d.String(), lines: lines, multipath: multipath,
 			steps: []step{
-				see("both lines are used", allUsed),
+				await("both lines are used", allUsed),
 				noteTransport,
-				roll(d),
-				begin(name, trafficPort, netlab.Request{Direction: d, Duration: longTransfer}),
-				finish(name),
-				cut,
-				fills(lines, moment{name + " begins", startUp}, moment{name + " begins", longTransfer}),
+				record(d),
+				beginTransfer(name, trafficPort, netlab.Request{Direction: d, Duration: longTransfer}),
+				finishTransfer(name),
+				stopRecording,
+				checkGoodput(lines, moment{name + " begins", startUp}, moment{name + " begins", longTransfer}),
 			},
 		})
 	}
-	return parts
+	return variants
 }
 
-// losing are these lines with one of them losing a share of its packets each way.
-func losing(lines []netlab.LineConfig, name string, share float64) []netlab.LineConfig {
+// withLoss returns a copy of lines in which one loses a share of its packets each way.
+func withLoss(lines []netlab.LineConfig, name string, share float64) []netlab.LineConfig {
 	lines = slices.Clone(lines)
 	lines[slices.IndexFunc(lines, func(l netlab.LineConfig) bool { return l.Name == name })].Loss = share
 	return lines
 }
 
-// fills checks that what arrived between two moments is all that the lines can carry.
-func fills(lines []netlab.LineConfig, from, until moment) step {
-	return func(_ context.Context, s *scene) error {
-		t := &s.shown.Timeline
-		got, can := t.mean(t.Received, from.in(s), until.in(s)), payloadRate(lines)
-		s.r.figure(s.shown.Title+" Mbit/s", got)
-		s.r.figure(s.shown.Title+" ratio", got/can)
+// checkGoodput checks that the goodput between two moments is at least minShare of
+// the lines' payload capacity.
+func checkGoodput(lines []netlab.LineConfig, from, until moment) step {
+	return func(_ context.Context, s *session) error {
+		t := &s.report.Timeline
+		got, can := t.mean(t.Received, from.since(s), until.since(s)), payloadRate(lines)
+		s.r.figure(s.report.Title+" Mbit/s", got)
+		s.r.figure(s.report.Title+" ratio", got/can)
 		s.note("%.1f Mbit/s arrive, %.3f of the %.1f that the lines can carry", got, got/can, can)
-		s.check(fmt.Sprintf("the transfer gets %.2f of what the lines can carry", fullShare), got >= fullShare*can, "%.3f", got/can)
+		s.check(fmt.Sprintf("the transfer gets %.2f of what the lines can carry", minShare), got >= minShare*can, "%.3f", got/can)
 		return nil
 	}
 }

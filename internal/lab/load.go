@@ -12,53 +12,53 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// arrivals counts the bytes that connections have handed to their reader.
-type arrivals struct{ bytes atomic.Int64 }
+// byteCounter counts the bytes read from connections.
+type byteCounter struct{ bytes atomic.Int64 }
 
-// counted is a connection whose reads are counted.
-type counted struct {
+// countedConn is a connection with a byteCounter for its reads.
+type countedConn struct {
 	*net.TCPConn
-	arrivals *arrivals
+	arrivals *byteCounter
 }
 
 // Read implements [net.Conn].
-func (c counted) Read(b []byte) (int, error) {
+func (c countedConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	c.arrivals.bytes.Add(int64(n))
 	return n, err
 }
 
-// count wraps a connection of [Host.Dial] or [Host.Listen] with network tcp.
-func (a *arrivals) count(c net.Conn) counted { return counted{c.(*net.TCPConn), a} }
+// wrap wraps a connection of [netlab.Host.Dial] or [netlab.Host.Listen] with network tcp.
+func (a *byteCounter) wrap(c net.Conn) countedConn { return countedConn{c.(*net.TCPConn), a} }
 
-// pacedRate is what a video stream or a call takes, in bit/s.
+// pacedRate (bit/s) is about the rate of a video stream.
 const pacedRate = 5 * mbit
 
-// paced is a connection that is written to at pacedRate.
-type paced struct {
-	counted
+// pacedConn is a connection that limits writes to pacedRate.
+type pacedConn struct {
+	countedConn
 	next time.Time
 }
 
 // Write implements [net.Conn].
-func (c *paced) Write(b []byte) (int, error) {
+func (c *pacedConn) Write(b []byte) (int, error) {
 	now := time.Now()
 	time.Sleep(c.next.Sub(now))
 	if c.next.Before(now) {
 		c.next = now
 	}
 	c.next = c.next.Add(time.Duration(len(b)) * 8 * time.Second / pacedRate)
-	return c.counted.Write(b)
+	return c.countedConn.Write(b)
 }
 
-// wrapping is a listener whose connections are wrapped.
-type wrapping struct {
+// wrappedListener is a listener whose connections are wrapped.
+type wrappedListener struct {
 	net.Listener
 	wrap func(net.Conn) net.Conn
 }
 
 // Accept implements [net.Listener].
-func (l wrapping) Accept() (net.Conn, error) {
+func (l wrappedListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -66,8 +66,9 @@ func (l wrapping) Accept() (net.Conn, error) {
 	return l.wrap(c), nil
 }
 
-// serve runs the traffic servers until their listeners are closed by stop.
-func (n network) serve(a *arrivals) (stop func() error, err error) {
+// serve runs the traffic servers. The caller owes stop a call, which closes their
+// listeners.
+func (n network) serve(a *byteCounter) (stop func() error, err error) {
 	var stops []func() error
 	stop = func() error {
 		var errs []error
@@ -77,33 +78,33 @@ func (n network) serve(a *arrivals) (stop func() error, err error) {
 		return errors.Join(errs...)
 	}
 	for port, wrap := range map[int]func(net.Conn) net.Conn{
-		trafficPort: func(c net.Conn) net.Conn { return a.count(c) },
-		pacedPort:   func(c net.Conn) net.Conn { return &paced{counted: a.count(c)} },
+		trafficPort: func(c net.Conn) net.Conn { return a.wrap(c) },
+		pacedPort:   func(c net.Conn) net.Conn { return &pacedConn{countedConn: a.wrap(c)} },
 	} {
 		l, err := n.Server.Listen("tcp", fmt.Sprintf("[::]:%d", port))
 		if err != nil {
 			return nil, errors.Join(err, stop())
 		}
 		done := make(chan error, 1)
-		go func() { done <- netlab.ServeTraffic(wrapping{l, wrap}) }()
+		go func() { done <- netlab.ServeTraffic(wrappedListener{l, wrap}) }()
 		stops = append(stops, func() error { return errors.Join(l.Close(), <-done) })
 	}
 	return stop, nil
 }
 
-// transfer is one that runs in the background.
+// transfer is a transfer that runs in the background.
 type transfer struct {
 	done   chan struct{}
 	result netlab.Result
 	err    error
 }
 
-// bulkTime is how long a transfer takes whose request does not say.
+// bulkTime is the default duration of a transfer.
 const bulkTime = 6 * time.Second
 
-// begin starts a transfer of that name, and marks it.
-func begin(name string, port uint16, r netlab.Request) step {
-	return func(ctx context.Context, s *scene) error {
+// beginTransfer starts a transfer and gives it a name.
+func beginTransfer(name string, port uint16, r netlab.Request) step {
+	return func(ctx context.Context, s *session) error {
 		t := &transfer{done: make(chan struct{})}
 		s.transfers[name] = t
 		s.mark(name + " begins")
@@ -116,9 +117,9 @@ func begin(name string, port uint16, r netlab.Request) step {
 	}
 }
 
-// finish waits for the end of a transfer and checks that nothing was lost.
-func finish(name string) step {
-	return func(ctx context.Context, s *scene) error {
+// finishTransfer waits for the end of a transfer and checks that every byte arrived.
+func finishTransfer(name string) step {
+	return func(ctx context.Context, s *session) error {
 		t := s.transfers[name]
 		<-t.done
 		if ctx.Err() != nil {

@@ -13,17 +13,17 @@ func TestArrivalsCountEveryByteRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var arrived [2]arrivals
+	var arrived [2]byteCounter
 	done := make(chan error, 1)
 	go func() {
-		done <- netlab.ServeTraffic(wrapping{l, func(c net.Conn) net.Conn { return &paced{counted: arrived[netlab.Up].count(c)} }})
+		done <- netlab.ServeTraffic(wrappedListener{l, func(c net.Conn) net.Conn { return &pacedConn{countedConn: arrived[netlab.Up].wrap(c)} }})
 	}()
 	dial := func(ctx context.Context) (net.Conn, error) {
 		c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 		if err != nil {
 			return nil, err
 		}
-		return arrived[netlab.Down].count(c), nil
+		return arrived[netlab.Down].wrap(c), nil
 	}
 	const n = 100_000
 	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {

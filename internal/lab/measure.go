@@ -14,22 +14,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Ports of the lab's server. On the paced one it sends at pacedRate. Nobody
-// listens on the refused one, and the absent hosts do not exist in the server's
-// network.
+// Ports of the lab's server. It sends at pacedRate on pacedPort, and does not listen
+// on refusedPort.
 const (
 	trafficPort = 5001
 	refusedPort = 5002
 	pacedPort   = 5003
 )
 
+// Addresses in the server's network that no host has.
 var (
 	absent6 = netip.MustParseAddr("2001:db8:2::d")
 	absent4 = netip.MustParseAddr("203.0.113.13")
 )
 
-// Measured is what a client sees of the network. Arrays are for IPv6 and IPv4.
-type Measured struct {
+// Measurement has a client's measurements of a network. Arrays are for IPv6 and IPv4.
+type Measurement struct {
 	Connect  [2]time.Duration // median
 	PeerSeen [2]netip.Addr    // the client's address as the server saw it
 	Refused  [2]attempt
@@ -38,7 +38,7 @@ type Measured struct {
 	Share    map[netlab.Direction][]float64 // of each line, of the bytes that went that way
 }
 
-// attempt is a connect that was to fail.
+// attempt is a connect that is expected to fail.
 type attempt struct {
 	Errno syscall.Errno // 0 if it succeeded
 	Took  time.Duration
@@ -51,7 +51,7 @@ func (a attempt) String() string {
 	return fmt.Sprintf("%s in %s", a.Errno, a.Took.Round(time.Millisecond))
 }
 
-// families of the lab, in the order of the arrays in [Measured].
+// families has the addresses by IP version, in the order of the arrays in [Measurement].
 var families = [2]struct {
 	name           string
 	client, server netip.Addr
@@ -61,21 +61,20 @@ var families = [2]struct {
 	{"IPv4", netlab.Client4, netlab.Server4, absent4},
 }
 
-// network is a network with the measurements that scenarios make on it.
+// network adds the scenarios' measurements to a network.
 type network struct{ *netlab.Network }
 
-// dialer dials an address from the client, with plain TCP.
+// dialer returns a dialer from the client to an address, with plain TCP.
 func (n network) dialer(to netip.AddrPort) netlab.Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
 }
 
-// connects is how many connections a median of the connect time is taken of.
+// connects is the number of connections for a median connect time.
 const connects = 15
 
-// measure does everything that a client does to compare networks. It calls say
-// before each step.
-func (n network) measure(ctx context.Context, transfer time.Duration, say func(string)) (Measured, error) {
-	m := Measured{Share: make(map[netlab.Direction][]float64)}
+// measure makes all measurements of a comparison. It calls say before each step.
+func (n network) measure(ctx context.Context, transfer time.Duration, say func(string)) (Measurement, error) {
+	m := Measurement{Share: make(map[netlab.Direction][]float64)}
 	say("connecting")
 	for i, f := range families {
 		times, err := netlab.ConnectTimes(ctx, n.dialer(netip.AddrPortFrom(f.server, trafficPort)), connects)
@@ -112,13 +111,13 @@ func (n network) measure(ctx context.Context, transfer time.Duration, say func(s
 	return m, nil
 }
 
-// median of some times.
+// median returns the upper median of times.
 func median(times []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(times))[len(times)/2]
 }
 
-// measureFailures connects to where nobody answers, all at once.
-func (n network) measureFailures(ctx context.Context, m *Measured) error {
+// measureFailures connects to refused ports and absent hosts, all at once.
+func (n network) measureFailures(ctx context.Context, m *Measurement) error {
 	g, ctx := errgroup.WithContext(ctx)
 	try := func(into *attempt, to netip.AddrPort) {
 		g.Go(func() (err error) {
@@ -133,7 +132,8 @@ func (n network) measureFailures(ctx context.Context, m *Measured) error {
 	return g.Wait()
 }
 
-// attempt connects to where the network may refuse it.
+// attempt connects to an address. A refusal by the network is part of the result and
+// no error.
 func (n network) attempt(ctx context.Context, to netip.AddrPort) (attempt, error) {
 	start := time.Now()
 	c, err := n.dialer(to)(ctx)
@@ -147,7 +147,7 @@ func (n network) attempt(ctx context.Context, to netip.AddrPort) (attempt, error
 	return a, nil
 }
 
-// carried returns the bytes that each line has carried in a direction.
+// carried returns the number of bytes that each line has delivered in a direction.
 func (n network) carried(d netlab.Direction) []uint64 {
 	out := make([]uint64, len(n.Lines))
 	for i, l := range n.Lines {

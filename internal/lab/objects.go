@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// object is a thing to move, by a connection of its own.
+// object is a transfer over a new connection.
 type object struct {
 	direction netlab.Direction
 	bytes     int64
 }
 
-// String is such as "64 KiB down".
+// String returns the size and the direction: "64 KiB down".
 func (o object) String() string {
 	if o.bytes < 1<<20 {
 		return fmt.Sprintf("%d KiB %s", o.bytes>>10, o.direction)
@@ -26,40 +26,41 @@ func (o object) String() string {
 	return fmt.Sprintf("%d MiB %s", o.bytes>>20, o.direction)
 }
 
-// objects are as large as web pages, pictures and downloads.
+// objects have the sizes of web pages, pictures and downloads.
 var objects = func() (all []object) {
 	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
-		for _, bytes := range []int64{64 << 10, 1 << 20, 4 << 20, largest} {
+		for _, bytes := range []int64{64 << 10, 1 << 20, 4 << 20, largestObject} {
 			all = append(all, object{d, bytes})
 		}
 	}
 	return all
 }()
 
-const largest = 16 << 20
+const largestObject = 16 << 20
 
-// objectRounds is how often each is moved.
+// objectRounds is the number of times that each object is moved.
 const objectRounds = 3
 
-// neverSlower is what the pair may take for an object, as a share of what the best
-// line alone takes. Of the largest object a part wants more.
-const neverSlower = 1.02
+// maxShare limits the pair's time for an object, as a share of the best line's time
+// without boxes. For the largest object each variant has its own limit.
+const maxShare = 1.02
 
-// objectsOver is a part that moves objects over each line alone, without boxes,
-// and over all with them. The largest may take a share of the best line's time.
-func objectsOver(title string, lines []netlab.LineConfig, share float64) part {
-	return part{
-		title: title, lines: lines, still: true,
+// objectsVariant returns a variant that moves objects over each line alone, without
+// boxes, and over all lines with them. share limits the time for the largest object,
+// as a share of the best line's time.
+func objectsVariant(title string, lines []netlab.LineConfig, share float64) variant {
+	return variant{
+		title: title, lines: lines, noTimeline: true,
 		steps: []step{
-			see("both lines are used", allUsed),
+			await("both lines are used", allUsed),
 			noteTransport,
-			func(ctx context.Context, s *scene) error { return s.compareObjects(ctx, lines, share) },
+			func(ctx context.Context, s *session) error { return s.compareObjects(ctx, lines, share) },
 		},
 	}
 }
 
-// noteTransport notes how the multipath legs of this part are to carry bytes.
-func noteTransport(ctx context.Context, s *scene) error {
+// noteTransport adds a note with the settings of the multipath legs.
+func noteTransport(ctx context.Context, s *session) error {
 	v, err := s.cpe.Paths(ctx)
 	if err != nil {
 		return err
@@ -68,66 +69,66 @@ func noteTransport(ctx context.Context, s *scene) error {
 	return nil
 }
 
-// rival is a network, and how long objects took in it.
-type rival struct {
+// system is a system under test: a network, and the times that objects took in it.
+type system struct {
 	name string
 	network
 	took map[object][]time.Duration
 	stop func() error // its traffic servers
 }
 
-// alone is a network with that line only, and without boxes.
-func alone(l netlab.LineConfig, congestionControl string) (*rival, error) {
+// singleLine builds a network with one line and without boxes.
+func singleLine(l netlab.LineConfig, congestionControl string) (*system, error) {
 	built, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{l}, CongestionControl: congestionControl})
 	if err != nil {
 		return nil, err
 	}
 	n := network{built}
-	stop, err := n.serve(new(arrivals))
+	stop, err := n.serve(new(byteCounter))
 	if err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	return &rival{l.Name + " alone", n, make(map[object][]time.Duration), stop}, nil
+	return &system{l.Name + " alone", n, make(map[object][]time.Duration), stop}, nil
 }
 
-func (r *rival) close() error { return errors.Join(r.stop(), r.Close()) }
+func (r *system) close() error { return errors.Join(r.stop(), r.Close()) }
 
-// compareObjects has the lines, each in a network of its own, and the boxes move
-// objects, and judges the boxes by the best line.
-func (s *scene) compareObjects(ctx context.Context, lines []netlab.LineConfig, share float64) (err error) {
-	var singles []*rival
+// compareObjects moves the objects over each line, in a network of its own, and over
+// the boxes, and compares the boxes with the best line.
+func (s *session) compareObjects(ctx context.Context, lines []netlab.LineConfig, share float64) (err error) {
+	var singles []*system
 	defer func() {
 		for _, r := range singles {
 			err = errors.Join(err, r.close())
 		}
 	}()
 	for _, l := range lines {
-		r, err := alone(l, s.n.CongestionControl)
+		r, err := singleLine(l, s.n.CongestionControl)
 		if err != nil {
 			return err
 		}
 		singles = append(singles, r)
 	}
-	pair := &rival{name: "both", network: s.n, took: make(map[object][]time.Duration)}
-	err = s.race(ctx, append(slices.Clip(singles), pair))
+	pair := &system{name: "both", network: s.n, took: make(map[object][]time.Duration)}
+	err = s.moveObjects(ctx, append(slices.Clip(singles), pair))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	s.check("every object arrives as it was sent", err == nil, "%v", err)
 	if err == nil {
-		s.judgeObjects(singles, pair, share)
+		s.checkObjects(singles, pair, share)
 	}
 	return nil
 }
 
-// race has all rivals move every object at the same time: they share nothing but
-// the machine, and what disturbs that disturbs all of them.
-func (s *scene) race(ctx context.Context, rivals []*rival) error {
+// moveObjects moves every object in all systems at the same time. The systems share
+// only the machine, whose disturbances affect them alike.
+func (s *session) moveObjects(ctx context.Context, systems []*system) error {
 	for round := range objectRounds {
-		s.Say(fmt.Sprintf("%s: round %d of %d", s.shown.Title, round+1, objectRounds))
+		s.Say(fmt.Sprintf("%s: round %d of %d", s.report.Title, round+1, objectRounds))
 		for _, o := range objects {
 			g, ctx := errgroup.WithContext(ctx)
-			for _, r := range rivals {
+			for _, r := range systems {
 				g.Go(func() error { return r.move(ctx, o) })
 			}
 			if err := g.Wait(); err != nil {
@@ -138,8 +139,8 @@ func (s *scene) race(ctx context.Context, rivals []*rival) error {
 	return nil
 }
 
-// move moves an object.
-func (r *rival) move(ctx context.Context, o object) error {
+// move moves an object and adds its time.
+func (r *system) move(ctx context.Context, o object) error {
 	t, err := netlab.Transfer(ctx, r.dialer(netip.AddrPortFrom(netlab.Server6, trafficPort)), o.direction, o.bytes)
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", r.name, o, err)
@@ -148,24 +149,24 @@ func (r *rival) move(ctx context.Context, o object) error {
 	return nil
 }
 
-// judgeObjects compares the pair's medians with those of the best line for each object.
-func (s *scene) judgeObjects(singles []*rival, pair *rival, share float64) {
+// checkObjects compares the pair's median time for each object with the best line's.
+func (s *session) checkObjects(singles []*system, pair *system, share float64) {
 	head := []string{"objects"}
 	for _, r := range singles {
 		head = append(head, r.name)
 	}
-	s.shown.table = [][]string{append(head, "both, with boxes", "÷ best line", "allowed")}
+	s.report.table = [][]string{append(head, "both, with boxes", "÷ best line", "allowed")}
 	for _, o := range objects {
-		allowed := neverSlower
-		if o.bytes == largest {
+		allowed := maxShare
+		if o.bytes == largestObject {
 			allowed = share
 		}
-		s.judgeObject(o, singles, pair, allowed)
+		s.checkObject(o, singles, pair, allowed)
 	}
 }
 
-// judgeObject compares them for one object, and shows them.
-func (s *scene) judgeObject(o object, singles []*rival, pair *rival, allowed float64) {
+// checkObject compares the times for one object and adds them to the table.
+func (s *session) checkObject(o object, singles []*system, pair *system, allowed float64) {
 	took := median(pair.took[o])
 	row := []string{o.String()}
 	var best time.Duration
@@ -174,12 +175,12 @@ func (s *scene) judgeObject(o object, singles []*rival, pair *rival, allowed flo
 		if best == 0 || alone < best {
 			best = alone
 		}
-		s.r.figure(fmt.Sprintf("%s %s %s ms", s.shown.Title, o, r.name), 1000*alone.Seconds())
+		s.r.figure(fmt.Sprintf("%s %s %s ms", s.report.Title, o, r.name), 1000*alone.Seconds())
 		row = append(row, ms(alone))
 	}
 	share := took.Seconds() / best.Seconds()
-	s.r.figure(fmt.Sprintf("%s %s %s ms", s.shown.Title, o, pair.name), 1000*took.Seconds())
-	s.r.figure(fmt.Sprintf("%s %s ratio", s.shown.Title, o), share)
-	s.shown.table = append(s.shown.table, append(row, ms(took), fmt.Sprintf("%.3f", share), fmt.Sprintf("%.2f", allowed)))
+	s.r.figure(fmt.Sprintf("%s %s %s ms", s.report.Title, o, pair.name), 1000*took.Seconds())
+	s.r.figure(fmt.Sprintf("%s %s ratio", s.report.Title, o), share)
+	s.report.table = append(s.report.table, append(row, ms(took), fmt.Sprintf("%.3f", share), fmt.Sprintf("%.2f", allowed)))
 	s.check(fmt.Sprintf("%s: %.2f of the time on the best line at most", o, allowed), share <= allowed, "%.3f", share)
 }

@@ -12,10 +12,12 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// transferTime fits four transfers and the rest into well below 40 s.
+// transferTime is the duration of each of the four transfers: the scenario stays
+// well below 40 s.
 const transferTime = 4 * time.Second
 
-// compare compares the network without and with boxes, and has the boxes stop and crash.
+// compare compares the network without and with boxes, and checks it after the boxes
+// have stopped, and after they have been killed.
 func (x *run) compare(ctx context.Context) error {
 	if x.Transfer == 0 {
 		x.Transfer = transferTime
@@ -53,9 +55,9 @@ func (x *run) compare(ctx context.Context) error {
 
 func (x *run) saying(prefix string) func(string) { return func(step string) { x.Say(prefix + step) } }
 
-// withBoxes measures the network again and judges what it finds.
+// withBoxes measures the network with boxes and checks the results.
 func (x *run) withBoxes(ctx context.Context, cpe *netlab.Box) error {
-	links, err := x.n.watch()
+	links, err := x.n.openTaps()
 	defer closeTaps(links)
 	if err != nil {
 		return err
@@ -64,9 +66,9 @@ func (x *run) withBoxes(ctx context.Context, cpe *netlab.Box) error {
 	if r.With, err = x.n.measure(ctx, x.Transfer, x.saying("with boxes: ")); err != nil {
 		return err
 	}
-	r.Wires = wires(links, netip.AddrPortFrom(netlab.Server6, trafficPort), netip.AddrPortFrom(netlab.Server4, trafficPort))
-	x.judge()
-	x.judgeWires()
+	r.Wires = wiresOf(links, netip.AddrPortFrom(netlab.Server6, trafficPort), netip.AddrPortFrom(netlab.Server4, trafficPort))
+	x.checkMeasurements()
+	x.checkWires()
 	dump, err := cpe.Flows(ctx)
 	if err != nil {
 		return err
@@ -85,8 +87,8 @@ func (x *run) withBoxes(ctx context.Context, cpe *netlab.Box) error {
 	return nil
 }
 
-// judge compares what a client saw with and without boxes.
-func (x *run) judge() {
+// checkMeasurements compares the client's measurements with and without boxes.
+func (x *run) checkMeasurements() {
 	r, without, with := x.r, &x.r.Without, &x.r.With
 	for i, f := range families {
 		ratio := with.Connect[i].Seconds() / without.Connect[i].Seconds()
@@ -116,8 +118,8 @@ func (x *run) judge() {
 	}
 }
 
-// judgeWires compares the handshakes on each link with what belongs there.
-func (x *run) judgeWires() {
+// checkWires checks the MPTCP options of the handshakes on each link.
+func (x *run) checkWires() {
 	for i, w := range x.r.Wires {
 		want := netlab.MPJoin
 		switch i {
@@ -131,7 +133,7 @@ func (x *run) judgeWires() {
 	}
 }
 
-// crash kills both boxes as they run and connects again.
+// crash kills both boxes while they run and connects again.
 func (x *run) crash(ctx context.Context) error {
 	x.Say("killing the boxes")
 	cpe, hag, err := x.n.StartPair(x.Program, x.dir, x.cpeFlags...)
@@ -181,7 +183,7 @@ func (x *run) shareText(shares []float64) string {
 	return strings.Join(words, ", ")
 }
 
-func (m *Measured) result(d netlab.Direction) netlab.Result {
+func (m *Measurement) result(d netlab.Direction) netlab.Result {
 	if d == netlab.Up {
 		return m.Up
 	}

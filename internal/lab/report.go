@@ -10,24 +10,24 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// Check is one thing that must be so.
+// Check is the result of one check.
 type Check struct {
 	Name   string `json:"name"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail"`
 }
 
-// Report is what a run has shown.
+// Report is the result of a run.
 type Report struct {
 	Scenario string             `json:"scenario"`
-	OK       bool               `json:"ok"` // every check is
+	OK       bool               `json:"ok"` // all checks
 	Checks   []Check            `json:"checks"`
 	Figures  map[string]float64 `json:"figures"`
 	Wires    []Wire             `json:"wires,omitempty"` // of a comparison
-	Parts    []*Part            `json:"parts,omitempty"`
+	Variants []*VariantReport   `json:"parts,omitempty"`
 
-	Without Measured `json:"-"`
-	With    Measured `json:"-"`
+	Without Measurement `json:"-"`
+	With    Measurement `json:"-"`
 	lines   []netlab.LineConfig
 }
 
@@ -40,7 +40,7 @@ func (r *Report) figure(name string, v float64) {
 	r.Figures[strings.NewReplacer(" ", "_", "/", "_", ",", "").Replace(strings.ToLower(name))] = v
 }
 
-// Print shows the report to a person.
+// Print prints the report as text.
 func (r *Report) Print(w io.Writer, s Style) {
 	fmt.Fprintf(w, "\nscenario %s: ", r.Scenario)
 	for i, l := range r.lines {
@@ -54,24 +54,24 @@ func (r *Report) Print(w io.Writer, s Style) {
 		r.printMeasured(w)
 		r.printWires(w)
 	}
-	for _, p := range r.Parts {
-		p.print(w, s)
+	for _, v := range r.Variants {
+		v.print(w, s)
 	}
 	r.printChecks(w, s)
 }
 
-// print shows the part's chart, and what there is to say of it.
-func (p *Part) print(w io.Writer, s Style) {
-	fmt.Fprintln(w, p.Title)
-	p.Timeline.Chart(w, s)
-	tabulate(w, p.table)
-	for _, n := range p.Notes {
+// print prints the variant's chart, table and notes.
+func (v *VariantReport) print(w io.Writer, s Style) {
+	fmt.Fprintln(w, v.Title)
+	v.Timeline.Chart(w, s)
+	tabulate(w, v.table)
+	for _, n := range v.Notes {
 		fmt.Fprintf(w, "  %s\n", n)
 	}
 	fmt.Fprintln(w)
 }
 
-// tabulate prints rows below the first one, their head.
+// tabulate prints a table whose first row is the head.
 func tabulate(w io.Writer, rows [][]string) {
 	tw := tabwriter.NewWriter(w, 2, 0, 3, ' ', 0)
 	indent := ""
@@ -108,7 +108,7 @@ func (r *Report) printChecks(w io.Writer, s Style) {
 	fmt.Fprintf(w, "\n%d checks, %d failed\n", len(r.Checks), failed)
 }
 
-// printMeasured shows the measurements side by side.
+// printMeasured prints the measurements without and with boxes side by side.
 func (r *Report) printMeasured(w io.Writer) {
 	rows := [][]string{{"what a client sees", "without boxes", "with boxes", "ratio"}}
 	row := func(columns ...string) { rows = append(rows, columns) }

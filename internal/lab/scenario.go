@@ -10,29 +10,31 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// Scenario is one thing that a lab can show. Without parts it compares the
+// Scenario is an entry of the table of scenarios. One without variants compares the
 // network without and with boxes.
 type Scenario struct {
 	Name, Help string
 	lines      []netlab.LineConfig
 	cpeFlags   []string
 	ownSource4 bool // an IPv4 server sees the CPE's address
-	parts      []part
+	variants   []variant
 }
 
-// Charted tells whether the scenario's report has charts.
+// Charted reports whether the scenario's report has charts.
 func (s Scenario) Charted() bool {
-	return slices.ContainsFunc(s.parts, func(p part) bool { return !p.still })
+	return slices.ContainsFunc(s.variants, func(v variant) bool { return !v.noTimeline })
 }
 
 // Options of a run.
 type Options struct {
-	Program  netlab.Program
-	Transfer time.Duration // of each bulk transfer whose length is no part of the scenario; there is a default
-	// Say is told of each step before it is taken.
+	Program netlab.Program
+	// Transfer is the duration of bulk transfers for which the scenario has none; 0 is
+	// a default.
+	Transfer time.Duration
+	// Say is called before each step with a line of progress.
 	Say func(step string)
-	// Keep is called when all is done, before the network is taken down, with both
-	// boxes running again.
+	// Keep, unless nil, is called after the last step and before the network is taken
+	// down, with both boxes running again.
 	Keep func(*Report, *netlab.Network, *netlab.Box, *netlab.Box)
 }
 
@@ -41,13 +43,13 @@ type run struct {
 	Scenario
 	Options
 	n        network
-	arrivals [2]arrivals // by direction: at the client, at the server
-	dir      string      // for control sockets
+	arrivals [2]byteCounter // by direction: at the client, at the server
+	dir      string         // for control sockets
 	r        *Report
 }
 
-// Run builds the scenario's network, plays it, and takes the network down. A
-// check that fails is no error: see [Report.OK].
+// Run builds the scenario's network, runs the scenario, and takes the network down.
+// A check that fails is no error: see [Report.OK].
 func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 	if o.Say == nil {
 		o.Say = func(string) {}
@@ -71,27 +73,27 @@ func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return x.r, x.all(ctx)
+	return x.r, x.runVariants(ctx)
 }
 
-// all plays the scenario, and then leaves the network up if that is wanted.
-func (x *run) all(ctx context.Context) error {
-	if len(x.parts) == 0 {
+// runVariants runs the comparison or all variants, and then calls Keep.
+func (x *run) runVariants(ctx context.Context) error {
+	if len(x.variants) == 0 {
 		if err := x.compare(ctx); err != nil {
 			return err
 		}
 	}
-	for _, p := range x.parts {
-		if err := x.play(ctx, p); err != nil {
+	for _, v := range x.variants {
+		if err := x.runVariant(ctx, v); err != nil {
 			return err
 		}
 	}
 	if x.Keep == nil {
 		return nil
 	}
-	var like part
-	if len(x.parts) > 0 {
-		like = x.parts[0]
+	var like variant
+	if len(x.variants) > 0 {
+		like = x.variants[0]
 	}
 	cpe, hag, err := x.startBoxes(like)
 	if err != nil {

@@ -14,8 +14,8 @@ const (
 	lteRate = 40 * mbit
 )
 
-// dslAndLTE is a slow fixed line and a fast mobile one, with the delays of each
-// one way, in milliseconds.
+// dslAndLTE returns a slow fixed line and a fast mobile one, with their one-way
+// delays in milliseconds.
 func dslAndLTE(dsl, lte time.Duration) []netlab.LineConfig {
 	return []netlab.LineConfig{
 		{Name: "dsl", Rate: dslRate, Delay: dsl * time.Millisecond},
@@ -23,7 +23,7 @@ func dslAndLTE(dsl, lte time.Duration) []netlab.LineConfig {
 	}
 }
 
-// Lines that scenarios have: the mobile one is more distant, or much more.
+// Lines of the scenarios. The mobile line has the longer delay.
 var (
 	hybrid = dslAndLTE(25, 35)
 	uneven = dslAndLTE(10, 60)
@@ -43,60 +43,60 @@ var Scenarios = []Scenario{
 	{
 		Name: "failover", Help: "dsl, the first path, loses its carrier in the midst of a download and of an upload, and gets it back",
 		lines: uneven,
-		parts: []part{
-			outage("download", netlab.Down, "dsl", "lte", noCarrier),
-			outage("upload", netlab.Up, "dsl", "lte", noCarrier),
+		variants: []variant{
+			outageVariant("download", netlab.Down, "dsl", "lte", noCarrier),
+			outageVariant("upload", netlab.Up, "dsl", "lte", noCarrier),
 		},
 	},
 	{
 		Name: "silent-loss", Help: "the same with a line that goes silent while its carrier stays: dsl, and lte",
 		lines: uneven,
-		parts: []part{
-			outage("dsl, download", netlab.Down, "dsl", "lte", silent),
-			outage("dsl, upload", netlab.Up, "dsl", "lte", silent),
-			outage("lte, download", netlab.Down, "lte", "dsl", silent),
-			outage("lte, upload", netlab.Up, "lte", "dsl", silent),
+		variants: []variant{
+			outageVariant("dsl, download", netlab.Down, "dsl", "lte", silent),
+			outageVariant("dsl, upload", netlab.Up, "dsl", "lte", silent),
+			outageVariant("lte, download", netlab.Down, "lte", "dsl", silent),
+			outageVariant("lte, upload", netlab.Up, "lte", "dsl", silent),
 		},
 	},
 	{
 		Name: "overflow", Help: "lte carries something only while dsl is busy",
-		lines: uneven,
-		parts: []part{overflow},
+		lines:    uneven,
+		variants: []variant{overflowVariant},
 	},
 	{
 		Name: "first-path-down", Help: "new connections while dsl, the first path, is down: passed, relayed from the CPE's own address, and over no line at all",
-		lines: uneven,
-		parts: []part{passing, fromOwnSource, allDown},
+		lines:    uneven,
+		variants: []variant{passVariant, ownSourceVariant, allPathsDown},
 	},
 	{
 		Name: "hag-down", Help: "the HAG's box is stopped, and killed: connections go on without it until it is back",
 		lines: uneven,
-		parts: []part{
+		variants: []variant{
 			withoutHAG("stopped", (*netlab.Box).Stop),
 			withoutHAG("killed", (*netlab.Box).Kill),
 		},
 	},
 	{
 		Name: "flap", Help: "dsl goes up and down every 300 ms under 200 idle connections and a busy one",
-		lines: uneven,
-		parts: []part{flaps},
+		lines:    uneven,
+		variants: []variant{flapVariant},
 	},
 	{
 		Name: "objects", Help: "objects of 64 KiB to 16 MiB over each line alone and over both with boxes: how long each takes",
 		lines: uneven,
-		parts: []part{
-			objectsOver("10 and 60 ms", uneven, 0.65),
-			objectsOver("30 and 150 ms", far, 0.60),
+		variants: []variant{
+			objectsVariant("10 and 60 ms", uneven, 0.65),
+			objectsVariant("30 and 150 ms", far, 0.60),
 		},
 	},
 	{
 		Name: "goodput", Help: "a long transfer each way over lines of several delays, and over one that loses packets",
 		lines: uneven,
-		parts: slices.Concat(
-			goodput("10 and 10 ms", dslAndLTE(10, 10), ""),
-			goodput("10 and 60 ms", uneven, ""),
-			goodput("30 and 150 ms", far, ""),
-			goodput("10 and 60 ms with loss, bbr", losing(uneven, "lte", 0.01), "bbr"),
+		variants: slices.Concat(
+			goodputVariants("10 and 10 ms", dslAndLTE(10, 10), ""),
+			goodputVariants("10 and 60 ms", uneven, ""),
+			goodputVariants("30 and 150 ms", far, ""),
+			goodputVariants("10 and 60 ms with loss, bbr", withLoss(uneven, "lte", 0.01), "bbr"),
 		),
 	},
 }

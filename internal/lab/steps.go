@@ -10,17 +10,18 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// patience is how long a scenario waits for what must come about.
-const patience = 10 * time.Second
+// waitLimit is the longest time that a scenario waits for an expected state.
+const waitLimit = 10 * time.Second
 
-// moment is a time of the film: that of a mark, and some time after it. The zero
-// moment is the film's start.
+// moment is a time in the recording: a named moment or mark, plus some time. The zero
+// moment is the recording's start.
 type moment struct {
 	name string
 	plus time.Duration
 }
 
-func (m moment) in(s *scene) time.Duration {
+// since returns the time from the recording's start.
+func (m moment) since(s *session) time.Duration {
 	at, known := s.times[m.name]
 	if !known && m.name != "" {
 		panic("lab: a scenario has no moment " + m.name)
@@ -28,40 +29,41 @@ func (m moment) in(s *scene) time.Duration {
 	return at + m.plus
 }
 
-// now names a moment without a mark.
-func now(name string) step {
-	return func(_ context.Context, s *scene) error {
-		s.times[name] = s.film.now()
+// nameMoment gives the present moment a name, without a mark in the timeline.
+func nameMoment(name string) step {
+	return func(_ context.Context, s *session) error {
+		s.times[name] = s.recording.now()
 		return nil
 	}
 }
 
-// pause lets some time pass.
+// pause waits.
 func pause(d time.Duration) step {
-	return func(ctx context.Context, _ *scene) error { return sleep(ctx, d) }
+	return func(ctx context.Context, _ *session) error { return sleep(ctx, d) }
 }
 
-// roll starts the part's film.
-func roll(d netlab.Direction) step {
-	return func(ctx context.Context, s *scene) error {
-		s.roll(ctx, d)
+// record starts the variant's recording of one direction.
+func record(d netlab.Direction) step {
+	return func(ctx context.Context, s *session) error {
+		s.startRecording(ctx, d)
 		return nil
 	}
 }
 
-// cut ends the film, so that rates can be judged.
-func cut(_ context.Context, s *scene) error { return s.film.end() }
+// stopRecording ends the recording, so that its rates can be checked.
+func stopRecording(_ context.Context, s *session) error { return s.recording.stop() }
 
-// see waits until the CPE says so of its paths, and checks that it comes to that.
-func see(what string, so func(*pathsView) bool) step {
-	return func(ctx context.Context, s *scene) error {
-		for deadline := time.Now().Add(patience); ; {
+// await waits until the paths that the CPE reports fulfil a condition, and checks
+// that they do within waitLimit.
+func await(what string, condition func(*pathsView) bool) step {
+	return func(ctx context.Context, s *session) error {
+		for deadline := time.Now().Add(waitLimit); ; {
 			paths, err := s.cpe.Paths(ctx)
 			if err != nil {
 				return err
 			}
 			v := (*pathsView)(paths)
-			if ok := so(v); ok || time.Now().After(deadline) {
+			if ok := condition(v); ok || time.Now().After(deadline) {
 				s.check(what, ok, "the CPE says: %s", v)
 				return nil
 			}
@@ -72,15 +74,15 @@ func see(what string, so func(*pathsView) bool) step {
 	}
 }
 
-// compareConnects tries to connect, stops the boxes, and checks that it fails in
-// the same way without them.
-func compareConnects(ctx context.Context, s *scene) error {
+// compareConnects tries to connect, stops the boxes, tries again, and checks that
+// both attempts fail with the same error.
+func compareConnects(ctx context.Context, s *session) error {
 	with, err := s.attempts(ctx)
 	if err != nil {
 		return err
 	}
 	s.mark("both boxes are stopped")
-	if err := errors.Join(s.film.end(), s.cpe.Stop(), s.hag.Stop()); err != nil {
+	if err := errors.Join(s.recording.stop(), s.cpe.Stop(), s.hag.Stop()); err != nil {
 		return err
 	}
 	without, err := s.attempts(ctx)
@@ -92,8 +94,8 @@ func compareConnects(ctx context.Context, s *scene) error {
 	return err
 }
 
-// attempts tries to connect by each family.
-func (s *scene) attempts(ctx context.Context) (all [2]attempt, err error) {
+// attempts tries to connect with IPv6 and with IPv4.
+func (s *session) attempts(ctx context.Context) (all [2]attempt, err error) {
 	for i, f := range families {
 		if all[i], err = s.n.attempt(ctx, netip.AddrPortFrom(f.server, trafficPort)); err != nil {
 			return all, err
@@ -102,12 +104,11 @@ func (s *scene) attempts(ctx context.Context) (all [2]attempt, err error) {
 	return all, nil
 }
 
-// rate checks what a line carried, or what arrived, between two moments: at least
-// so many Mbit/s, and at most so many.
-func rate(what, of string, from, until moment, least, most float64) step {
-	return func(_ context.Context, s *scene) error {
-		series := s.shown.Timeline.series(of)
-		got := s.shown.Timeline.mean(series, from.in(s), until.in(s))
+// checkRate checks the mean rate of a series between two moments: from least to most Mbit/s.
+func checkRate(what, of string, from, until moment, least, most float64) step {
+	return func(_ context.Context, s *session) error {
+		series := s.report.Timeline.series(of)
+		got := s.report.Timeline.mean(series, from.since(s), until.since(s))
 		s.check(what, got >= least && got <= most, "%s: %.2f Mbit/s", of, got)
 		return nil
 	}
@@ -130,40 +131,40 @@ var (
 	}}
 )
 
-// fail has a line fail.
-func fail(line string, f fault) step {
-	return func(_ context.Context, s *scene) error {
+// failLine makes a line fail.
+func failLine(line string, f fault) step {
+	return func(_ context.Context, s *session) error {
 		s.mark(line + " " + f.name)
 		return f.set(s.n.Line(line), true)
 	}
 }
 
-// mend ends what fail began.
-func mend(line string, f fault) step {
-	return func(_ context.Context, s *scene) error {
+// restoreLine ends the fault of a line.
+func restoreLine(line string, f fault) step {
+	return func(_ context.Context, s *session) error {
 		s.mark(line + " is back")
 		return f.set(s.n.Line(line), false)
 	}
 }
 
-// routeClient makes a line the operator's way to the client.
+// routeClient makes the HAG reach the client over a line.
 func routeClient(line string) step {
-	return func(_ context.Context, s *scene) error {
+	return func(_ context.Context, s *session) error {
 		s.mark("the HAG reaches the client over " + line)
 		return s.n.RouteClient(s.n.Line(line))
 	}
 }
 
-// endHAG has the HAG's box end.
+// endHAG ends the HAG's box.
 func endHAG(how string, end func(*netlab.Box) error) step {
-	return func(_ context.Context, s *scene) error {
+	return func(_ context.Context, s *session) error {
 		s.mark("the HAG's box is " + how)
 		return end(s.hag)
 	}
 }
 
 // startHAG starts the HAG's box again.
-func startHAG(_ context.Context, s *scene) (err error) {
+func startHAG(_ context.Context, s *session) (err error) {
 	s.mark("the HAG's box is started again")
 	s.hag, err = s.n.StartHAG(s.Program, s.dir)
 	return err

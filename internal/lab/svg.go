@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Geometry of a picture, in its own units. A panel shows one part: a title, the
+// Geometry of a picture, in its own units. A panel shows one variant: a title, the
 // marks' letters, the plot, its axis of time, the legend, and the marks in words.
 const (
 	svgWidth   = 760
@@ -24,9 +24,9 @@ const (
 	legendStep = 104
 )
 
-// svgStyle has colours for light and, where the viewer knows of that, for dark
-// surroundings. The lines' are told apart with any kind of colour vision (Okabe
-// and Ito, "Color universal design", 2008).
+// svgStyle has colours for light surroundings, and for dark ones in viewers with
+// prefers-color-scheme. The lines' colours differ with any kind of colour vision
+// (Okabe and Ito, "Color universal design", 2008).
 const svgStyle = `<style>
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .title { font-size: 14px; font-weight: 600 }
@@ -53,14 +53,14 @@ text { fill: #e6edf3 }
 </style>
 `
 
-// WriteSVG draws the report's parts, one below the other, as a picture that needs
-// nothing beside itself. A report without parts gives a title only.
+// WriteSVG draws the report's variants, one below the other, as a picture without
+// external files. A report without variants gives a title only.
 func (r *Report) WriteSVG(w io.Writer) error {
 	var panels strings.Builder
 	y := titleRoom + panelGap
-	for _, p := range r.Parts {
-		d := drawing{w: &panels, Timeline: &p.Timeline, y: y}
-		y += d.panel(p.Title) + panelGap
+	for _, v := range r.Variants {
+		d := drawing{w: &panels, Timeline: &v.Timeline, y: y}
+		y += d.panel(v.Title) + panelGap
 	}
 	title := escape("synbond lab: " + r.Scenario)
 	_, err := fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %[1]d %[2]d" width="%[1]d" height="%[2]d" role="img" aria-label="%[3]s">
@@ -96,7 +96,7 @@ func (d *drawing) panel(title string) int {
 	return d.belowAxis() + lineHeight*(1+len(d.Marks)) - d.y
 }
 
-// stacked sums the lines from the first one on: below line i there is result i.
+// stacked returns the sums of the lines' rates: result i is the lower edge of line i's area.
 func (d *drawing) stacked() [][]float64 {
 	sums := [][]float64{make([]float64, len(d.At))}
 	for _, l := range d.Lines {
@@ -112,12 +112,12 @@ func (d *drawing) stacked() [][]float64 {
 func (d *drawing) bottom() int    { return d.y + titleRoom + letterRoom + plotHeight }
 func (d *drawing) belowAxis() int { return d.bottom() + axisRoom }
 
-// x is where a time in seconds lies.
+// x returns the coordinate of a time in seconds.
 func (d *drawing) x(seconds float64) float64 {
 	return plotLeft + (plotRight-plotLeft)*seconds/max(d.end(), sampleEvery.Seconds())
 }
 
-// v is where a rate in Mbit/s lies.
+// v returns the coordinate of a rate in Mbit/s.
 func (d *drawing) v(rate float64) float64 {
 	return float64(d.bottom()) - plotHeight*min(rate/d.scale, 1)
 }
@@ -137,7 +137,7 @@ func (d *drawing) grid() {
 	}
 }
 
-// points are the corners of a series: each mean at the middle of its interval.
+// points returns the corners of a series: each mean at the middle of its interval.
 func (d *drawing) points(values []float64) string {
 	var b strings.Builder
 	begin := 0.0
@@ -148,14 +148,14 @@ func (d *drawing) points(values []float64) string {
 	return strings.TrimSpace(b.String())
 }
 
-// area draws what line i carried, on top of the lines before it.
+// area draws the rate of line i on top of the lines before it.
 func (d *drawing) area(i int, below, above []float64) {
 	corners := strings.Fields(d.points(below))
 	slices.Reverse(corners)
 	d.printf("<polygon class=\"area line%d\" points=\"%s %s\"/>\n", i%4, d.points(above), strings.Join(corners, " "))
 }
 
-// drawMarks draws a line with a letter for each mark, and the words below the legend.
+// drawMarks draws a line with a letter for each mark, and the texts below the legend.
 func (d *drawing) drawMarks() {
 	last := 0.0
 	for i, m := range d.Marks {
@@ -181,7 +181,7 @@ func (d *drawing) legend() {
 		x, y-4, x+18, y, escape(d.Received.Name))
 }
 
-// escape makes text fit for an element or an attribute.
+// escape escapes text for an element or an attribute.
 func escape(text string) string {
 	var b bytes.Buffer
 	_ = xml.EscapeText(&b, []byte(text)) // writing to a buffer cannot fail

@@ -10,10 +10,10 @@ import (
 	"github.com/synbond/synbond/internal/api"
 )
 
-// pathsView is the state of a CPE's paths, and what the lab asks of it.
+// pathsView is the state of a CPE's paths, with the conditions of scenarios.
 type pathsView api.Paths
 
-// stateText says how something is: "up", or "down, no carrier".
+// stateText returns state and reason: "up", or "down, no carrier".
 func stateText(state, reason string) string {
 	if reason == "" {
 		return state
@@ -21,12 +21,12 @@ func stateText(state, reason string) string {
 	return state + ", " + reason
 }
 
-// pathText says how a path is, and its use.
+// pathText returns the path's name, state and use.
 func pathText(p api.Path) string {
 	return fmt.Sprintf("%s %s, %s", p.Name, stateText(p.State, p.Reason), p.Use)
 }
 
-// String says how everything is.
+// String returns the states of the HAG and of all paths.
 func (v *pathsView) String() string {
 	words := []string{"HAG " + stateText(v.HAG.State, v.HAG.Reason)}
 	for _, p := range v.Paths {
@@ -35,7 +35,7 @@ func (v *pathsView) String() string {
 	return strings.Join(words, "; ")
 }
 
-// path is the path of that name. An unknown one is not up.
+// path returns the path of that name. An unknown path is not up.
 func (v *pathsView) path(name string) api.Path {
 	for _, p := range v.Paths {
 		if p.Name == name {
@@ -45,21 +45,21 @@ func (v *pathsView) path(name string) api.Path {
 	return api.Path{PathState: &api.PathState{}}
 }
 
-// used tells whether a path is up and used so.
-func used(path, use string) func(*pathsView) bool {
+// usedAs reports whether a path is up and has that use.
+func usedAs(path, use string) func(*pathsView) bool {
 	return func(v *pathsView) bool {
 		p := v.path(path)
 		return p.State == "up" && p.Use == use
 	}
 }
 
-// allUsed tells whether every path is up and used.
+// allUsed reports whether every path is up and used.
 func allUsed(v *pathsView) bool {
 	return len(v.Paths) > 0 && !slices.ContainsFunc(v.Paths, func(p api.Path) bool { return p.State != "up" || p.Use != "normal" })
 }
 
-// down tells whether these paths are down, and no longer used.
-func down(names ...string) func(*pathsView) bool {
+// pathsDown reports whether these paths are down, and closed.
+func pathsDown(names ...string) func(*pathsView) bool {
 	return func(v *pathsView) bool {
 		return !slices.ContainsFunc(names, func(name string) bool {
 			p := v.path(name)
@@ -68,19 +68,18 @@ func down(names ...string) func(*pathsView) bool {
 	}
 }
 
-// hag tells whether the CPE takes the HAG to be in a state.
-func hag(is string) func(*pathsView) bool {
+// hagIs reports whether the CPE sees the HAG in that state.
+func hagIs(is string) func(*pathsView) bool {
 	return func(v *pathsView) bool { return v.HAG.State == is }
 }
 
-// change is something that is no longer as it was.
+// change is a new state of a path or of the HAG.
 type change struct {
 	text string
-	ago  time.Duration // 0 if that is not known
+	ago  time.Duration // 0 if unknown
 }
 
-// changes tells what has changed since the view was as it was, other than a
-// reason by itself.
+// changes lists the changes since an earlier view. A new reason alone is no change.
 func (v *pathsView) changes(was *pathsView) (all []change) {
 	note := func(text string, changed bool, sinceMS int64) {
 		c := change{text: "CPE: " + text}
@@ -100,7 +99,7 @@ func (v *pathsView) changes(was *pathsView) (all []change) {
 	return all
 }
 
-// flowOf is the flow of a client's connection, the zero value if there is none.
+// flowOf returns the flow of a client's connection, the zero value if there is none.
 func flowOf(d *api.Dump, client netip.AddrPort) api.Flow {
 	for _, f := range d.Flows {
 		if f.Client == client {
@@ -110,7 +109,7 @@ func flowOf(d *api.Dump, client netip.AddrPort) api.Flow {
 	return api.Flow{}
 }
 
-// dialedFrom is the source address of the flow's onward connection.
+// dialedFrom returns the source address of the flow's onward connection.
 func dialedFrom(f api.Flow) netip.Addr {
 	if f.DialedFrom.IsValid() {
 		return f.DialedFrom.Addr()

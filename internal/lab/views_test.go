@@ -9,7 +9,7 @@ import (
 	"github.com/synbond/synbond/internal/api"
 )
 
-// views are a CPE's answers, one after the other, and what is new in each.
+// views are successive answers of a CPE, with the changes in each.
 var views = []struct {
 	answer string
 	want   []change
@@ -24,7 +24,7 @@ var views = []struct {
 	}},
 }
 
-func TestMarksTellWhatHasChangedInTheViewOfTheCPE(t *testing.T) {
+func TestChangesListNewStatesOfPathsAndHAG(t *testing.T) {
 	var was *pathsView
 	for i, tt := range views {
 		now := &pathsView{}
@@ -40,7 +40,7 @@ func TestMarksTellWhatHasChangedInTheViewOfTheCPE(t *testing.T) {
 	}
 }
 
-func TestFlowThatIsNotDialedFromElsewhereIsFromTheClient(t *testing.T) {
+func TestFlowWithoutDialedFromIsDialedFromTheClient(t *testing.T) {
 	var v api.Dump
 	err := json.Unmarshal([]byte(`{"flows": [
 		{"client": "[2001:db8:1::2]:1000", "action": "relay", "dialed_from": "[2001:db8:11:1::2]:2000"},

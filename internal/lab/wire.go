@@ -8,30 +8,30 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// Wire says which MPTCP options the handshakes on one link bore, to and from
-// the server's port that was watched: "plain", "MP_CAPABLE", "MP_JOIN", several
-// of them with commas between, or "-" where there was no handshake.
+// Wire lists the MPTCP options of the handshakes on one link, to and from the
+// server's port: "plain", "MP_CAPABLE", "MP_JOIN", several of them with commas
+// between, or "-" without a handshake.
 type Wire struct {
 	Link   string `json:"link"`
 	SYN    string `json:"syn"`
 	SYNACK string `json:"syn_ack"`
 }
 
-// watched is a link with a tap on it.
-type watched struct {
+// tappedLink is a link with a tap on it.
+type tappedLink struct {
 	link string
 	tap  *netlab.Tap
 }
 
-// watch opens a tap on each link of the network, on the way from client to server.
-func (n network) watch() (links []watched, err error) {
+// openTaps opens a tap on each link from client to server.
+func (n network) openTaps() (links []tappedLink, err error) {
 	open := func(link string, h *netlab.Host, ifname string) {
 		if err != nil {
 			return
 		}
 		var t *netlab.Tap
 		if t, err = netlab.OpenTap(h, ifname); err == nil {
-			links = append(links, watched{link, t})
+			links = append(links, tappedLink{link, t})
 		}
 	}
 	open("client – CPE", n.Client, netlab.ClientInterface)
@@ -42,14 +42,14 @@ func (n network) watch() (links []watched, err error) {
 	return links, err
 }
 
-func closeTaps(links []watched) {
+func closeTaps(links []tappedLink) {
 	for _, l := range links {
 		l.tap.Close()
 	}
 }
 
-// wires reads what the taps saw of connections to the servers, and of joins.
-func wires(links []watched, servers ...netip.AddrPort) []Wire {
+// wiresOf lists the options of connections to the servers, and of joins, on each link.
+func wiresOf(links []tappedLink, servers ...netip.AddrPort) []Wire {
 	out := make([]Wire, len(links))
 	for i, l := range links {
 		w := Wire{Link: l.link}
@@ -58,19 +58,19 @@ func wires(links []watched, servers ...netip.AddrPort) []Wire {
 				continue
 			}
 			if h.ACK {
-				w.SYNACK = note(w.SYNACK, h.Option)
+				w.SYNACK = appendKind(w.SYNACK, h.Option)
 			} else {
-				w.SYN = note(w.SYN, h.Option)
+				w.SYN = appendKind(w.SYN, h.Option)
 			}
 		}
-		w.SYN, w.SYNACK = note(w.SYN, ""), note(w.SYNACK, "")
+		w.SYN, w.SYNACK = appendKind(w.SYN, ""), appendKind(w.SYNACK, "")
 		out[i] = w
 	}
 	return out
 }
 
-// note adds a kind to a list, once.
-func note(list, kind string) string {
+// appendKind adds a kind to a list, once. An empty list becomes "-" with the kind "".
+func appendKind(list, kind string) string {
 	switch {
 	case list == "" && kind == "":
 		return "-"
