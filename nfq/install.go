@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Install puts the rules in force, in one transaction that also replaces what
-// an earlier box of the same role left behind.
+// Install installs the rules in one transaction, which also replaces the rules of an
+// earlier box of the same role.
 func (r Rules) Install() error {
 	err := r.commit()
-	// A kernel without the native queue expression answers ENOENT for it.
+	// ENOENT: the kernel lacks the native queue expression.
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		r.xtQueue = true
 		err = r.commit()
@@ -31,7 +31,7 @@ func (r Rules) commit() error {
 		return err
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: r.table()}
-	// Deleting a table that does not exist fails; adding one that exists does not.
+	// To delete a table that does not exist fails; to add one that exists does not.
 	c.AddTable(table)
 	c.DelTable(table)
 	c.AddTable(table)
@@ -57,7 +57,7 @@ func (r Rules) commit() error {
 	return c.Flush()
 }
 
-// Remove takes away the rules of a role, and is content when there are none.
+// Remove removes the rules of a role. It is no error if there are none.
 func Remove(role string) error {
 	c, table, err := find(role)
 	if err != nil || table == nil {
@@ -70,7 +70,7 @@ func Remove(role string) error {
 	return nil
 }
 
-// Installed tells whether the rules of a role are in force.
+// Installed reports whether the rules of a role are installed.
 func Installed(role string) (bool, error) {
 	_, table, err := find(role)
 	return table != nil, err
@@ -92,7 +92,7 @@ func find(role string) (*nftables.Conn, *nftables.Table, error) {
 	return c, nil, nil
 }
 
-// InterfaceName is an interface name as the kernel compares it, padded to IFNAMSIZ.
+// InterfaceName returns an interface name in the kernel's form: padded to IFNAMSIZ bytes.
 func InterfaceName(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)

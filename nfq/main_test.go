@@ -14,7 +14,7 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// The words that tests of several packages share.
+// Helpers under short names.
 var (
 	check      = netlabtest.Check
 	eventually = netlabtest.Eventually
@@ -23,7 +23,7 @@ var (
 
 func TestMain(m *testing.M) { netlabtest.Main(m) }
 
-// rules of a box on the CPE of a lab with one line.
+// rules are those of a CPE in a lab with one line.
 var rules = nfq.Rules{
 	Role: "test", Plain: []string{netlab.CPELanInterface}, Paths: []string{"dsl"}, Queue: 3,
 	Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("203.0.113.1:9001")},
@@ -62,7 +62,7 @@ func newBench(t *testing.T, cfg nfq.QueueConfig) *bench {
 	return b
 }
 
-// quiet has rules, but nobody on the queue.
+// quiet makes the network with rules and without a process on the queue.
 func quiet(t *testing.T) *bench {
 	t.Helper()
 	netlabtest.Require(t)
@@ -89,13 +89,13 @@ func (b *bench) open(cfg nfq.QueueConfig) *nfq.Queue {
 	return q
 }
 
-// keep is a handler that gives no verdict.
+// keep is a packet handler that gives no verdict.
 func (b *bench) keep(p nfq.Packet) {
 	p.Payload = slices.Clone(p.Payload)
 	b.got <- p
 }
 
-// connect starts a connection of the client and returns its outcome.
+// connect starts a connection from the client; the channel delivers its outcome.
 func (b *bench) connect() <-chan error {
 	out := make(chan error, 1)
 	go func() {
@@ -117,7 +117,7 @@ func (b *bench) held() nfq.Packet {
 	case p := <-b.got:
 		return p
 	case <-time.After(20 * time.Second):
-		b.t.Fatal("no packet comes")
+		b.t.Fatal("no packet arrives")
 		panic("unreachable")
 	}
 }

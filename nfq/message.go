@@ -40,9 +40,8 @@ const (
 
 func align(n int) int { return (n + 3) &^ 3 }
 
-// parse calls packet for each queued packet in b, which holds whole netlink
-// messages, and failed for each error that the kernel reports. It stops at what
-// it cannot read.
+// parse reads the netlink messages in b. It calls packet for each queued packet and
+// failed for each error that the kernel reports, and stops at a malformed message.
 func parse(b []byte, packet func(Packet), failed func(unix.Errno)) {
 	for len(b) >= headerSize {
 		size := int(binary.NativeEndian.Uint32(b))
@@ -64,7 +63,8 @@ func parse(b []byte, packet func(Packet), failed func(unix.Errno)) {
 	}
 }
 
-// parsePacket reads the attributes of a queued packet. It reports false for one without an ID.
+// parsePacket reads the attributes of a queued packet. It reports false for a malformed
+// one and for one without an ID.
 func parsePacket(body []byte) (p Packet, ok bool) {
 	if len(body) < genmsgSize {
 		return p, false
@@ -92,15 +92,15 @@ func parsePacket(body []byte) (p Packet, ok bool) {
 	return p, ok
 }
 
-// message is a netlink message to the queue subsystem that is being built.
+// message builds a netlink message to the queue subsystem.
 type message struct{ b []byte }
 
-// start begins a message of that type for a queue, in the place of what b held.
+// start begins a message of a type for a queue. It overwrites b and reuses its memory.
 func start(b []byte, kind, queue uint16) message {
-	b = binary.NativeEndian.AppendUint32(b[:0], 0) // the length, which bytes sets
+	b = binary.NativeEndian.AppendUint32(b[:0], 0) // the length: see bytes
 	b = binary.NativeEndian.AppendUint16(b, kind)
 	b = binary.NativeEndian.AppendUint16(b, unix.NLM_F_REQUEST)
-	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // no sequence number, and the kernel knows the port
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // no sequence number; the kernel fills in the port
 	b = append(b, unix.AF_UNSPEC, unix.NFNETLINK_V0)
 	return message{binary.BigEndian.AppendUint16(b, queue)}
 }
@@ -115,27 +115,28 @@ func (m *message) attr(kind uint16, value ...byte) {
 	}
 }
 
-// attr32 adds an attribute of one number, in network byte order as all of the queue's.
+// attr32 adds an attribute with a number, in network byte order as in all attributes of
+// NFQUEUE.
 func (m *message) attr32(kind uint16, value uint32) {
 	m.attr(kind, byte(value>>24), byte(value>>16), byte(value>>8), byte(value))
 }
 
-// bytes returns the whole message.
+// bytes sets the message's length and returns the message.
 func (m *message) bytes() []byte {
 	binary.NativeEndian.PutUint32(m.b, uint32(len(m.b)))
 	return m.b
 }
 
-// verdict is what becomes of a packet, or of all up to it.
+// verdict decides on a packet, or on all packets up to it.
 type verdict struct {
 	kind    uint16 // msgVerdict or msgVerdictBatch
 	id      uint32
 	verdict uint32 // nfqueue.NfAccept, nfqueue.NfDrop
-	mark    Mark   // 0 leaves it as it is
-	payload []byte // nil leaves it as it is
+	mark    Mark   // 0: unchanged
+	payload []byte // nil: unchanged
 }
 
-// append builds the message in the place of what b held.
+// append builds the message of a verdict. It overwrites b and reuses its memory.
 func (v verdict) append(b []byte, queue uint16) []byte {
 	m := start(b, v.kind, queue)
 	var header [8]byte
@@ -151,16 +152,16 @@ func (v verdict) append(b []byte, queue uint16) []byte {
 	return m.bytes()
 }
 
-// unbind is the message after which nobody listens on the queue.
+// unbind returns the message that unbinds the queue from this socket.
 func unbind(queue uint16) []byte {
 	m := start(nil, msgConfig, queue)
 	m.attr(configCommand, commandUnbind, 0, 0, unix.AF_UNSPEC)
 	return m.bytes()
 }
 
-// bind is the configuration by which the kernel sends a queue's packets here.
+// bind returns the body of the message that binds the queue to this socket.
 func (c *QueueConfig) bind() []byte {
-	// The library puts the header before it; its body starts with struct nfgenmsg.
+	// The library adds the netlink header. The body begins with struct nfgenmsg.
 	m := message{binary.BigEndian.AppendUint16([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0}, c.Number)}
 	m.attr(configCommand, commandBind, 0, 0, unix.AF_UNSPEC)
 	mode, flags := byte(nfqueue.NfQnlCopyPacket), uint32(nfqueue.NfQaCfgFlagFailOpen)
@@ -168,7 +169,7 @@ func (c *QueueConfig) bind() []byte {
 		mode = nfqueue.NfQnlCopyMeta
 		flags |= nfqueue.NfQaCfgFlagGSO
 	}
-	m.attr(configParams, 0, 0, 0xff, 0xff, mode) // copy as much as a packet may have
+	m.attr(configParams, 0, 0, 0xff, 0xff, mode) // copy whole packets
 	m.attr32(configFlags, flags)
 	m.attr32(configMask, flags)
 	m.attr32(configMaxLength, c.MaxLength)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queued is a message with a packet, as the kernel sends it.
+// queued returns the kernel's message for a queued packet.
 func queued(id, iif uint32, payload []byte) []byte {
 	m := start(nil, msgPacket, 7)
 	m.attr(attrPacketHeader, append(binary.BigEndian.AppendUint32(nil, id), 0x86, 0xdd, 0)...)
@@ -24,7 +24,7 @@ func failure(errno unix.Errno) []byte {
 	return m.bytes()
 }
 
-func TestEveryMessageOfABufferIsRead(t *testing.T) {
+func TestParseReadsEveryMessage(t *testing.T) {
 	b := append(queued(1, 2, []byte{0x60, 1, 2}), failure(unix.ENOENT)...)
 	b = append(b, queued(3, 4, []byte{0x60})...)
 	var packets []Packet
@@ -38,17 +38,17 @@ func TestEveryMessageOfABufferIsRead(t *testing.T) {
 	}
 }
 
-func TestPacketWithoutAnIDIsNone(t *testing.T) {
+func TestParseSkipsAPacketWithoutAnID(t *testing.T) {
 	m := start(nil, msgPacket, 7)
 	m.attr32(attrInDev, 2)
 	parse(m.bytes(), func(p Packet) { t.Errorf("got %+v", p) }, nil)
 }
 
-func TestCutMessagesAreLeftOut(t *testing.T) {
+func TestParseStopsAtATruncatedMessage(t *testing.T) {
 	whole := queued(1, 2, []byte{0x60, 1, 2, 3})
 	for n := range len(whole) {
 		parse(whole[:n], func(p Packet) { t.Errorf("%d bytes give %+v", n, p) }, nil)
-		// The header says so, too.
+		// Now with a length in the header that agrees.
 		cut := bytes.Clone(whole[:n])
 		if n >= headerSize {
 			binary.NativeEndian.PutUint32(cut, uint32(n))
@@ -61,7 +61,7 @@ func TestCutMessagesAreLeftOut(t *testing.T) {
 	}
 }
 
-func TestVerdictsAreWhatTheKernelReads(t *testing.T) {
+func TestVerdictIsEncodedForTheKernel(t *testing.T) {
 	got := verdict{kind: msgVerdict, id: 0x01020304, verdict: 1, mark: 0x5b000001, payload: []byte{0x60, 1}}.append(nil, 0x0506)
 	body := []byte{
 		unix.AF_UNSPEC, unix.NFNETLINK_V0, 5, 6, // struct nfgenmsg

@@ -10,16 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Feature is something of nftables that the rules need.
+// Feature is a part of nftables that the rules need.
 type Feature struct {
 	Name   string
 	Config string // the kernel options that provide it
-	// anyOf holds rules of which the kernel must take one.
-	anyOf []rule
-	hook  *nftables.ChainHook
+	anyOf  []rule // the kernel must accept one of them
+	hook   *nftables.ChainHook
 }
 
-// Features are what [Rules] need of the kernel, each to be probed by itself.
+// Features returns the features that [Rules] need.
 func Features() []Feature {
 	loopback := netip.AddrPortFrom(netip.IPv6Loopback(), 1)
 	pre := nftables.ChainHookPrerouting
@@ -37,8 +36,8 @@ func Features() []Feature {
 	}
 }
 
-// Probe installs the feature's rule in a table of its own and removes it. It
-// belongs in a network namespace of its own.
+// Probe reports whether the kernel has the feature: it installs a rule in a table of its
+// own and removes it. To be called in a network namespace of its own.
 func (f Feature) Probe() error {
 	var errs []error
 	for _, r := range f.anyOf {
@@ -69,9 +68,9 @@ func (f Feature) try(r rule) error {
 	return c.Flush()
 }
 
-// DefaultDrops lists the nftables chains that drop what enters this machine
-// unless a rule accepts it. Relayed packets pass the input hook, untracked and
-// with the mark [Relay].
+// DefaultDrops lists the nftables chains that drop packets to this machine by default and
+// have no rule for the mark [Relay]. Relayed packets pass the input hook, untracked and
+// with that mark.
 func DefaultDrops() ([]string, error) {
 	c, err := nftables.New()
 	if err != nil {
@@ -91,7 +90,7 @@ func DefaultDrops() ([]string, error) {
 	return out, nil
 }
 
-// accepts tells whether a rule of the chain speaks of the mark of relayed packets.
+// accepts reports whether a rule of the chain compares with the mark [Relay].
 func accepts(c *nftables.Conn, ch *nftables.Chain) bool {
 	rules, err := c.GetRules(ch.Table, ch)
 	if err != nil {

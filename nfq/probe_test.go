@@ -11,13 +11,13 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-func TestKernelThatTakesTheRulesHasEachFeature(t *testing.T) {
+func TestProbeSucceedsWhereTheRulesInstall(t *testing.T) {
 	h := newHost(t)
 	check(t, h.Do(rules.Install))
 	check(t, h.Do(func() error { return nfq.Remove(rules.Role) }))
 	for _, f := range nfq.Features() {
 		if f.Name == "" || f.Config == "" {
-			t.Errorf("feature %+v does not say what it is", f)
+			t.Errorf("feature %+v has no name or no kernel option", f)
 		}
 		if err := h.Do(f.Probe); err != nil {
 			t.Errorf("%s: %v", f.Name, err)
@@ -28,7 +28,7 @@ func TestKernelThatTakesTheRulesHasEachFeature(t *testing.T) {
 	}
 }
 
-// addInput adds an input chain with the policy drop, and a rule for the marks.
+// addInput adds an input chain with the policy drop, and a rule that accepts each mark.
 func addInput(name string, marks ...nfq.Mark) error {
 	c, err := nftables.New()
 	if err != nil {
@@ -50,7 +50,7 @@ func addInput(name string, marks ...nfq.Mark) error {
 	return c.Flush()
 }
 
-func TestFirewallThatWouldDropRelayedPacketsIsNamed(t *testing.T) {
+func TestDefaultDropsNamesChainsWithoutARuleForTheMark(t *testing.T) {
 	h := newHost(t)
 	for _, step := range []struct {
 		what string
@@ -59,8 +59,8 @@ func TestFirewallThatWouldDropRelayedPacketsIsNamed(t *testing.T) {
 	}{
 		{"no firewall", func() error { return nil }, nil},
 		{"the box's own rules", rules.Install, nil},
-		{"one that knows the mark", func() error { return addInput("knows", nfq.PlainSocket, nfq.Relay) }, nil},
-		{"one that does not", func() error { return addInput("deaf", nfq.PlainSocket) }, []string{"filter deaf"}},
+		{"a chain with the mark", func() error { return addInput("marks", nfq.PlainSocket, nfq.Relay) }, nil},
+		{"a chain without it", func() error { return addInput("other", nfq.PlainSocket) }, []string{"filter other"}},
 	} {
 		check(t, h.Do(step.do))
 		var got []string

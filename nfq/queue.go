@@ -19,14 +19,15 @@ import (
 // ErrQueueTaken means that another process listens on the queue.
 var ErrQueueTaken = errors.New("queue is taken by another process")
 
-// receiveBuffer of the netlink socket in bytes: a burst of some 10,000 SYNs.
-const receiveBuffer = 16 << 20
+// socketBuffer is the receive buffer of the netlink socket, in bytes: a burst of some
+// 10,000 SYNs.
+const socketBuffer = 16 << 20
 
 // QueueConfig describes one NFQUEUE.
 type QueueConfig struct {
 	Number uint16
-	// MaxLength is how many packets the kernel keeps without a verdict.
-	// What arrives beyond goes on untouched (NFQA_CFG_F_FAIL_OPEN).
+	// MaxLength is the number of packets that the kernel keeps without a verdict. It
+	// lets further ones pass untouched (NFQA_CFG_F_FAIL_OPEN).
 	MaxLength uint32
 	// MetaOnly leaves the payload in the kernel and keeps GSO packets whole.
 	MetaOnly bool
@@ -34,25 +35,25 @@ type QueueConfig struct {
 	Log *slog.Logger
 }
 
-// Packet is one queued packet that waits for its verdict.
+// Packet is a queued packet without a verdict.
 type Packet struct {
-	ID  uint32 // of this queue, in order of arrival, for the verdict
-	IIF uint32 // interface index by which it arrived, 0 if none
+	ID  uint32 // for the verdict; increases in order of arrival
+	IIF uint32 // index of the interface at which the packet arrived, 0 if none
 	// Payload starts at the IP header. It is valid until the handler returns.
 	Payload []byte
 }
 
 // Queue is a bound NFQUEUE. All verdict methods may be called from any goroutine.
 type Queue struct {
-	cfg     QueueConfig
-	nf      *nfqueue.Nfqueue
-	raw     syscall.RawConn // of the same socket
-	done    sync.WaitGroup
-	letters sync.Pool // *letter
-	errors  atomic.Uint64
+	cfg      QueueConfig
+	nf       *nfqueue.Nfqueue
+	raw      syscall.RawConn // of the same socket
+	done     sync.WaitGroup
+	requests sync.Pool // *request
+	errors   atomic.Uint64
 }
 
-// Open connects to the queue's netlink socket. It binds nothing yet: see [Queue.Start].
+// Open opens the queue's netlink socket. [Queue.Start] binds the queue.
 func Open(cfg QueueConfig) (*Queue, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -62,9 +63,9 @@ func Open(cfg QueueConfig) (*Queue, error) {
 		return nil, fmt.Errorf("open NFQUEUE %d: %w", cfg.Number, err)
 	}
 	q := &Queue{cfg: cfg, nf: nf}
-	q.letters.New = func() any { return newLetter() }
+	q.requests.New = func() any { return newRequest() }
 	// A lost verdict error or a full buffer must not end the receive loop.
-	err = errors.Join(nf.SetOption(netlink.NoENOBUFS, true), nf.Con.SetReadBuffer(receiveBuffer))
+	err = errors.Join(nf.SetOption(netlink.NoENOBUFS, true), nf.Con.SetReadBuffer(socketBuffer))
 	if err == nil {
 		q.raw, err = nf.Con.SyscallConn()
 	}
@@ -75,10 +76,10 @@ func Open(cfg QueueConfig) (*Queue, error) {
 }
 
 // Start binds the queue and calls handle, from one goroutine, for every packet
-// until ctx ends. The handler, or whoever it hands the packet to, owes one verdict.
+// until ctx ends. Each packet needs exactly one verdict, from the handler or later.
 func (q *Queue) Start(ctx context.Context, handle func(Packet)) error {
-	// The library binds, too, but then reads with two system calls and some 50
-	// allocations per packet (docs/adr/0011-queue-loop.md).
+	// The library's own loop takes two system calls and some 50 allocations per packet
+	// (docs/adr/0011-queue-loop.md).
 	_, err := q.nf.Con.Execute(netlink.Message{
 		Header: netlink.Header{Type: msgConfig, Flags: netlink.Request | netlink.Acknowledge},
 		Data:   q.cfg.bind(),
@@ -93,21 +94,21 @@ func (q *Queue) Start(ctx context.Context, handle func(Packet)) error {
 	q.done.Go(func() {
 		defer stop()
 		q.receive(handle)
-		// From now on the rules let packets pass, and what is held is dropped.
-		l := newLetter()
-		l.message = unbind(q.cfg.Number)
-		_ = q.post(l) // closing does it as well
+		// After this the rules let packets pass, and the kernel drops the held ones.
+		r := newRequest()
+		r.message = unbind(q.cfg.Number)
+		_ = q.post(r) // closing the socket unbinds as well
 	})
 	return nil
 }
 
-// receive hands on what the kernel queues until the socket's deadline has passed.
+// receive calls handle for the packets of the queue until the socket's deadline passes.
 func (q *Queue) receive(handle func(Packet)) {
-	in := newInbox(q.cfg.MetaOnly)
+	messages := newReceiver(q.cfg.MetaOnly)
 	n := 0
 	read := func(fd uintptr) bool {
 		var errno unix.Errno
-		n, errno = in.receive(fd)
+		n, errno = messages.receive(fd)
 		if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
 			q.failed(errno)
 		}
@@ -118,86 +119,88 @@ func (q *Queue) receive(handle func(Packet)) {
 			return // the deadline, or closed
 		}
 		for i := range n {
-			parse(in.message(i), handle, q.failed)
+			parse(messages.message(i), handle, q.failed)
 		}
 	}
 }
 
-// failed counts what the netlink socket reports. A verdict for a packet that is
-// gone comes back as ENOENT.
+// failed counts an error from the netlink socket. A verdict for a packet that the
+// kernel no longer holds gives ENOENT.
 func (q *Queue) failed(errno unix.Errno) {
 	q.errors.Add(1)
 	q.cfg.Log.Debug("queue", "number", q.cfg.Number, "err", errno)
 }
 
-// Accept lets the packet go on untouched.
+// Accept lets the packet pass untouched.
 func (q *Queue) Accept(id uint32) error {
 	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept})
 }
 
-// AcceptUpTo lets every packet that arrived before id, and id itself, go on untouched.
+// AcceptUpTo lets packet id and all held packets that arrived before it pass untouched.
 func (q *Queue) AcceptUpTo(id uint32) error {
 	return q.send(verdict{kind: msgVerdictBatch, id: id, verdict: nfqueue.NfAccept})
 }
 
-// Release lets the packet go on with mark, for the rules to act on.
+// Release lets the packet pass with a mark, on which the rules act.
 func (q *Queue) Release(id uint32, mark Mark) error {
 	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept, mark: mark})
 }
 
-// Replace lets payload go on in the packet's place. The kernel does not touch its checksums.
+// Replace lets payload pass in place of the packet. The kernel does not correct its checksums.
 func (q *Queue) Replace(id uint32, payload []byte) error {
 	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept, payload: payload})
 }
 
-// Drop makes the packet vanish.
+// Drop discards the packet.
 func (q *Queue) Drop(id uint32) error {
 	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfDrop})
 }
 
-// send gives a verdict. The kernel acts on it before it returns.
+// send gives a verdict. The kernel has acted on it when send returns.
 func (q *Queue) send(v verdict) error {
-	l := q.letters.Get().(*letter)
-	defer q.letters.Put(l)
-	l.message = v.append(l.message, q.cfg.Number)
-	return q.post(l)
+	r := q.requests.Get().(*request)
+	defer q.requests.Put(r)
+	r.message = v.append(r.message, q.cfg.Number)
+	return q.post(r)
 }
 
-// post sends a message.
-func (q *Queue) post(l *letter) error {
-	// Not Write, by which goroutines would wait for each other: the kernel takes
-	// messages from all at once, and always has room for them.
-	if err := q.raw.Control(l.write); err != nil {
+// post sends a request to the kernel.
+func (q *Queue) post(r *request) error {
+	// Control instead of Write: goroutines that write wait for each other, but the
+	// kernel takes messages from several at once, and always has room for them.
+	if err := q.raw.Control(r.write); err != nil {
 		return err
 	}
-	return l.err
+	return r.err
 }
 
-// letter is a message on its way to the kernel. It is used again.
-type letter struct {
+// request is a message to the kernel and the result of sending it. Requests are reused.
+type request struct {
 	message []byte
 	err     error
-	write   func(fd uintptr) // as [syscall.RawConn.Control] takes it
+	write   func(fd uintptr) // for [syscall.RawConn.Control]
 }
 
-func newLetter() *letter {
-	l := new(letter)
-	l.write = func(fd uintptr) {
-		// The released packet goes its way within the call. That takes time, but
-		// does not block: Go's scheduler would give the processor to others.
+func newRequest() *request {
+	r := new(request)
+	r.write = func(fd uintptr) {
+		// The kernel forwards the released packet within the call. That takes time but
+		// does not block, so the Go scheduler need not know of the call.
 		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, fd,
-			uintptr(unsafe.Pointer(unsafe.SliceData(l.message))), uintptr(len(l.message)), 0, 0, 0)
-		if l.err = nil; errno != 0 {
-			l.err = errno
+			uintptr(unsafe.Pointer(unsafe.SliceData(r.message))), uintptr(len(r.message)), 0, 0, 0)
+		if r.err = nil; errno != 0 {
+			r.err = errno
 		}
 	}
-	return l
+	return r
 }
 
-// Errors counts what the netlink socket reported: verdicts that came too late, mostly.
+// Errors returns the number of errors from the netlink socket, mostly verdicts that came
+// too late.
 func (q *Queue) Errors() uint64 { return q.errors.Load() }
 
-// Close unbinds the queue and waits for its goroutine. The kernel drops what is still held.
+// Close unbinds the queue and waits for its goroutine. The kernel drops the packets that
+// have no verdict yet.
 func (q *Queue) Close() error {
 	err := q.nf.Con.SetReadDeadline(time.Unix(1, 0))
 	q.done.Wait()

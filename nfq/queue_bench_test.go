@@ -14,8 +14,8 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// BenchmarkQueue is the way of a packet through the queue loop: the kernel
-// queues a UDP packet that a host sends to itself, and gets the verdict.
+// BenchmarkQueue measures the queue loop: the kernel queues a UDP packet that a host
+// sends to itself, and the handler accepts it.
 func BenchmarkQueue(b *testing.B) {
 	netlabtest.Require(b)
 	h, err := netlab.NewHost("bench")
@@ -23,7 +23,7 @@ func BenchmarkQueue(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer h.Close()
-	const window = 256 // packets that wait for their verdict, at most
+	const window = 256 // packets without a verdict, at most
 	var q *nfq.Queue
 	var fd int
 	done := make(chan struct{})
@@ -60,14 +60,14 @@ func BenchmarkQueue(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		verdicts <- struct{}{}
-		// Nobody listens: every other error is the ICMP answer to an earlier packet.
+		// No socket listens: every other error is the ICMP answer to an earlier packet.
 		_ = unix.Sendto(fd, payload, 0, to)
 	}
 	<-done
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "packets/s")
 }
 
-// queueOutput queues the UDP packets that this namespace sends.
+// queueOutput queues the UDP packets that this network namespace sends.
 func queueOutput() error {
 	c, err := nftables.New()
 	if err != nil {

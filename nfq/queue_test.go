@@ -17,7 +17,7 @@ import (
 
 var queueConfig = nfq.QueueConfig{MaxLength: 1024}
 
-func TestHeldSYNGoesOnWhenItIsAccepted(t *testing.T) {
+func TestAcceptForwardsAHeldSYN(t *testing.T) {
 	b := newBench(t, queueConfig)
 	outcome := b.connect()
 	p := b.held()
@@ -31,7 +31,7 @@ func TestHeldSYNGoesOnWhenItIsAccepted(t *testing.T) {
 	check(t, b.CPE.Do(func() error {
 		dev, err := net.InterfaceByName(netlab.CPELanInterface)
 		if err == nil && p.IIF != uint32(dev.Index) {
-			t.Errorf("the packet came by interface %d, want %d", p.IIF, dev.Index)
+			t.Errorf("the packet arrived at interface %d, want %d", p.IIF, dev.Index)
 		}
 		return err
 	}))
@@ -47,20 +47,20 @@ func TestHeldSYNGoesOnWhenItIsAccepted(t *testing.T) {
 	}
 }
 
-func TestDroppedSYNComesAgain(t *testing.T) {
+func TestClientRetransmitsADroppedSYN(t *testing.T) {
 	b := newBench(t, queueConfig)
 	outcome := b.connect()
 	first := b.held()
 	check(t, b.queue.Drop(first.ID))
 	again := b.held()
 	if again.ID <= first.ID {
-		t.Errorf("packet %d comes after packet %d", again.ID, first.ID)
+		t.Errorf("packet %d arrives after packet %d", again.ID, first.ID)
 	}
 	check(t, b.queue.Accept(again.ID))
 	expect(t, outcome, nil)
 }
 
-func TestMarkOfAReleasedSYNDecidesWhatTheClientSees(t *testing.T) {
+func TestMarkOfAReleasedSYNDecidesTheClientsError(t *testing.T) {
 	for mark, want := range map[nfq.Mark]error{
 		nfq.Pass:            nil,
 		nfq.Refused:         unix.ECONNREFUSED,
@@ -75,7 +75,7 @@ func TestMarkOfAReleasedSYNDecidesWhatTheClientSees(t *testing.T) {
 	}
 }
 
-func TestSYNWithTheRelayMarkComesToTheListener(t *testing.T) {
+func TestRelayMarkDeliversASYNToTheListener(t *testing.T) {
 	b := newBench(t, queueConfig)
 	fd := b.transparentListener(rules.Listeners.Plain[0])
 	defer unix.Close(fd)
@@ -84,7 +84,7 @@ func TestSYNWithTheRelayMarkComesToTheListener(t *testing.T) {
 	check(t, b.queue.Release(b.held().ID, nfq.Relay))
 	expect(t, outcome, nil)
 	var conn int
-	eventually(t, "the listener accepts nobody", func() bool {
+	eventually(t, "the listener accepts no connection", func() bool {
 		var err error
 		conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
 		return err == nil
@@ -112,17 +112,17 @@ func (b *bench) transparentListener(at netip.AddrPort) (fd int) {
 	return fd
 }
 
-func TestReplacedPacketGoesOnInTheOldOnesPlace(t *testing.T) {
+func TestReplaceForwardsTheNewPacket(t *testing.T) {
 	b := newBench(t, queueConfig)
 	outcome := b.connect()
 	p := b.held()
 	changed := slices.Clone(p.Payload)
-	const trafficClass = 0x0f // the low half, whose checksum nobody computes
+	const trafficClass = 0x0f // the low half: no checksum covers it
 	changed[1] |= trafficClass << 4
 	check(t, b.queue.Replace(p.ID, changed))
 	expect(t, outcome, nil)
 
-	// A packet whose TCP checksum is wrong now is lost on its way: the kernel does not mend it.
+	// A packet with a wrong TCP checksum is lost: the kernel does not correct it.
 	outcome = b.connect()
 	p = b.held()
 	changed = slices.Clone(p.Payload)
@@ -132,7 +132,7 @@ func TestReplacedPacketGoesOnInTheOldOnesPlace(t *testing.T) {
 	expect(t, outcome, nil)
 }
 
-func TestBatchVerdictReleasesWhatCameBefore(t *testing.T) {
+func TestAcceptUpToReleasesEarlierPackets(t *testing.T) {
 	const n, accepted = 8, 5
 	b := newBench(t, queueConfig)
 	outcomes := make(chan error, n)
@@ -171,7 +171,7 @@ func TestMetaOnlyQueueLeavesThePayloadInTheKernel(t *testing.T) {
 	expect(t, outcome, nil)
 }
 
-func TestVerdictForAPacketThatIsGoneIsCounted(t *testing.T) {
+func TestErrorsCountsALateVerdict(t *testing.T) {
 	b := newBench(t, queueConfig)
 	outcome := b.connect()
 	p := b.held()
@@ -179,7 +179,7 @@ func TestVerdictForAPacketThatIsGoneIsCounted(t *testing.T) {
 	check(t, b.queue.Accept(p.ID))
 	expect(t, outcome, nil)
 	eventually(t, "the late verdict is not counted", func() bool { return b.queue.Errors() == 1 })
-	// The queue has survived it.
+	// The queue still works.
 	outcome = b.connect()
 	check(t, b.queue.Accept(b.held().ID))
 	expect(t, outcome, nil)
@@ -196,10 +196,10 @@ func TestFullQueueLetsPacketsPass(t *testing.T) {
 	}
 }
 
-func TestWithoutAProcessOnTheQueueSYNsPass(t *testing.T) {
+func TestSYNsPassWithoutAProcessOnTheQueue(t *testing.T) {
 	b := quiet(t)
 	expect(t, b.connect(), nil)
-	// The same is so before Start and after Close.
+	// They also pass before Start and after Close.
 	q := b.open(queueConfig)
 	expect(t, b.connect(), nil)
 	check(t, q.Start(t.Context(), b.keep))
@@ -210,10 +210,10 @@ func TestWithoutAProcessOnTheQueueSYNsPass(t *testing.T) {
 	expect(t, b.connect(), nil)
 }
 
-func TestQueueThatIsTakenIsNamedSo(t *testing.T) {
+func TestStartReportsATakenQueue(t *testing.T) {
 	b := newBench(t, queueConfig)
 	second := b.open(queueConfig)
-	if err := second.Start(t.Context(), func(nfq.Packet) { t.Error("the second one gets a packet") }); !errors.Is(err, nfq.ErrQueueTaken) {
+	if err := second.Start(t.Context(), func(nfq.Packet) { t.Error("the second queue receives a packet") }); !errors.Is(err, nfq.ErrQueueTaken) {
 		t.Errorf("Start gives %v, want %v", err, nfq.ErrQueueTaken)
 	}
 	check(t, second.Close())
@@ -241,12 +241,12 @@ func TestQueueEndsWithPacketsHeld(t *testing.T) {
 				b.held()
 			}
 			check(t, end(q, cancel))
-			// What was held is lost; it comes again, and nobody holds it.
+			// The kernel has dropped the held SYNs; the clients' retransmissions pass.
 			for _, outcome := range outcomes {
 				expect(t, outcome, nil)
 			}
 			if err := q.Accept(1); err == nil {
-				t.Error("a closed queue takes verdicts")
+				t.Error("a closed queue accepts verdicts")
 			}
 		})
 	}
@@ -260,7 +260,7 @@ func TestSYNsPassOnceTheContextHasEnded(t *testing.T) {
 	held := b.connect()
 	b.held()
 	cancel()
-	expect(t, held, nil) // dropped, it comes again
+	expect(t, held, nil) // dropped, and retransmitted
 	expect(t, b.connect(), nil)
 	check(t, q.Close())
 }
@@ -299,7 +299,7 @@ func TestSYNsFromTheMultipathSideAreDivertedToo(t *testing.T) {
 	check(t, <-done)
 }
 
-func TestQueueThatNeverStartedCloses(t *testing.T) {
+func TestCloseWithoutStart(t *testing.T) {
 	h := newHost(t)
 	check(t, h.Do(func() error {
 		q, err := nfq.Open(nfq.QueueConfig{Number: 9})

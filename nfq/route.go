@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Packets marked [Relay] are looked up in a routing table of their own, in
-// which every destination is local.
+// Packets with the mark [Relay] have a routing table of their own, in which every
+// destination is local.
 const (
 	routeTable   = 91
 	rulePriority = 91
@@ -18,7 +18,7 @@ const (
 
 // InstallRoutes adds the policy rule and the local route that deliver marked
 // packets to this machine, for IPv4 or IPv6 (unix.AF_INET, unix.AF_INET6).
-// Those of an earlier box are replaced. Loopback must be up.
+// They replace those of an earlier box. The loopback interface must be up.
 func InstallRoutes(family int) error {
 	if err := RemoveRoutes(family); err != nil {
 		return err
@@ -32,7 +32,7 @@ func InstallRoutes(family int) error {
 	return nil
 }
 
-// RemoveRoutes undoes [InstallRoutes], and is content when nothing is there.
+// RemoveRoutes undoes [InstallRoutes]. It is no error if there is nothing to undo.
 func RemoveRoutes(family int) error {
 	for {
 		err := netlink.RuleDel(markRule(family))

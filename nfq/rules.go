@@ -15,35 +15,36 @@ type Rules struct {
 	Plain, Paths []string // interface names of the plain and of the multipath side
 	Queue        uint16
 	Listeners    Listeners
-	// Joins are where the HAG takes further subflows, at most one per address family
-	// and path, and Takes tells that the box is the HAG.
+	// Joins are the HAG's join addresses, at most one per address family and path.
 	Joins []netip.AddrPort
-	Takes bool
-	// Answers also diverts the SYN+ACKs of connections that the box does not relay.
-	Answers bool
+	// AcceptJoins: this box is the HAG, so the join addresses are its own.
+	AcceptJoins bool
+	// QueueSYNACKs also diverts the SYN+ACKs of connections that the box does not relay.
+	QueueSYNACKs bool
 
-	// xtQueue diverts with the xt NFQUEUE target through nft_compat, for
-	// kernels without the native queue expression (CONFIG_NFT_QUEUE).
+	// xtQueue diverts by the xt target NFQUEUE through nft_compat, for kernels without
+	// the native queue expression (CONFIG_NFT_QUEUE).
 	xtQueue bool
 }
 
-// Listeners are where the released SYNs of each side go, at most one per address
-// family. A family without a listener is left alone.
+// Listeners are the box's listening addresses for the released SYNs of each side, at
+// most one per address family. SYNs of a family without a listener are not queued.
 type Listeners struct{ Plain, Paths []netip.AddrPort }
 
-// rule is one nftables rule: a conjunction of matches that ends in statements.
-type rule []term
+// rule is an nftables rule: matches, all of which must hold, and then actions.
+type rule []statement
 
-// term is a piece of a rule, as nft(8) writes it and as the kernel takes it.
-type term struct {
-	text  string
-	exprs []expr.Any
+// statement is a part of a rule (nft(8), STATEMENTS): a match or an action. It leaves
+// nothing in registers for the next one.
+type statement struct {
+	text  string     // in the syntax of nft(8)
+	exprs []expr.Any // for the kernel
 }
 
 // chain is a chain with its rules. Every chain's policy is accept.
 type chain struct {
 	name     string
-	hook     *nftables.ChainHook // nil if packets come from another chain only
+	hook     *nftables.ChainHook // nil: only other chains jump to it
 	hookName string
 	priority nftables.ChainPriority
 	rules    []rule
@@ -63,10 +64,10 @@ func (r Rules) sets() []set {
 	return []set{{"plain", r.Plain}, {"paths", r.Paths}}
 }
 
-// side is one of the two between which a box relays.
+// side is the plain or the multipath side of a box.
 type side struct {
 	name, opposite string   // sets of interfaces
-	beyond         []string // those of the opposite side
+	beyond         []string // interfaces of the opposite side
 	listeners      []netip.AddrPort
 }
 
@@ -77,23 +78,22 @@ func (r Rules) sides() []side {
 // chains returns the box's rules in the order in which a packet meets them.
 func (r Rules) chains() []chain {
 	all := []chain{r.syns(), divert(), r.released(), strays(), r.deliver()}
-	if r.Answers {
+	if r.QueueSYNACKs {
 		all = append(all, r.answers())
 	}
 	return append(all, refused(), refuse(), r.emit(), class())
 }
 
-// divert looks at SYNs only.
+// divert sends SYNs to the chain syns, and nothing else: other packets take one rule.
 func divert() chain {
 	return chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, []rule{{isSYN(), jump("syns")}}}
 }
 
-// syns queues the SYNs that are routed from one side to the other. What stays on a
-// side, or is meant for this machine, is not the box's business, nor what a host has to
-// say to the HAG where that takes joins.
+// syns queues the SYNs that are routed from one side to the other. SYNs that stay on a
+// side or are for this machine pass, and so do those from hosts to a join address.
 func (r Rules) syns() chain {
 	c := chain{name: "syns"}
-	if !r.Takes {
+	if !r.AcceptJoins {
 		c.rules = r.joins(false)
 	}
 	for _, s := range r.sides() {
@@ -105,15 +105,15 @@ func (r Rules) syns() chain {
 	return c
 }
 
-// deliver gives the box's sockets what is theirs.
+// deliver delivers packets to the box's sockets.
 func (r Rules) deliver() chain {
 	c := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, []rule{
-		// The listeners come before the socket matches: it is tproxy that replaces a
-		// connection in TIME-WAIT when the client uses its port again.
+		// The listeners come before the socket matches: when a client reuses a port, it
+		// is tproxy that replaces the connection in TIME-WAIT.
 		{markIs(Relay), jump("released")},
 		{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
 	}}
-	c.rules = append(c.rules, r.joins(!r.Takes)...)
+	c.rules = append(c.rules, r.joins(!r.AcceptJoins)...)
 	c.rules = append(c.rules, rule{iifname("paths"), socketMark(PathSocket), setMark(Relay), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules,
@@ -122,7 +122,7 @@ func (r Rules) deliver() chain {
 	return c
 }
 
-// released gives the SYNs that the box has released to the listener of their side.
+// released hands released SYNs to the listener of their side.
 func (r Rules) released() chain {
 	c := chain{name: "released"}
 	for _, s := range r.sides() {
@@ -134,21 +134,22 @@ func (r Rules) released() chain {
 	return c
 }
 
-// joins accepts the packets of further subflows that have the HAG's end as their
-// source, or as their destination. These have an address of the machine's own, need
-// no mark to be delivered, and stay tracked, as does what an [OwnSocket] sends and gets.
+// joins accepts packets of further subflows, which have a join address as their source,
+// or else as their destination. They carry an address of the machine itself, so they
+// need no mark, and conntrack may track them, like those of an [OwnSocket].
 func (r Rules) joins(source bool) (rules []rule) {
 	for _, j := range r.Joins {
-		rules = append(rules, rule{endIs(source, j), accept()})
+		rules = append(rules, rule{endpointIs(source, j), accept()})
 	}
 	return rules
 }
 
-// strays drops what belongs to a socket that faces the other side: the two legs of a
-// flow share one 5-tuple, so what one of them sent, and a router has sent back, bears
-// that of the other. The rest are handshakes and closed connections, of which the
-// kernel does not know the mark: not yet, for a handshake may have ended between two
-// rules.
+// strays drops packets that belong to a socket of the other side. The two legs of a flow
+// share one 5-tuple: a packet of one leg that a router sends back would match the other.
+//
+// The other packets here belong to handshakes and to connections in TIME-WAIT, which
+// have no mark. A handshake may also have ended since an earlier rule looked, so that
+// the packet's socket has a mark by now.
 func strays() chain {
 	return chain{name: "strays", rules: []rule{
 		{iifname("plain"), socketMark(PathSocket), drop()},
@@ -157,8 +158,8 @@ func strays() chain {
 	}}
 }
 
-// answers queues SYN+ACKs, but those of the box's own connections: these have got
-// their mark in deliver.
+// answers queues SYN+ACKs, except those for the box's own connections, which deliver has
+// marked.
 func (r Rules) answers() chain {
 	c := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
 	for _, s := range r.sides() {
@@ -168,12 +169,12 @@ func (r Rules) answers() chain {
 	return c
 }
 
-// refuse looks at what bears one of the marks of refused SYNs only.
+// refuse sends packets with a mark of refused SYNs to the chain refused.
 func refuse() chain {
 	return chain{"refuse", nftables.ChainHookPrerouting, "prerouting", -140, []rule{{isRefused(), jump("refused")}}}
 }
 
-// refused answers the SYNs that the box has refused.
+// refused answers refused SYNs with a reset or an ICMP error.
 func refused() chain {
 	return chain{name: "refused", rules: []rule{
 		{markIs(Refused), isTCP(), rejectReset()},
@@ -183,16 +184,17 @@ func refused() chain {
 	}}
 }
 
-// emit keeps from conntrack what the box's sockets send: the legs of a flow differ in
-// sequence numbers, so it would take one of them for invalid.
+// emit exempts the packets of the box's sockets from conntrack: the legs of a flow have
+// the same 5-tuple and different sequence numbers, so that conntrack would call the
+// packets of one leg invalid.
 //
-// A reset in another host's name that no socket sends answers a segment for which
-// deliver found a socket, and TCP a moment later did not: another core was putting the
-// connection in the place of its handshake. The connection lives on, and its peer
-// sends again what TCP did not take, unless the reset reaches it.
+// It also drops resets that are sent in another host's name but by no socket. The kernel
+// sends such a reset when deliver finds a socket for a segment and TCP, a moment later,
+// does not, because another CPU is replacing the handshake by the connection. The
+// connection is intact, and its peer would retransmit, but for the reset.
 func (r Rules) emit() chain {
 	c := chain{"emit", nftables.ChainHookOutput, "output", -300, []rule{{sentBy(PlainSocket), notrack(), accept()}}}
-	c.rules = append(c.rules, r.joins(r.Takes)...)
+	c.rules = append(c.rules, r.joins(r.AcceptJoins)...)
 	c.rules = append(c.rules, rule{sentBy(PathSocket), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules, rule{oifname(s.name), isBareReset(), fibNotLocal("saddr"), drop()})
@@ -200,7 +202,7 @@ func (r Rules) emit() chain {
 	return c
 }
 
-// class gives what MPTCP sockets send over IPv6 the DSCP in their mark.
+// class sets the DSCP of IPv6 packets from MPTCP sockets, by the sockets' marks.
 func class() chain {
 	c := chain{"class", nftables.ChainHookOutput, "output", -150, []rule{{withoutDSCP(), accept()}}}
 	for _, dscp := range codePoints {
@@ -209,7 +211,7 @@ func class() chain {
 	return c
 }
 
-// String returns the rules in the syntax of nft(8), fit for `nft -f`.
+// String returns the rules in the syntax of nft(8), as input for `nft -f`.
 func (r Rules) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", r.table())
@@ -233,21 +235,21 @@ func (r Rules) String() string {
 	return b.String()
 }
 
-// quoted lists names of interfaces.
+// quoted returns names of interfaces in the syntax of nft(8).
 func quoted(names []string) string { return `"` + strings.Join(names, `", "`) + `"` }
 
 func (r rule) String() string {
 	words := make([]string, len(r))
-	for i, t := range r {
-		words[i] = t.text
+	for i, s := range r {
+		words[i] = s.text
 	}
 	return strings.Join(words, " ")
 }
 
 func (r rule) exprs() []expr.Any {
 	var all []expr.Any
-	for _, t := range r {
-		all = append(all, t.exprs...)
+	for _, s := range r {
+		all = append(all, s.exprs...)
 	}
 	return all
 }

@@ -26,12 +26,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestRulesReadAsNftWritesThem(t *testing.T) {
+func TestStringMatchesGoldenFiles(t *testing.T) {
 	for name, r := range map[string]nfq.Rules{
 		"both families": rules,
 		"IPv6 only": {
 			Role: "hag", Plain: []string{"wan", "wan2"}, Paths: []string{"dsl", "lte"}, Queue: 65535,
-			Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000")}, Takes: true,
+			Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000")}, AcceptJoins: true,
 			Listeners: nfq.Listeners{
 				Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:1")},
 				Paths: []netip.AddrPort{netip.MustParseAddrPort("[::1]:2")},
@@ -51,7 +51,7 @@ func TestRulesReadAsNftWritesThem(t *testing.T) {
 	}
 }
 
-// tables are the nftables tables of a host.
+// tables returns the names of a host's nftables tables.
 func tables(t *testing.T, h *netlab.Host) (names []string) {
 	t.Helper()
 	check(t, h.Do(func() error {
@@ -68,7 +68,7 @@ func tables(t *testing.T, h *netlab.Host) (names []string) {
 	return names
 }
 
-// counts are how many rules each chain has.
+// counts returns the number of rules in each chain of a host.
 func counts(t *testing.T, h *netlab.Host) map[string]int {
 	t.Helper()
 	out := make(map[string]int)
@@ -90,7 +90,7 @@ func counts(t *testing.T, h *netlab.Host) map[string]int {
 	return out
 }
 
-func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
+func TestInstallReplacesEarlierRules(t *testing.T) {
 	h := newHost(t)
 	want := map[string]int{
 		"synbond_test divert": 1, "synbond_test syns": 6,
@@ -118,10 +118,10 @@ func TestInstallReplacesWhatItInstalledBefore(t *testing.T) {
 	}
 }
 
-func TestRemoveTakesTheRulesOfItsRoleOnly(t *testing.T) {
+func TestRemoveKeepsTheRulesOfOtherRoles(t *testing.T) {
 	h := newHost(t)
 	remove := func(role string) { check(t, h.Do(func() error { return nfq.Remove(role) })) }
-	remove("test") // there is nothing yet
+	remove("test") // nothing is installed yet
 	other := rules
 	other.Role = "other"
 	check(t, h.Do(rules.Install))
@@ -259,7 +259,7 @@ func TestNftListsTheRulesThatStringPrints(t *testing.T) {
 	}
 }
 
-func TestNftTakesWhatStringPrints(t *testing.T) {
+func TestNftAcceptsTheOutputOfString(t *testing.T) {
 	nft := nftProgram(t, "nft takes the rules that String prints")
 	h := newHost(t)
 	text := regexp.MustCompile(`queue flags bypass to \d+`).ReplaceAllString(rules.String(), "accept") // not every kernel has it
@@ -303,7 +303,7 @@ func normal(text string) (lines []string) {
 	return lines
 }
 
-// routing counts the rules and routes by which marked packets are delivered.
+// routing counts the policy rules and local routes for marked packets.
 func routing(t *testing.T, h *netlab.Host, family int) (rules, routes int) {
 	t.Helper()
 	check(t, h.Netlink(func(nl *netlink.Handle) error {
@@ -323,7 +323,7 @@ func routing(t *testing.T, h *netlab.Host, family int) (rules, routes int) {
 	return rules, routes
 }
 
-func TestRoutesAreThereOnceHoweverOftenTheyAreInstalled(t *testing.T) {
+func TestRepeatedInstallRoutesAddsOneRoute(t *testing.T) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		h := newHost(t)
 		install := func() error { return nfq.InstallRoutes(family) }
@@ -333,7 +333,7 @@ func TestRoutesAreThereOnceHoweverOftenTheyAreInstalled(t *testing.T) {
 			do   func() error
 			want int
 		}{
-			{"removed when there is nothing", remove, 0},
+			{"removed before installation", remove, 0},
 			{"installed", install, 1},
 			{"installed again", install, 1},
 			{"removed", remove, 0},

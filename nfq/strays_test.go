@@ -16,8 +16,8 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// leg opens a connection of the box's own from that address to the server, with a
-// socket of that mark.
+// leg opens a connection of the box from an address to the server, by a socket with a
+// mark.
 func (b *bench) leg(mark nfq.Mark, from netip.Addr) (fd int, client, server netip.AddrPort) {
 	b.t.Helper()
 	server, client = netip.MustParseAddrPort(b.addr), netip.AddrPortFrom(from, 40_000)
@@ -48,7 +48,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
-// segment is an ACK of nobody's sequence numbers.
+// segment returns an ACK with sequence numbers of no connection.
 func segment(t *testing.T, from, to netip.AddrPort) []byte {
 	t.Helper()
 	ip := &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64, SrcIP: from.Addr().AsSlice(), DstIP: to.Addr().AsSlice()}
@@ -59,7 +59,7 @@ func segment(t *testing.T, from, to netip.AddrPort) []byte {
 	return buf.Bytes()
 }
 
-// hardwareAddr is the one of a host's interface.
+// hardwareAddr returns the index and the hardware address of a host's interface.
 func hardwareAddr(t *testing.T, h *netlab.Host, name string) (index int, mac net.HardwareAddr) {
 	t.Helper()
 	check(t, h.Netlink(func(nl *netlink.Handle) error {
@@ -72,7 +72,7 @@ func hardwareAddr(t *testing.T, h *netlab.Host, name string) (index int, mac net
 	return index, mac
 }
 
-// hand gives a packet to a neighbour, whatever routes say.
+// hand sends a packet to a neighbour directly, past the routing table.
 func hand(t *testing.T, from *netlab.Host, ifname string, to *netlab.Host, itsIfname string, packet []byte) {
 	t.Helper()
 	index, _ := hardwareAddr(t, from, ifname)
@@ -92,7 +92,7 @@ func hand(t *testing.T, from *netlab.Host, ifname string, to *netlab.Host, itsIf
 	}))
 }
 
-// segmentsIn is how many segments a socket has received.
+// segmentsIn returns the number of segments that a socket has received.
 func segmentsIn(t *testing.T, fd int) uint32 {
 	t.Helper()
 	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
@@ -100,10 +100,10 @@ func segmentsIn(t *testing.T, fd int) uint32 {
 	return info.Segs_in
 }
 
-// TestLegGetsNothingFromTheOtherSide gives a leg that faces the paths a segment
-// with its 5-tuple by either side. By the plain one it can only be one of the other
-// leg's, which a router has sent back.
-func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
+// TestLegReceivesNothingFromTheOtherSide sends a segment with the 5-tuple of a multipath
+// leg to the box on each side. On the plain side it can only be a segment of the other
+// leg that a router has sent back.
+func TestLegReceivesNothingFromTheOtherSide(t *testing.T) {
 	b := quiet(t)
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
 	fd, client, server := b.leg(nfq.PathSocket, netlab.Client6)
@@ -111,13 +111,13 @@ func TestLegGetsNothingFromTheOtherSide(t *testing.T) {
 	stray := segment(t, server, client)
 	hand(t, b.Client, netlab.ClientInterface, b.CPE, netlab.CPELanInterface, stray)
 	if got := segmentsIn(t, fd) - before; got != 0 {
-		t.Errorf("by the plain side the leg gets %d segments", got)
+		t.Errorf("from the plain side the leg receives %d segments", got)
 	}
 	hand(t, b.Server, netlab.ServerInterface, b.HAG, netlab.HAGWanInterface, stray)
-	eventually(t, "the leg gets nothing by its own side", func() bool { return segmentsIn(t, fd) > before })
+	eventually(t, "the leg receives nothing from its own side", func() bool { return segmentsIn(t, fd) > before })
 }
 
-// resets receives what a host gets of TCP, and tells of resets to its ports.
+// resets reads the TCP segments to a host; next returns the port of the next reset.
 func resets(t *testing.T, h *netlab.Host) (next func() uint16) {
 	t.Helper()
 	var fd int
@@ -142,10 +142,10 @@ func resets(t *testing.T, h *netlab.Host) (next func() uint16) {
 	}
 }
 
-// TestResetsThatNoSocketSendsStayInTheBox has the CPE take segments for its own for
-// which it has no socket, as the kernel does when its lookup meets a handshake that
-// another core is just ending.
-func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
+// TestResetsByNoSocketStayInTheBox makes the CPE deliver segments to itself for which it
+// has no socket. The kernel does so when its lookup meets a handshake that another CPU
+// is just replacing by the connection.
+func TestResetsByNoSocketStayInTheBox(t *testing.T) {
 	b := quiet(t)
 	server := netip.MustParseAddrPort(b.addr)
 	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
@@ -167,8 +167,8 @@ func TestResetsThatNoSocketSendsStayInTheBox(t *testing.T) {
 	}
 }
 
-// TestResetsOfSocketsLeaveTheBox has a connection of the box's reset its peer, which
-// sends when nobody is left to read it.
+// TestResetsOfSocketsLeaveTheBox makes a connection of the box reset its peer, which
+// sends after the box has shut the connection down.
 func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 	for _, c := range []struct {
 		family         int
@@ -184,7 +184,7 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 		peer, err := l.Accept()
 		check(t, err)
 		t.Cleanup(func() { peer.Close() })
-		check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // it would send a reset, too
+		check(t, b.Client.Netlink(func(nl *netlink.Handle) error { // the client would send a reset as well
 			lan, err := nl.LinkByName(netlab.ClientInterface)
 			if err != nil {
 				return err
@@ -192,7 +192,7 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 			return nl.LinkSetDown(lan)
 		}))
 		check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
-		eventually(t, "the server can still send to "+c.client.String(), func() bool {
+		eventually(t, "the server gets no reset from "+c.client.String(), func() bool {
 			_, err := peer.Write([]byte{0})
 			return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 		})

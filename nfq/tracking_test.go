@@ -13,19 +13,19 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// TestJoinsAndOwnSourcesStayTracked looks at what conntrack leaves alone of
-// a connection over a path.
+// TestJoinsAndOwnSourcesStayTracked counts the untracked packets of a connection over a
+// path.
 func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 	for _, c := range []struct {
 		name      string
-		own, join bool // its addresses: the CPE's, and where the HAG takes joins
+		own, join bool // from the CPE's own address; to a join address
 		mark      nfq.Mark
 		tracked   bool
 	}{
 		{"the first subflow", false, false, nfq.PathSocket, false},
 		{"a join", true, true, nfq.PathSocket, true},
 		{"from the box's own source", true, false, nfq.OwnSocket, true},
-		{"no join, by its port", true, false, nfq.PathSocket, false},
+		{"to another port than the join address", true, false, nfq.PathSocket, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := quiet(t)
@@ -51,7 +51,7 @@ func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 	}
 }
 
-// countUntracked counts the TCP packets that a host gets and sends untracked.
+// countUntracked counts the TCP packets that a host receives and sends untracked.
 func countUntracked(t *testing.T, h *netlab.Host) (count func(chain string) uint64) {
 	t.Helper()
 	table := &nftables.Table{Name: "untracked", Family: nftables.TableFamilyINet}

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch calls changed at first, and whenever somebody may have changed the nftables of
-// this network namespace, until ctx ends.
+// Watch calls changed once at the start, and then after each change of nftables rules in
+// this network namespace, until ctx ends. Several changes may cause one call.
 func Watch(ctx context.Context, changed func()) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
@@ -29,7 +29,7 @@ func Watch(ctx context.Context, changed func()) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, unix.ENOBUFS): // some were more than the socket could keep
+		case errors.Is(err, unix.ENOBUFS): // the kernel has dropped messages
 			changed()
 		case err != nil:
 			return fmt.Errorf("watch nftables: %w", err)
@@ -39,7 +39,7 @@ func Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// endsTransaction tells whether a message is the last one about a transaction (kernel:
+// endsTransaction reports whether a message is the last one of a transaction (kernel:
 // nf_tables_gen_notify).
 func endsTransaction(m netlink.Message) bool {
 	return m.Header.Type == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN

@@ -127,8 +127,8 @@ func validJoins(joins []netip.AddrPort) error {
 // also sees the answers to SYNs that passed.
 func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
 	r := nfq.Rules{
-		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, Answers: learns,
-		Joins: slices.Clone(c.Join), Takes: c.Role == HAG,
+		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, QueueSYNACKs: learns,
+		Joins: slices.Clone(c.Join), AcceptJoins: c.Role == HAG,
 	}
 	for _, p := range c.Paths {
 		r.Paths = append(r.Paths, p.Interface)

@@ -82,13 +82,13 @@ func TestRulesKnowWhereTheHAGTakesJoins(t *testing.T) {
 	near, far := netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("[2001:db8:f::2]:9000")
 	c := cpe()
 	c.Paths[0].Join, c.Paths[1].Join = []netip.AddrPort{near}, []netip.AddrPort{far, near}
-	if r := c.Rules(nfq.Listeners{}, false); r.Takes || !slices.Equal(r.Joins, []netip.AddrPort{near, far}) {
-		t.Errorf("a CPE has %v, takes them: %v", r.Joins, r.Takes)
+	if r := c.Rules(nfq.Listeners{}, false); r.AcceptJoins || !slices.Equal(r.Joins, []netip.AddrPort{near, far}) {
+		t.Errorf("a CPE has %v, takes them: %v", r.Joins, r.AcceptJoins)
 	}
 	h := hag()
 	h.Join = []netip.AddrPort{near}
-	if r := h.Rules(nfq.Listeners{}, false); !r.Takes || !slices.Equal(r.Joins, h.Join) {
-		t.Errorf("a HAG has %v, takes them: %v", r.Joins, r.Takes)
+	if r := h.Rules(nfq.Listeners{}, false); !r.AcceptJoins || !slices.Equal(r.Joins, h.Join) {
+		t.Errorf("a HAG has %v, takes them: %v", r.Joins, r.AcceptJoins)
 	}
 }
 

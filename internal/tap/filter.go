@@ -5,16 +5,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets in the headers that the filter reads.
+// Offsets into IPv4, IPv6 and TCP headers (RFC 791, RFC 8200, RFC 9293), and sizes.
 const (
 	ip4Fragment = 6
 	ip4Protocol = 9
 	ip6Next     = 6
 	ip6Size     = 40
-	tcpOffset   = 12 // the header's length in its upper four bits, in words
+	tcpOffset   = 12 // upper four bits: the header's length in words
 	tcpFlags    = 13
 	tcpOptions  = 20
-	timestamps  = 12 // bytes: two Nop, and the option (RFC 7323, appendix A)
+	timestamps  = 12 // size of two Nop and the timestamps option (RFC 7323, appendix A)
 )
 
 // Flags of segments that begin or end a connection, RFC 9293, section 3.1.
@@ -22,7 +22,8 @@ const flagFIN, flagSYN, flagRST = 0x01, 0x02, 0x04
 
 const (
 	optionMPTCP = 30 // RFC 8684, section 3
-	// beyondJoin is above the byte that holds the subtype of MP_CAPABLE (0) or MP_JOIN (1).
+	// beyondJoin is the least third byte of an MPTCP option with a subtype (its upper
+	// four bits) other than MP_CAPABLE (0) and MP_JOIN (1).
 	beyondJoin = 0x20
 )
 
@@ -41,11 +42,12 @@ const (
 	icmpUnreachable      = 3
 	icmpTimeExceeded     = 11
 	icmpParameterProblem = 12
-	icmp6Errors          = 4 // the highest type in use
+	icmp6Errors          = 4 // the highest type of an error
 )
 
-// filter passes what the package's comment says. It sees packets from the IP
-// header on. IPv6 packets with extension headers all pass: it cannot walk them.
+// filter returns the program that selects the packets named in the package's comment.
+// It reads packets from the IP header on. All IPv6 packets with extension headers pass:
+// classic BPF has no loop to walk them.
 func filter() []unix.SockFilter {
 	const accept, drop = "accept", "drop"
 	is := func(v uint32) bpf.JumpIf { return bpf.JumpIf{Cond: bpf.JumpEqual, Val: v} }
@@ -84,8 +86,8 @@ func filter() []unix.SockFilter {
 
 		{label: "tcp", ins: behindIP(tcpFlags)},
 		{ins: bits(flagFIN | flagSYN | flagRST), yes: accept},
-		// Linux writes an MPTCP option last, where SACK leaves it room: it is the
-		// first, or stands behind timestamps. A load behind the packet's end drops it.
+		// Linux writes an MPTCP option first, or behind timestamps, and last, if SACK
+		// leaves room for it. A load behind the packet's end drops the packet.
 		{ins: behindIP(tcpOffset)},
 		{ins: least((tcpOptions + 4) << 2), no: drop},
 		{ins: behindIP(tcpOptions)},
@@ -104,15 +106,16 @@ func filter() []unix.SockFilter {
 	})
 }
 
-// step is an instruction that may have a label, and jump to labels. No label: the next one.
+// step is an instruction with a label and, for a jump, the labels to jump to if the
+// condition holds and if not. An empty label is the next instruction.
 type step struct {
 	label   string
 	ins     bpf.Instruction
 	yes, no string
 }
 
-// assemble resolves the labels. The program is a constant of this file, so that
-// an error in it is a panic.
+// assemble resolves the labels. It panics at an error, which can only be a mistake in
+// this file.
 func assemble(steps []step) []unix.SockFilter {
 	at := map[string]int{}
 	for i, s := range steps {
@@ -138,6 +141,7 @@ func assemble(steps []step) []unix.SockFilter {
 	return prog
 }
 
+// skip returns the number of instructions to skip in a jump to a label.
 func skip(at map[string]int, from int, label string) uint8 {
 	if label == "" {
 		return 0

@@ -10,22 +10,22 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// segment is a TCP header with the given flags and options.
+// segment returns a TCP header with the given flags and options.
 func segment(flags rewrite.Flags, options ...[]byte) []byte {
 	b := append(make([]byte, 20), slices.Concat(options...)...)
 	b[tcpOffset], b[tcpFlags] = byte(len(b)/4)<<4, byte(flags)
 	return b
 }
 
-// ip6 puts the parts behind an IPv6 header.
+// ip6 returns an IPv6 header followed by the parts.
 func ip6(next byte, parts ...[]byte) []byte {
 	b := make([]byte, ip6Size)
 	b[0], b[ip6Next] = 0x60, next
 	return append(b, slices.Concat(parts...)...)
 }
 
-// ip4 puts a payload behind an IPv4 header with so many bytes of options, and
-// the given fragment offset.
+// ip4 returns an IPv4 header, with options of a size in bytes and a fragment offset,
+// followed by a payload.
 func ip4(protocol byte, options int, fragment byte, payload []byte) []byte {
 	b := make([]byte, 20+options)
 	b[0] = 0x40 | byte(len(b)/4)
@@ -33,13 +33,14 @@ func ip4(protocol byte, options int, fragment byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
+// ext returns an extension header of 8 bytes and as many more units of 8 bytes.
 func ext(next, units byte) []byte {
 	b := make([]byte, 8*(int(units)+1))
 	b[0], b[1] = next, units
 	return b
 }
 
-// TCP options of an ACK, as Linux lays them out.
+// TCP options of an ACK in Linux's layout.
 var (
 	tcpTimestamps = []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
 	sack          = []byte{1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2}
@@ -49,7 +50,7 @@ var (
 	dss           = []byte{30, 8, 0x20, 0x01, 0, 0, 0, 1}
 )
 
-func TestFilterPassesHandshakesAndEnds(t *testing.T) {
+func TestFilterPassesTheBeginAndEndOfConnections(t *testing.T) {
 	const tcp, icmp, icmp6 = unix.IPPROTO_TCP, unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6
 	const fin, syn, rst, psh, ack = rewrite.FIN, rewrite.SYN, rewrite.RST, rewrite.PSH, rewrite.ACK
 	for _, tt := range []struct {
@@ -65,8 +66,8 @@ func TestFilterPassesHandshakesAndEnds(t *testing.T) {
 		{"ACK with timestamps", segment(ack, tcpTimestamps), false},
 		{"ACK with SACK behind timestamps", segment(ack, tcpTimestamps, sack), false},
 		{"data", append(segment(ack|psh), "some words of data"...), false},
-		{"data that looks like MP_CAPABLE", append(segment(ack|psh), capableACK...), false},
-		{"data behind timestamps that looks like it", append(segment(ack|psh, tcpTimestamps), capableACK...), false},
+		{"data with the bytes of MP_CAPABLE", append(segment(ack|psh), capableACK...), false},
+		{"data behind timestamps with the bytes of MP_CAPABLE", append(segment(ack|psh, tcpTimestamps), capableACK...), false},
 		{"MP_CAPABLE", segment(ack, capableACK), true},
 		{"MP_CAPABLE behind timestamps", segment(ack, tcpTimestamps, capableACK), true},
 		{"MP_CAPABLE with data", append(segment(ack|psh, tcpTimestamps, capableData), "data"...), true},
@@ -81,7 +82,7 @@ func TestFilterPassesHandshakesAndEnds(t *testing.T) {
 			"IPv6":              ip6(tcp, tt.payload),
 		} {
 			if got := passes(t, packet); got != tt.passes {
-				t.Errorf("%s, %s: the filter says %v", tt.name, name, got)
+				t.Errorf("%s, %s: passes is %v, want %v", tt.name, name, got, tt.passes)
 			}
 		}
 	}
@@ -103,13 +104,13 @@ func TestFilterPassesHandshakesAndEnds(t *testing.T) {
 		{"ICMPv6 unreachable", ip6(icmp6, []byte{1, 3, 0, 0, 0, 0, 0, 0}), true},
 	} {
 		if got := passes(t, tt.packet); got != tt.passes {
-			t.Errorf("%s: the filter says %v", tt.name, got)
+			t.Errorf("%s: passes is %v, want %v", tt.name, got, tt.passes)
 		}
 	}
 }
 
-// passes runs the filter without its first instruction, the protocol, which the
-// interpreter does not know.
+// passes reports whether the filter passes a packet. The interpreter does not know the
+// first instruction, which loads the packet's protocol.
 func passes(t *testing.T, packet []byte) bool {
 	t.Helper()
 	var ins []bpf.Instruction

@@ -1,11 +1,3 @@
-// Package tap watches the interfaces of a machine for what begins and ends
-// connections: TCP segments with SYN, FIN or RST, those that bear MP_CAPABLE or
-// MP_JOIN as Linux lays them out (RFC 8684, sections 3.1 and 3.2), and ICMP
-// errors. The kernel filters (classic BPF); data never leaves it.
-//
-// A tap sees what arrives before netfilter does, and what leaves after it. It is
-// asked from time to time: the kernel notes when a packet came and keeps it
-// meanwhile, so that packets wake nobody up.
 package tap
 
 import (
@@ -19,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPacket is the most that is read of a packet, in bytes.
+// maxPacket is the largest packet, in bytes. Longer ones would be cut.
 const maxPacket = 1 << 16
 
-// receiveBuffer of the socket in bytes: some 10,000 packets of handshakes.
+// receiveBuffer is the size of the socket's buffer in bytes: some 10,000 packets.
 const receiveBuffer = 16 << 20
 
-// Packet is one packet that passed an interface.
+// Packet is a captured packet.
 type Packet struct {
-	Time      time.Time // by the kernel
+	Time      time.Time // from the kernel
 	Interface int       // index
-	Outgoing  bool
-	// Data begins with the IP header and may end with Ethernet padding. The checksum
-	// of what has not left its host may be partial, for the interface to complete
-	// (CHECKSUM_PARTIAL). It is valid until the next Poll.
+	Outgoing  bool      // sent, not received
+	// Data begins with the IP header and may end with Ethernet padding. It is valid until
+	// the next Poll. The checksum of a packet that has not left its host yet may be
+	// incomplete, for the interface to complete (CHECKSUM_PARTIAL).
 	Data []byte
 }
 
@@ -43,10 +35,10 @@ type Tap struct {
 	oob  [64]byte // for one timespec
 }
 
-// Open starts to watch an interface of the network namespace that the calling
-// thread is in, or all of them if name is empty. The caller owes a Close.
+// Open starts to capture at an interface of the calling thread's network namespace, or
+// at all interfaces if name is empty. The caller must call Close.
 func Open(name string) (*Tap, error) {
-	// Without a protocol nothing arrives before the filter is in place.
+	// With protocol 0 no packet arrives before the filter is attached.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", os.NewSyscallError("socket", err))
@@ -79,7 +71,7 @@ func (t *Tap) setUp(fd int, name string) error {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	// Beyond net.core.rmem_max, for who may.
+	// Beyond net.core.rmem_max, with CAP_NET_ADMIN only.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 	all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
 	err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index})
@@ -97,7 +89,7 @@ func interfaceIndex(fd int, name string) (int, error) {
 	return int(req.Uint32()), nil
 }
 
-// Poll takes the next packet. It reports false when there is none now.
+// Poll reads the next packet into p. It reports false if none is waiting.
 func (t *Tap) Poll(p *Packet) (bool, error) {
 	n, oobn, _, from, err := unix.Recvmsg(t.fd, t.data[:], t.oob[:], unix.MSG_DONTWAIT)
 	switch {
@@ -113,7 +105,7 @@ func (t *Tap) Poll(p *Packet) (bool, error) {
 	return true, nil
 }
 
-// timestamp reads SCM_TIMESTAMPNS, or the clock if there is none.
+// timestamp returns the time in the control message SCM_TIMESTAMPNS, or now without one.
 func timestamp(oob []byte) time.Time {
 	if len(oob) < unix.SizeofCmsghdr {
 		return time.Now()
@@ -127,15 +119,15 @@ func timestamp(oob []byte) time.Time {
 	return time.Unix(ts.Unix())
 }
 
-// Drops returns how many packets the kernel has dropped since it was asked last:
-// the socket's buffer was full (PACKET_STATISTICS).
+// Drops returns the number of packets that the kernel has dropped since the last call,
+// because the socket's buffer was full (PACKET_STATISTICS).
 func (t *Tap) Drops() uint64 {
 	s, err := unix.GetsockoptTpacketStats(t.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return 0 // a packet socket has the option
+		return 0 // cannot be: every packet socket has the option
 	}
 	return uint64(s.Drops)
 }
 
-// Close ends the watch.
+// Close closes the socket.
 func (t *Tap) Close() error { return os.NewSyscallError("close", unix.Close(t.fd)) }
