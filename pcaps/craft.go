@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -180,14 +180,14 @@ func reset(client, server netip.AddrPort, ack uint32, syn []byte) []byte {
 
 // unreachable are type and code of the ICMP and the ICMPv6 error for a verdict
 // (kernel: nft_reject_icmp_code, nft_reject_icmpv6_code).
-var unreachable = map[box.Verdict][2][2]uint8{
-	box.NoRoute:         {{3, 0}, {1, 0}},
-	box.HostUnreachable: {{3, 1}, {1, 3}},
-	box.Prohibited:      {{3, 13}, {1, 1}},
+var unreachable = map[core.Verdict][2][2]uint8{
+	core.NoRoute:         {{3, 0}, {1, 0}},
+	core.HostUnreachable: {{3, 1}, {1, 3}},
+	core.Prohibited:      {{3, 13}, {1, 1}},
 }
 
 // icmpError is the ICMP error for a verdict, about a packet of client.
-func icmpError(v box.Verdict, from, client netip.Addr, quote []byte) []byte {
+func icmpError(v core.Verdict, from, client netip.Addr, quote []byte) []byte {
 	// RFC 1812, section 4.3.2.3, and RFC 4443, section 2.4 (c), say how much to quote.
 	version, protocol, mtu := 0, uint8(protocolICMP), 576-ipv4Size
 	like := []byte{0x45, 0xc0, 0, 0, 0, 0} // internetwork control (RFC 1812, section 4.3.2.5)

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -25,14 +25,14 @@ const noAnswer = "no answer"
 func (r *replay) event(f *Frame, in string) event { return event{f.Number, r.now, in} }
 
 // decided reports a decision and what the box sends by it.
-func (r *replay) decided(e event, d box.Decision, out string) error {
+func (r *replay) decided(e event, d core.Decision, out string) error {
 	r.report.Totals.Verdicts[d.Verdict.String()]++
 	if r.cfg.Decided == nil {
 		return nil
 	}
 	report := Decision{
 		Frame: e.frame, TimeUS: e.at.Microseconds(), In: e.in,
-		Verdict: d.Verdict.String(), Reason: d.Reason, Out: out,
+		Verdict: d.Verdict.String(), Reason: d.Reason.String(), Rule: d.Rule, Out: out,
 	}
 	switch {
 	case d.Key != (state.Key{}):
@@ -48,7 +48,7 @@ func (r *replay) decided(e event, d box.Decision, out string) error {
 // unreadable decides about a packet that the rules of a box divert though it is
 // no whole SYN.
 func (r *replay) unreadable(f *Frame) error {
-	d := r.core.Packet(r.now, state.Plain, uint32(f.Number), f.Packet())
+	d, _ := r.packet(f, state.Plain, f.Packet())
 	return errors.Join(r.decided(r.event(f, flagsText(r.seg.Flags)), d, ""), r.goOn(f, d))
 }
 
@@ -64,14 +64,40 @@ func (r *replay) syn(f *Frame, t *track, packet []byte) error {
 	case slices.Contains(r.cfg.Join, r.seg.Dst), p.recorded && (p.leaving(f) || len(f.Comments) == 0):
 		return r.own(f, p, m)
 	}
-	side := r.cfg.sideOf(p, m)
-	d := r.core.Packet(r.now, side, uint32(f.Number), packet)
-	text := describe(&r.seg, m)
+	d, ok := r.packet(f, r.cfg.sideOf(p, m), packet)
+	if !ok {
+		r.waiting[d.Packet.ID] = waiting{clone(f), bytes.Clone(packet)}
+		return nil
+	}
+	return r.decidedSYN(f, t, m, d, packet)
+}
+
+// waiting is a SYN that waits for the end of the flow which has its 5-tuple now.
+type waiting struct {
+	frame  *Frame
+	packet []byte
+}
+
+// packet hands the core a packet of a frame. It reports false if the packet has to
+// wait for the decision.
+func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decision, ok bool) {
+	p := core.Packet{ID: uint32(f.Number), Side: side, Data: packet}
+	r.acts = r.core.Packet(r.acts[:0], r.now, p)
+	if a := r.acts[0]; a.Kind == core.Wake {
+		r.wakes = append(r.wakes, a.At)
+		return core.Decision{Packet: p}, false
+	}
+	return r.acts[0].Decision, true
+}
+
+// decidedSYN takes the decision about a SYN.
+func (r *replay) decidedSYN(f *Frame, t *track, m rewrite.MPTCP, d core.Decision, packet []byte) error {
+	p, text := r.place(f), describe(&r.seg, m)
 	switch {
 	case d.Key == (state.Key{}):
 		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
 	case t == nil || !r.repeats(d, t):
-		t = r.begin(f, d.Key, side)
+		t = r.begin(f, d.Key, d.Packet.Side)
 	}
 	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
 	t.verdict, t.entered, t.near = d.Verdict, f.Direction, f.Interface
@@ -97,26 +123,26 @@ func (r *replay) own(f *Frame, p *place, m rewrite.MPTCP) error {
 
 // repeats tells whether a decision was about another SYN of a flow that is there
 // already. The table takes one that has passed for a new flow; people do not.
-func (r *replay) repeats(d box.Decision, t *track) bool {
+func (r *replay) repeats(d core.Decision, t *track) bool {
 	if t.key != d.Key {
 		return false
 	}
-	fl, _ := r.core.Table.Last(d.Key)
+	fl, _ := r.core.Flow(d.Key)
 	again := t.isn == r.seg.Seq && t.state == fl.State && (fl.State == state.Passed || fl.State == state.Rejected)
-	return again || d.Supersedes || d.Verdict == box.Deliver || t.state == state.Learning
+	return again || d.Supersedes || d.Verdict == core.Deliver || t.state == state.Learning
 }
 
 // begin follows a flow that has just been entered in the table.
 func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
 	r.report.Totals.Flows++
-	fl, _ := r.core.Table.Last(key)
+	fl, _ := r.core.Flow(key)
 	t := &track{
 		key: key, client: r.seg.Src, server: r.seg.Dst, side: side, action: fl.Action, state: fl.State, onward: r.seg.Seq,
 	}
 	if len(r.report.Flows) < r.cfg.MaxFlows {
 		t.flow = &Flow{
 			Client: t.client, Server: t.server, Side: side.String(), Action: fl.Action.String(),
-			State: fl.State.String(), Reason: fl.Reason, Frame: f.Number, TimeUS: r.now.Microseconds(),
+			State: fl.State.String(), Reason: fl.Reason.String(), Rule: fl.Rule, Frame: f.Number, TimeUS: r.now.Microseconds(),
 			Packets: 1, BytesUp: uint64(len(r.seg.Payload)),
 			Connection: Connection{Subflows: []Subflow{}}, Handshake: []Step{},
 		}
@@ -128,7 +154,7 @@ func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
 
 // follow takes a track to the state that its flow has in the table.
 func (r *replay) follow(t *track) {
-	if fl, ok := r.core.Table.Last(t.key); ok && fl.State != t.state {
+	if fl, ok := r.core.Flow(t.key); ok && fl.State != t.state {
 		r.tracks.moved(t, fl)
 	}
 }
@@ -165,36 +191,36 @@ func (r *replay) hasLeft(f *Frame, p *place, t *track, m rewrite.MPTCP) bool {
 // copyOf takes a packet that the capture shows a second time. It stays only if the
 // first one does.
 func (r *replay) copyOf(f *Frame, t *track) error {
-	if t.verdict == box.Accept && !r.place(f).recorded {
+	if t.verdict == core.Accept && !r.place(f).recorded {
 		return r.pass(f)
 	}
 	return r.leaveOut()
 }
 
 // carryOut does what a decision about a SYN asks for.
-func (r *replay) carryOut(f *Frame, t *track, d box.Decision, packet []byte, in string) error {
+func (r *replay) carryOut(f *Frame, t *track, d core.Decision, packet []byte, in string) error {
 	var err error
 	out, end := "", Server
 	switch d.Verdict {
-	case box.Accept:
+	case core.Accept:
 		r.step(f, t, Client, Server, in)
 		return errors.Join(r.decided(r.event(f, in), d, ""), r.goOn(f, d))
-	case box.Rewrite:
-		out = describeEdited(d.Packet, in)
+	case core.Rewrite:
+		out = describeEdited(d.Edited, in)
 		err = r.edited(f, d, packet)
-	case box.Hold:
+	case core.Hold:
 		onward := onwardSYN(&r.seg, packet, t.side == state.Plain)
 		out = describePacket(onward)
 		t.held, t.quote = clone(f), bytes.Clone(packet[:len(f.Packet())])
 		err = r.made(f, r.beyond(f, t.side.Opposite()), onward, d)
-	case box.Deliver:
+	case core.Deliver:
 		if t.state != state.Released || t.reply == nil {
 			err = r.leaveOut() // the box's kernel knows what to answer, if anything
 			break
 		}
 		out, end = describePacket(t.reply), Client
 		err = r.made(r.turned(f), r.place(f).Interface, t.reply, d)
-	case box.Prohibited: // the server's address stands for the box's, which no capture tells
+	case core.Prohibited: // the server's address stands for the box's, which no capture tells
 		reply := icmpError(d.Verdict, t.server.Addr(), t.client.Addr(), packet[:len(f.Packet())])
 		out, end = describePacket(reply), Client
 		err = r.made(r.turned(f), r.place(f).Interface, reply, d)

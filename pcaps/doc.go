@@ -6,13 +6,13 @@
 //	pcap, pcapng ─→ Reader ─→ Frame ─ Packet, Replace ─→ Writer ─→ pcap, pcapng
 //	 (or gzip)     reader.go   link.go                  writer.go
 //
-// [Replay] drives [box.Core], the code that decides in a running box, with the
+// [Replay] drives [core.Core], the code that decides in a running box, with the
 // frames of a capture and their times:
 //
-//	Frame ─→ whole.go ──→ replay.go ─┬─ SYN: decide.go ─→ box.Core.Packet ─┬─→ Decision
+//	Frame ─→ whole.go ──→ replay.go ─┬─ SYN: decide.go ─→ core.Core.Packet ─┬─→ Decision
 //	         as it was    which flow, │                                    └─→ craft.go, Writer:
 //	         on the wire  what time   ├─ SYN+ACK, RST, ICMP: follow.go         what leaves the box
-//	                                  │       outcome.go ─→ box.Core.Connected
+//	                                  │       outcome.go ─→ core.Core.DialEnded
 //	                                  └─ ACK, FIN, data: follow.go ─→ session.go, join.go ─→ Report
 //
 // Nothing is decided here. What a box's kernel would do (dial, answer, reset) is

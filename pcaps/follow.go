@@ -4,7 +4,7 @@ import (
 	"errors"
 	"syscall"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -55,16 +55,16 @@ func (r *replay) answered(f *Frame, t *track, text string, packet []byte) error 
 		r.step(f, t, Server, Client, text)
 		return r.pass(f)
 	}
-	d := r.core.Packet(r.now, state.Multipath, uint32(f.Number), packet)
+	d, _ := r.packet(f, state.Multipath, packet)
 	if t != nil {
 		r.follow(t)
-		t.edited = d.Verdict == box.Rewrite
+		t.edited = d.Verdict == core.Rewrite
 	}
-	if d.Verdict != box.Rewrite {
+	if d.Verdict != core.Rewrite {
 		r.step(f, t, Server, Client, text)
 		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
 	}
-	out := describePacket(d.Packet)
+	out := describePacket(d.Edited)
 	r.step(f, t, Server, Box, text)
 	r.step(f, t, Box, Client, out)
 	return errors.Join(r.decided(r.event(f, text), d, out+" → client"), r.edited(f, d, packet))
@@ -87,13 +87,12 @@ func (r *replay) rst(f *Frame, t *track) error {
 	if j := t.session.join; j != nil && !up && !t.acked {
 		j.state("refused: reset")
 	}
-	to := state.Closed
-	if up && t.state == state.Released {
-		to = state.Abandoned
+	if id := r.id(t); up && t.state == state.Released {
+		r.core.ClientReset(nil, r.now, id)
+	} else {
+		r.core.Closed(nil, r.now, id, true)
 	}
-	if fl, ok := r.core.Table.Move(r.now, t.key, to, "reset"); ok {
-		r.tracks.moved(t, fl)
-	}
+	r.follow(t)
 	return r.through(f, t, up, refused.text)
 }
 
@@ -107,15 +106,20 @@ func (r *replay) through(f *Frame, t *track, up bool, text string) error {
 	return r.pass(f)
 }
 
+// id returns the ID of a flow in the core.
+func (r *replay) id(t *track) state.ID {
+	f, _ := r.core.Flow(t.key)
+	return f.ID
+}
+
 // fin takes the end of one direction.
 func (r *replay) fin(f *Frame, t *track, cut bool) error {
 	up := t.up(&r.seg)
 	r.acknowledge(f, t, up, cut)
 	t.finUp, t.finDown = t.finUp || up, t.finDown || !up
 	if t.finUp && t.finDown {
-		if fl, ok := r.core.Table.Move(r.now, t.key, state.Closed, "fin"); ok {
-			r.tracks.moved(t, fl)
-		}
+		r.core.Closed(nil, r.now, r.id(t), false)
+		r.follow(t)
 	}
 	if t.leaving(f, r.place(f)) {
 		return r.leaveOut()
@@ -153,9 +157,8 @@ func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 		return false
 	}
 	t.acked, t.reply = true, nil
-	if fl, ok := r.core.Table.Move(r.now, t.key, state.Relaying, ""); ok {
-		r.tracks.moved(t, fl)
-	}
+	r.core.Paired(nil, r.now, r.id(t))
+	r.follow(t)
 	return true
 }
 
@@ -205,7 +208,7 @@ func (r *replay) icmp(f *Frame, report icmpReport) error {
 		if report.seq != t.isn { // of the machine's kernel, to the box's socket
 			return r.leaveOut()
 		}
-		if report.kind == unreachable[box.Prohibited][0] {
+		if report.kind == unreachable[core.Prohibited][0] {
 			o.errno = syscall.EACCES // what the box calls so, although the kernel reads it as another
 		}
 		return r.told(f, t, o)

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/state"
 )
 
@@ -114,11 +114,11 @@ func (r rehearsal) play(t *testing.T) (result, []byte) {
 	lines := Lines{W: &text}
 	cfg := Config{
 		Plain: []string{"lan", "wan"}, Paths: []string{"dsl", "lte"}, Join: joins,
-		Policy:  &box.Policy{Default: r.action, EndToEnd: 43}, // the default of end_to_end_dscp
+		Policy:  &core.Policy{Default: r.action, EndToEnd: 43}, // the default of end_to_end_dscp
 		Decided: lines.Decision,
 	}
 	if r.role != "any" {
-		cfg.Role = box.Role(r.role)
+		cfg.Role = core.Role(r.role)
 	}
 	report, err := Replay(t.Context(), in, NewWriter(&out, Pcapng), cfg)
 	if err == nil {

@@ -5,9 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -49,20 +50,22 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 	if o.errno != 0 {
 		err = o.errno
 	}
-	d, fl, ok := r.core.Connected(r.now, t.key, err)
-	if !ok {
+	r.acts = r.core.DialEnded(r.acts[:0], r.now, r.id(t), err)
+	i := slices.IndexFunc(r.acts, func(a core.Action) bool { return a.Kind == core.Decide })
+	if i < 0 {
 		return r.pass(f)
 	}
+	d := r.acts[i].Decision
 	held, reply := t.held, t.refusal(d.Verdict, o.from)
 	t.held, t.quote = nil, nil
-	r.tracks.moved(t, fl)
+	r.follow(t)
 	e := r.event(f, o.text)
 	switch d.Verdict {
-	case box.Deliver:
+	case core.Deliver:
 		reply, t.reply = o.answer, o.answer
-	case box.Drop:
+	case core.Drop:
 		return r.decided(e, d, "")
-	case box.Accept: // nothing can be told by it: the SYN itself goes on
+	case core.Accept: // nothing can be told by it: the SYN itself goes on
 		r.step(f, t, Box, Server, "SYN")
 		held.Time = f.Time
 		return errors.Join(r.decided(e, d, "SYN → server"), r.goOn(held, d))
@@ -80,11 +83,11 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 
 // refusal is what the client gets for a dial that has failed, as somebody reports;
 // nil for other verdicts.
-func (t *track) refusal(v box.Verdict, from netip.Addr) []byte {
+func (t *track) refusal(v core.Verdict, from netip.Addr) []byte {
 	switch v {
-	case box.Reset:
+	case core.Reset:
 		return reset(t.client, t.server, t.isn+1+t.data, t.quote)
-	case box.NoRoute, box.HostUnreachable, box.Prohibited:
+	case core.NoRoute, core.HostUnreachable, core.Prohibited:
 		if !from.IsValid() {
 			from = t.server.Addr()
 		}

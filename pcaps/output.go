@@ -3,7 +3,7 @@ package pcaps
 import (
 	"bytes"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/state"
 )
 
@@ -46,20 +46,20 @@ func (r *replay) leaveOut() error {
 }
 
 // goOn copies a frame that has been decided on.
-func (r *replay) goOn(f *Frame, d box.Decision) error {
+func (r *replay) goOn(f *Frame, d core.Decision) error {
 	return r.write(f, r.place(f).Interface, comment(d))
 }
 
 // edited writes a frame with the packet of a decision, cut off where the capture
 // has cut off the packet that was decided on.
-func (r *replay) edited(f *Frame, d box.Decision, packet []byte) error {
+func (r *replay) edited(f *Frame, d core.Decision, packet []byte) error {
 	out := *f
-	out.Replace(d.Packet[:len(d.Packet)-f.Missing()])
+	out.Replace(d.Edited[:len(d.Edited)-f.Missing()])
 	return r.write(&out, r.place(f).Interface, comment(d))
 }
 
 // made writes a packet that the box itself has sent, in a frame like f.
-func (r *replay) made(f *Frame, in Interface, packet []byte, d box.Decision) error {
+func (r *replay) made(f *Frame, in Interface, packet []byte, d core.Decision) error {
 	out := *f
 	out.missing, out.Comments, out.Direction = 0, nil, Outbound
 	out.Replace(packet)
@@ -87,9 +87,10 @@ func clone(f *Frame) *Frame {
 }
 
 // comment is a decision in the words of a packet comment.
-func comment(d box.Decision) string {
-	if verdict := d.Verdict.String(); d.Reason == "" || d.Reason == verdict {
+func comment(d core.Decision) string {
+	verdict, why := d.Verdict.String(), d.Why()
+	if why == "" || why == verdict {
 		return verdict
 	}
-	return d.Verdict.String() + ": " + d.Reason
+	return verdict + ": " + why
 }

@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/tap"
 	"github.com/synbond/synbond/state"
 )
 
 // RecorderConfig says what a recorder watches and where it writes.
 type RecorderConfig struct {
-	Role             box.Role
+	Role             core.Role
 	Plain, Multipath []string         // the interfaces of each side
 	Join             []netip.AddrPort // where this machine takes subflows
 	Comment          string           // about each file
@@ -84,23 +84,23 @@ func OpenRecorder(cfg RecorderConfig) (*Recorder, error) {
 	return r, nil
 }
 
-// Decided implements [box.Recorder].
-func (r *Recorder) Decided(iif uint32, packet []byte, d box.Decision) {
+// Decided is called by a box.
+func (r *Recorder) Decided(d *core.Decision) {
 	n := r.note(decided, d.Key)
-	n.iface, n.decision = int(iif), d
-	n.decision.Packet = nil // is the caller's, and the tap sees it leave
-	n.packet = append(n.packet, packet...)
+	n.iface, n.decision = int(d.Packet.Interface), *d
+	n.decision.Packet.Data, n.decision.Edited = nil, nil // are the caller's, and the tap sees them leave
+	n.packet = append(n.packet, d.Packet.Data...)
 	r.hand(n)
 }
 
-// Settled implements [box.Recorder].
-func (r *Recorder) Settled(f state.Flow, d box.Decision) {
-	n := r.note(settled, f.Key)
-	n.decision, n.took = d, f.Changed-f.Began
+// Settled is called by a box.
+func (r *Recorder) Settled(d *core.Decision) {
+	n := r.note(settled, d.Key)
+	n.decision = *d
 	r.hand(n)
 }
 
-// Paired implements [box.Recorder].
+// Paired is called by a box.
 func (r *Recorder) Paired(key state.Key) { r.hand(r.note(paired, key)) }
 
 // note returns an empty one of now.
@@ -120,7 +120,7 @@ func (r *Recorder) hand(n *note) {
 	}
 }
 
-// Run implements [box.Recorder]. For a moment after ctx has ended it records what
+// Run is called by a box. For a moment after ctx has ended it records what
 // ends then.
 func (r *Recorder) Run(ctx context.Context) error {
 	tick := time.NewTicker(collectEvery)
@@ -220,7 +220,7 @@ func (r *Recorder) fail(err error) {
 	}
 }
 
-// File implements [box.Recorder].
+// File is called by a box.
 func (r *Recorder) File(key state.Key) string { return r.ring.file(key) }
 
 // Totals implements [box.Recorder].
@@ -228,5 +228,5 @@ func (r *Recorder) Totals() api.RecordingTotals {
 	return api.RecordingTotals{Packets: r.written.Load(), Dropped: r.dropped.Load(), File: r.ring.current()}
 }
 
-// Close implements [box.Recorder].
+// Close is called by a box.
 func (r *Recorder) Close() error { return errors.Join(r.tap.Close(), r.ring.close()) }

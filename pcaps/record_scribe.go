@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -30,8 +30,7 @@ type note struct {
 	outgoing bool
 	packet   []byte    // of seen and decided; it belongs to the note
 	key      state.Key // of all but seen
-	decision box.Decision
-	took     time.Duration // since the SYN, of settled
+	decision core.Decision
 }
 
 // noteQueue is a heap of notes: the oldest first.
@@ -147,22 +146,22 @@ func frame(at time.Time, nic *nic, d Direction, packet []byte, comments ...strin
 // decided records a packet from the queue.
 func (s *scribe) decided(n *note) (record, bool) {
 	nic := s.nics.of(n.iface, n.at)
-	if nic == nil || n.decision.Reason == "not-asked" {
+	if nic == nil || n.decision.Reason == state.NotAsked {
 		return record{}, false // an answer to others: the tap has seen it
 	}
 	rec := frame(n.at, nic, Inbound, n.packet, decisionText(n.decision))
 	rec.key = n.key
 	d := n.decision
 	switch {
-	case d.Verdict == box.Hold || d.Asks:
+	case d.Verdict == core.Hold || d.Asks:
 		s.open(n.key, &opening{nic: nic, syn: slices.Clone(n.packet), asks: d.Asks})
-	case d.Verdict != box.Deliver: // which is a repeat, and changes nothing
+	case d.Verdict != core.Deliver: // which is a repeat, and changes nothing
 		s.close(n.key)
 	}
 	return rec, true
 }
 
-func decisionText(d box.Decision) string {
+func decisionText(d core.Decision) string {
 	text := comment(d)
 	if d.Supersedes {
 		text += ", in the place of the SYN before"
@@ -180,20 +179,20 @@ func (s *scribe) settled(n *note) (record, bool) {
 	if o == nil || o.asks {
 		return record{}, false
 	}
-	o.outcome = outcomeText(n.decision, n.took)
-	if n.decision.Verdict != box.Drop {
+	o.outcome = outcomeText(n.decision)
+	if n.decision.Verdict != core.Drop {
 		return record{}, false
 	}
 	s.close(n.key)
 	return frame(n.at, o.nic, Outbound, o.syn, o.outcome+"; this SYN is not on the wire"), true
 }
 
-func outcomeText(d box.Decision, took time.Duration) string {
+func outcomeText(d core.Decision) string {
 	text := comment(d)
-	if d.Reason == "" {
+	if d.Reason == state.None {
 		text += ": connected"
 	}
-	return text + " after " + took.Round(10*time.Microsecond).String()
+	return text + " after " + d.Held.Round(10*time.Microsecond).String()
 }
 
 // paired records the client's ACK if the tap has not. An ACK without MP_CAPABLE

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -56,13 +56,13 @@ func tell(s *scribe, notes ...note) (lines []string) {
 // Notes of a flow of IPv6 from the plain side.
 var flow6 = state.KeyOf(client6, server6)
 
-func decide(packet []byte, d box.Decision) note {
+func decide(packet []byte, d core.Decision) note {
 	d.Key = flow6
 	return note{kind: decided, iface: lan, packet: packet, key: flow6, decision: d}
 }
 
-func settle(v box.Verdict, reason string) note {
-	return note{kind: settled, key: flow6, decision: box.Decision{Verdict: v, Reason: reason}, took: 50 * time.Millisecond}
+func settle(v core.Verdict, reason state.Reason) note {
+	return note{kind: settled, key: flow6, decision: core.Decision{Verdict: v, Reason: reason, Settles: true, Held: 50 * time.Millisecond}}
 }
 
 func in(iface int, packet []byte) note  { return note{iface: iface, packet: packet} }
@@ -71,7 +71,7 @@ func out(iface int, packet []byte) note { return note{iface: iface, packet: pack
 func TestRecordedHandshakes(t *testing.T) {
 	syn, synack := talk6.syn(), talk6.synack()
 	onward := talk6.syn(rewrite.MPCapable{Version: 1, Flags: 1}.Append(nil))
-	hold := decide(syn, box.Decision{Verdict: box.Hold})
+	hold := decide(syn, core.Decision{Verdict: core.Hold})
 	fin := talk6.up(rewrite.FIN|rewrite.ACK, nil, "last words")
 	join := talk{client6, joinAddress}.syn(rewrite.MPJoinSYN{Token: 1}.Append(nil))
 	for _, tt := range []struct {
@@ -80,7 +80,7 @@ func TestRecordedHandshakes(t *testing.T) {
 		want  []string
 	}{
 		{"a flow that is relayed", []note{
-			in(lan, syn), hold, out(dsl, onward), in(dsl, synack), settle(box.Deliver, ""), out(lan, synack),
+			in(lan, syn), hold, out(dsl, onward), in(dsl, synack), settle(core.Deliver, state.None), out(lan, synack),
 			{kind: paired, key: flow6}, in(lan, fin),
 		}, []string{
 			"lan · inbound · SYN · hold", "dsl · outbound · SYN", "dsl · inbound · SYN|ACK",
@@ -89,31 +89,31 @@ func TestRecordedHandshakes(t *testing.T) {
 			"lan · inbound · FIN|ACK",
 		}},
 		{"an ACK that was seen is not inferred", []note{
-			hold, settle(box.Deliver, ""), out(lan, synack), in(lan, talk6.ack(rewrite.MPCapable{Version: 1, Form: rewrite.CapableKeys}.Append(nil))),
+			hold, settle(core.Deliver, state.None), out(lan, synack), in(lan, talk6.ack(rewrite.MPCapable{Version: 1, Form: rewrite.CapableKeys}.Append(nil))),
 			{kind: paired, key: flow6},
 		}, []string{"lan · inbound · SYN · hold", "lan · outbound · SYN|ACK · deliver: connected after 50ms", "lan · inbound · ACK"}},
 		{"a SYN that is repeated and refused", []note{
-			hold, decide(syn, box.Decision{Verdict: box.Hold, Reason: "repeat", Supersedes: true}),
-			settle(box.Reset, "refused"), out(lan, talk6.down(rewrite.RST|rewrite.ACK, nil, "")),
+			hold, decide(syn, core.Decision{Verdict: core.Hold, Reason: state.Repeat, Supersedes: true}),
+			settle(core.Reset, state.WasRefused), out(lan, talk6.down(rewrite.RST|rewrite.ACK, nil, "")),
 		}, []string{
 			"lan · inbound · SYN · hold", "lan · inbound · SYN · hold: repeat, in the place of the SYN before",
 			"lan · outbound · RST|ACK · reset: refused after 50ms",
 		}},
 		{"an ICMP error", []note{
-			hold, settle(box.HostUnreachable, "host-unreachable"),
-			out(lan, icmpError(box.HostUnreachable, server6.Addr(), client6.Addr(), syn)),
+			hold, settle(core.HostUnreachable, state.HostUnreachable),
+			out(lan, icmpError(core.HostUnreachable, server6.Addr(), client6.Addr(), syn)),
 		}, []string{"lan · inbound · SYN · hold", "lan · outbound · ICMP · host-unreachable after 50ms"}},
-		{"nobody answers", []note{hold, settle(box.Drop, "no-answer")}, []string{
+		{"nobody answers", []note{hold, settle(core.Drop, state.NoAnswer)}, []string{
 			"lan · inbound · SYN · hold", "lan · outbound · SYN · drop: no-answer after 50ms; this SYN is not on the wire",
 		}},
-		{"a SYN that goes on after all", []note{hold, settle(box.Accept, "files-full"), out(dsl, syn)}, []string{
+		{"a SYN that goes on after all", []note{hold, settle(core.Accept, state.FilesFull), out(dsl, syn)}, []string{
 			"lan · inbound · SYN · hold", "dsl · outbound · SYN · accept: files-full after 50ms",
 		}},
 		{"learning", []note{
-			decide(syn, box.Decision{Verdict: box.Rewrite, Reason: "curious", Asks: true}), out(dsl, onward), in(dsl, synack),
-			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: box.Decision{Verdict: box.Rewrite, Reason: "learnt-mptcp"}},
+			decide(syn, core.Decision{Verdict: core.Rewrite, Rule: "curious", Asks: true}), out(dsl, onward), in(dsl, synack),
+			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: core.Decision{Verdict: core.Rewrite, Reason: state.LearntMPTCP}},
 			out(lan, synack), in(dsl, synack),
-			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: box.Decision{Reason: "not-asked"}},
+			{kind: decided, iface: dsl, packet: synack, key: flow6, decision: core.Decision{Reason: state.NotAsked}},
 		}, []string{
 			"lan · inbound · SYN · rewrite: curious, asks whether the server speaks MPTCP", "dsl · outbound · SYN",
 			"dsl · inbound · SYN|ACK · rewrite: learnt-mptcp", "lan · outbound · SYN|ACK", "dsl · inbound · SYN|ACK",
@@ -129,7 +129,7 @@ func TestRecordedHandshakes(t *testing.T) {
 
 func TestRecordedPacketsAreCompleteButForTheirData(t *testing.T) {
 	s := newScribe(t)
-	tell(s, decide(talk6.syn(), box.Decision{Verdict: box.Hold}))
+	tell(s, decide(talk6.syn(), core.Decision{Verdict: core.Hold}))
 	fin := talk6.up(rewrite.FIN|rewrite.ACK, nil, "a secret")
 	synack := talk6.synack()
 	partial := slices.Clone(synack)
@@ -168,10 +168,10 @@ func TestRecorderThatIsNotServedDropsAndCounts(t *testing.T) {
 	r := &Recorder{log: slog.New(slog.DiscardHandler), notes: make(chan *note, 4)}
 	r.pool.New = func() any { return new(note) }
 	for range 10 {
-		r.Decided(lan, talk6.syn(), box.Decision{Verdict: box.Hold, Key: flow6})
+		r.Decided(&core.Decision{Packet: core.Packet{Interface: lan, Data: talk6.syn()}, Verdict: core.Hold, Key: flow6})
 	}
-	if got := r.Totals().Dropped; got != 6 {
-		t.Errorf("%d of 10 are dropped, 4 being kept", got)
+	if _, dropped, _ := r.Totals(); dropped != 6 {
+		t.Errorf("%d of 10 are dropped, 4 being kept", dropped)
 	}
 }
 
@@ -179,13 +179,13 @@ func TestRecorderThatIsNotServedDropsAndCounts(t *testing.T) {
 func FuzzSeen(f *testing.F) {
 	for _, p := range [][]byte{
 		talk6.syn(), talk4.synack(), talk6.up(rewrite.FIN|rewrite.ACK, nil, "x"),
-		icmpError(box.NoRoute, server4.Addr(), client4.Addr(), talk4.syn()),
+		icmpError(core.NoRoute, server4.Addr(), client4.Addr(), talk4.syn()),
 	} {
 		f.Add(p, true)
 		f.Add(p[:len(p)-1], false)
 	}
 	s := newScribe(f)
-	tell(s, decide(talk6.syn(), box.Decision{Verdict: box.Hold}), settle(box.Deliver, ""))
+	tell(s, decide(talk6.syn(), core.Decision{Verdict: core.Hold}), settle(core.Deliver, state.None))
 	f.Fuzz(func(t *testing.T, packet []byte, outgoing bool) {
 		rec, ok := s.read(&note{iface: lan, packet: slices.Clone(packet), outgoing: outgoing})
 		if ok && (len(rec.Data) > len(packet) || rec.Length > len(packet)) {
@@ -198,10 +198,10 @@ func FuzzSeen(f *testing.F) {
 func BenchmarkDecided(b *testing.B) {
 	r := &Recorder{notes: make(chan *note, 1)}
 	r.pool.New = func() any { return new(note) }
-	syn, d := talk6.syn(), box.Decision{Verdict: box.Hold, Key: flow6}
+	d := core.Decision{Packet: core.Packet{Interface: lan, Data: talk6.syn()}, Verdict: core.Hold, Key: flow6}
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Decided(lan, syn, d)
+		r.Decided(&d)
 		r.pool.Put(<-r.notes)
 	}
 }

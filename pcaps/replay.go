@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"net/netip"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -19,12 +18,12 @@ type Config struct {
 	// CPE on the plain side, those of a HAG on the multipath side. Without a role
 	// a SYN with MP_CAPABLE or MP_JOIN enters on the multipath side, another on the
 	// plain side.
-	Role         box.Role
+	Role         core.Role
 	Plain, Paths []string // names of interfaces that face each side; may be empty
 	// Join are addresses at which the box's machine itself takes subflows: SYNs to
 	// them are not decided on.
 	Join     []netip.AddrPort
-	Policy   *box.Policy
+	Policy   *core.Policy
 	Table    state.Config
 	Learnt   state.LearntConfig
 	MaxFlows int // how many flows the report lists, the first ones; default 10,000
@@ -34,19 +33,19 @@ type Config struct {
 	Progress func(packets int)
 }
 
-// every is how often a box looks what has waited too long.
-const every = 250 * time.Millisecond
-
 // replay is one run of [Replay].
 type replay struct {
 	cfg    Config
-	core   *box.Core
+	core   *core.Core
 	learns bool
 	in     *Reader
 	out    *Writer // or nil
 
 	completer
-	places    []place // by index of the interface
+	acts      []core.Action      // of the last event
+	waiting   map[uint32]waiting // by the packet's ID
+	wakes     []time.Duration    // when the core wants a tick, the earliest first
+	places    []place            // by index of the interface
 	tracks    tracks
 	tokens    map[uint32]namedEnd
 	now, tick time.Duration // since the first frame: the clock, when it was last looked at
@@ -68,19 +67,21 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 		cfg.MaxFlows = 10_000
 	}
 	r := &replay{
-		cfg: cfg, core: box.NewCore(cfg.Table, cfg.Learnt, cfg.Policy), learns: cfg.Policy.Learns(),
+		cfg: cfg, core: core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy}),
+		learns: cfg.Policy.Learns(), waiting: make(map[uint32]waiting),
 		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]namedEnd),
 	}
 	r.report.Totals.Verdicts, r.report.Totals.Unread = make(map[string]uint64), make(map[string]uint64)
 	timeouts := cfg.Table.WithDefaults()
-	r.patience = int(max(timeouts.Dial, timeouts.HalfOpen)/every) + 1
+	r.patience = int(max(timeouts.Dial, timeouts.HalfOpen)/core.ExpireEvery) + 1
 	err := r.run(ctx)
 	if out != nil {
 		err = errors.Join(err, out.Flush())
 	}
-	totals := r.core.Table.Totals()
+	totals := r.core.Totals()
 	t := &r.report.Totals
-	t.SpanUS, t.Entered, t.Reasons, t.Learnt = r.now.Microseconds(), totals.Entered, totals.Reasons, r.core.Learnt.Len()
+	t.SpanUS, t.Entered, t.Reasons, t.Rules = r.now.Microseconds(), totals.EnteredByName(), totals.ReasonsByName(), totals.Rules
+	t.Learnt = r.core.LearntLen()
 	return &r.report, err
 }
 
@@ -145,37 +146,70 @@ func (r *replay) clock(at time.Time) error {
 		t.LateUS = max(t.LateUS, late.Microseconds())
 	}
 	r.now = max(r.now, now)
-	for ticks := r.patience; r.now-r.tick >= every; ticks-- {
-		r.tick += every
-		if r.tracks.waiting == 0 || ticks == 0 { // nothing is left but memory to give back
-			r.tick = r.now
+	for ticks := r.patience; ; {
+		next := r.tick + core.ExpireEvery
+		wake := len(r.wakes) > 0 && r.wakes[0] <= next
+		if wake {
+			next = r.wakes[0]
 		}
-		if err := r.expire(r.tick); err != nil {
+		switch {
+		case next > r.now:
+			return nil
+		case wake:
+			r.wakes = r.wakes[1:]
+		case r.tracks.waiting == 0 || ticks == 0: // nothing is left but memory to give back
+			r.tick, next = r.now, r.now
+		default:
+			r.tick = next
+			ticks--
+		}
+		if err := r.elapse(next); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
-// expire ends what has waited too long at a time.
-func (r *replay) expire(now time.Duration) error {
-	for _, f := range r.core.Table.Expire(now, math.MaxInt) {
-		t := r.tracks.byKey(f.Key)
-		if t == nil {
-			continue
-		}
-		dialing := t.state == state.Dialing
-		r.tracks.moved(t, f)
-		if !dialing {
-			continue
-		}
-		t.held = nil
-		d := box.Decision{Verdict: box.Drop, Reason: f.Reason, Key: f.Key}
-		if err := r.decided(event{at: now, in: noAnswer}, d, ""); err != nil {
-			return err
+// elapse tells the core that a time has come, and takes what it decides then.
+func (r *replay) elapse(now time.Duration) error {
+	acts := r.core.Tick(nil, now)
+	var errs []error
+	for _, a := range acts {
+		switch {
+		case a.Kind == core.Wake:
+			r.wakes = append(r.wakes, a.At)
+		case a.Kind == core.Expired:
+			if t := r.tracks.byKey(a.Key); t != nil {
+				r.follow(t)
+			}
+		case a.Kind == core.Decide && a.Decision.Settles:
+			errs = append(errs, r.gaveUp(now, a.Decision))
+		case a.Kind == core.Decide && a.Decision.Packet.Data != nil:
+			errs = append(errs, r.waited(now, a.Decision))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// gaveUp takes the decision about a SYN that was held until the time of its dial was up.
+func (r *replay) gaveUp(now time.Duration, d core.Decision) error {
+	if t := r.tracks.byKey(d.Key); t != nil {
+		t.held = nil
+	}
+	return r.decided(event{at: now, in: noAnswer}, d, "")
+}
+
+// waited takes the decision about a SYN that has waited for the end of another flow.
+func (r *replay) waited(now time.Duration, d core.Decision) error {
+	w := r.waiting[d.Packet.ID]
+	delete(r.waiting, d.Packet.ID)
+	if err := r.seg.Parse(w.packet); err != nil {
+		return err
+	}
+	m, _ := r.seg.MPTCP() // the core has read it
+	frameTime := r.now
+	r.now, r.again = now, false
+	defer func() { r.now = frameTime }()
+	return r.decidedSYN(w.frame, r.tracks.of(&r.seg), m, d, w.packet)
 }
 
 // unparsed takes a packet that is no whole TCP segment.

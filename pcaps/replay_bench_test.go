@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -49,7 +49,7 @@ func BenchmarkReplay(b *testing.B) {
 					if out {
 						w = NewWriter(io.Discard, Pcapng)
 					}
-					report, err := Replay(b.Context(), in, w, Config{Policy: &box.Policy{}})
+					report, err := Replay(b.Context(), in, w, Config{Policy: &core.Policy{}})
 					if err != nil {
 						b.Fatal(err)
 					}

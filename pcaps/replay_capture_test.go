@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -24,7 +24,7 @@ func TestCutPayloadChangesNothing(t *testing.T) {
 			for cut := 1; cut <= data; cut++ {
 				frame := Frame{Data: whole[:len(whole)-cut], Length: len(whole)}
 				file := newFilm(t, Pcapng).frame(frame).bytes()
-				p := play(t, file, Config{Policy: &box.Policy{Default: state.Strip}})
+				p := play(t, file, Config{Policy: &core.Policy{Default: state.Strip}})
 				if len(p.lines) != 1 || p.decisions[0].Verdict != "rewrite" {
 					t.Fatalf("%d of %d bytes cut: %q", cut, data, p.lines)
 				}
@@ -102,7 +102,7 @@ func offloaded(packet []byte, header int, k talk) []byte {
 
 func TestChecksumThatTheCardComputesIsCompleted(t *testing.T) {
 	packet := talk6.syn(capableSYN)
-	strip := Config{Policy: &box.Policy{Default: state.Strip}}
+	strip := Config{Policy: &core.Policy{Default: state.Strip}}
 	p := play(t, newFilm(t, Pcapng).show(offloaded(packet, ipv6Size, talk6)).bytes(), strip)
 	p.wantLines(t, "1: SYN MP_CAPABLE v1: rewrite: SYN → server")
 	p.wantOut(t, "SYN")
@@ -136,7 +136,7 @@ func TestRouterThatShowsEachPacketTwiceIsUnderstood(t *testing.T) {
 			t.Errorf("packet %d is %v", i, p.out[i].Direction)
 		}
 	}
-	passed := play(t, f.bytes(), Config{Policy: &box.Policy{Default: state.Pass}})
+	passed := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Pass}})
 	if len(passed.out) != 8 {
 		t.Errorf("%d packets pass, want 8", len(passed.out))
 	}
@@ -188,7 +188,7 @@ func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
 	if flow := p.wantFlow(t, "multipath relay released"); flow.ServerToken != 0 || flow.Fallback != "" {
 		t.Errorf("connection %+v", flow.Connection)
 	}
-	learn := Config{Policy: &box.Policy{Default: state.Learn}}
+	learn := Config{Policy: &core.Policy{Default: state.Learn}}
 	f = newFilm(t, Pcapng).show(talk4.syn()).frame(cut(talk4.synack(capableSYNACK)))
 	p = play(t, f.bytes(), learn)
 	p.wantLines(t, "1: SYN: rewrite: SYN MP_CAPABLE v1 → server", "2: SYN+ACK, options cut off: accept (truncated)")
@@ -286,7 +286,7 @@ func TestFramesOfTheBoxHaveTheLinkHeaderOfTheirWay(t *testing.T) {
 	vlan := []byte{0x81, 0, 0, 7, 0x86, 0xdd}
 	f := newFilm(t, Pcapng).by(Interface{LinkType: LinkEthernet})
 	f.frame(Frame{Data: slices.Concat(a, b, vlan, talk6.syn())})
-	p := play(t, f.bytes(), Config{Policy: &box.Policy{Default: state.Reject}})
+	p := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Reject}})
 	p.wantOut(t, "ICMPv6 administratively prohibited")
 	if want := slices.Concat(b, a, vlan); !bytes.HasPrefix(p.out[0].Data, want) {
 		t.Errorf("frame begins %x, want %x", p.out[0].Data[:18], want)
@@ -337,7 +337,7 @@ func TestRecordedBoxTellsHowItsDialsEnded(t *testing.T) {
 	lan, dsl := recordedLAN, recordedDSL
 	onward := tcpPacket(tcpHeader{src: client4, dst: server4, seq: 555, flags: rewrite.SYN, window: 500}, "")
 	refusal := tcpPacket(tcpHeader{src: server4, dst: client4, ack: clientISN + 1, flags: rewrite.RST | rewrite.ACK}, "")
-	icmp := func(v box.Verdict, quote []byte) []byte { return icmpError(v, server4.Addr(), client4.Addr(), quote) }
+	icmp := func(v core.Verdict, quote []byte) []byte { return icmpError(v, server4.Addr(), client4.Addr(), quote) }
 	type seen struct {
 		in     Interface
 		d      Direction
@@ -350,11 +350,11 @@ func TestRecordedBoxTellsHowItsDialsEnded(t *testing.T) {
 		answer string
 	}{
 		{"refused", []seen{{lan, Outbound, refusal}}, "plain relay refused refused", "RST+ACK"},
-		{"no route of its own", []seen{{lan, Outbound, icmp(box.NoRoute, talk4.syn())}}, "plain relay unreachable no-route", "ICMP network unreachable"},
-		{"prohibited", []seen{{lan, Outbound, icmp(box.Prohibited, talk4.syn())}}, "plain relay unreachable prohibited", "ICMP administratively prohibited"},
+		{"no route of its own", []seen{{lan, Outbound, icmp(core.NoRoute, talk4.syn())}}, "plain relay unreachable no-route", "ICMP network unreachable"},
+		{"prohibited", []seen{{lan, Outbound, icmp(core.Prohibited, talk4.syn())}}, "plain relay unreachable prohibited", "ICMP administratively prohibited"},
 		{"nobody answers", []seen{{lan, Outbound, talk4.syn()}}, "plain relay timed-out no-answer", ""},
-		{"an error that its socket has not heard of", []seen{{dsl, Inbound, icmp(box.NoRoute, onward)}}, "plain relay dialing", ""},
-		{"an error of its own kernel", []seen{{lan, Outbound, icmp(box.NoRoute, onward)}}, "plain relay dialing", ""},
+		{"an error that its socket has not heard of", []seen{{dsl, Inbound, icmp(core.NoRoute, onward)}}, "plain relay dialing", ""},
+		{"an error of its own kernel", []seen{{lan, Outbound, icmp(core.NoRoute, onward)}}, "plain relay dialing", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFilm(t, Pcapng).by(lan).frame(Frame{Data: talk4.syn(), Direction: Inbound}, "hold")

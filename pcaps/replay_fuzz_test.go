@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -17,8 +17,8 @@ func FuzzReplay(f *testing.F) {
 	for _, packets := range [][][]byte{
 		{talk6.syn(), talk6.syn(), talk6.synack(), talk6.ack(nil), talk6.up(rewrite.FIN|rewrite.ACK, nil, "data")},
 		{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK), talk6.syn(join), talk6.synack(joinAnswer), talk6.ack(joinACK)},
-		{talk4.synData("data", oldSYN), icmpError(box.NoRoute, server4.Addr(), client4.Addr(), talk4.syn())},
-		{talk6.syn(), icmpError(box.HostUnreachable, server6.Addr(), client6.Addr(), talk6.syn())},
+		{talk4.synData("data", oldSYN), icmpError(core.NoRoute, server4.Addr(), client4.Addr(), talk4.syn())},
+		{talk6.syn(), icmpError(core.HostUnreachable, server6.Addr(), client6.Addr(), talk6.syn())},
 	} {
 		for action := range state.Actions {
 			f.Add(newFilm(f, Pcapng).show(packets...).bytes(), uint8(action))
@@ -43,10 +43,10 @@ func FuzzReplay(f *testing.F) {
 		if err != nil {
 			return
 		}
-		roles := []box.Role{"", box.CPE, box.HAG}
+		roles := []core.Role{"", core.CPE, core.HAG}
 		cfg := Config{
 			Role:   roles[int(choice/8)%len(roles)],
-			Policy: &box.Policy{Default: state.Action(int(choice) % len(state.Actions)), EndToEnd: 43},
+			Policy: &core.Policy{Default: state.Action(int(choice) % len(state.Actions)), EndToEnd: 43},
 			Table:  state.Config{MaxFlows: 4, MaxHalfOpen: 2, MaxEnded: 2}, MaxFlows: 3,
 		}
 		var out bytes.Buffer

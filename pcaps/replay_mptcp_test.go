@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -97,7 +97,7 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 
 func TestStrippedConnectionIsOfTCPWhateverItsEndsSay(t *testing.T) {
 	file := newFilm(t, Pcapng).show(talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)).bytes()
-	f := play(t, file, Config{Policy: &box.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
+	f := play(t, file, Config{Policy: &core.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
 	if f.MPTCP || f.Fallback != stripped || f.ClientToken == 0 || f.ServerToken == 0 {
 		t.Errorf("connection %+v", f.Connection)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -29,7 +29,7 @@ var (
 
 func relay(cfg Config) Config {
 	if cfg.Policy == nil {
-		cfg.Policy = &box.Policy{EndToEnd: 43}
+		cfg.Policy = &core.Policy{EndToEnd: 43}
 	}
 	return cfg
 }
@@ -134,7 +134,7 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		action  state.Action
-		role    box.Role
+		role    core.Role
 		packets [][]byte
 		lines   []string
 		out     []string
@@ -177,14 +177,14 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 		},
 		{
 			"a router has no route", state.Relay, "",
-			[][]byte{talk6.syn(), icmpError(box.NoRoute, router, client6.Addr(), talk6.syn())},
+			[][]byte{talk6.syn(), icmpError(core.NoRoute, router, client6.Addr(), talk6.syn())},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMPv6 no route: no-route (no-route): ICMPv6 no route → client"},
 			[]string{"SYN MP_CAPABLE v1", "ICMPv6 no route"},
 			"plain relay unreachable no-route",
 		},
 		{
 			"a router prohibits IPv4, which a socket takes for an unreachable host", state.Relay, "",
-			[][]byte{talk4.syn(), icmpError(box.Prohibited, server4.Addr(), client4.Addr(), talk4.syn())},
+			[][]byte{talk4.syn(), icmpError(core.Prohibited, server4.Addr(), client4.Addr(), talk4.syn())},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMP administratively prohibited: host-unreachable (host-unreachable): ICMP host unreachable → client"},
 			[]string{"SYN MP_CAPABLE v1", "ICMP host unreachable"},
 			"plain relay unreachable host-unreachable",
@@ -214,14 +214,14 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 			"plain relay released",
 		},
 		{
-			"end-to-end MPTCP passes a CPE", state.Relay, box.CPE,
+			"end-to-end MPTCP passes a CPE", state.Relay, core.CPE,
 			[][]byte{talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)},
 			[]string{"1: SYN MP_CAPABLE v1: rewrite (end-to-end): SYN MP_CAPABLE v1, DSCP 43 → server"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK MP_CAPABLE v1", "ACK MP_CAPABLE v1"},
 			"plain pass passed end-to-end",
 		},
 		{
-			"a plain SYN passes a HAG", state.Relay, box.HAG,
+			"a plain SYN passes a HAG", state.Relay, core.HAG,
 			[][]byte{talk6.syn(), talk6.synack()},
 			[]string{"1: SYN: accept (plain-tcp)"},
 			[]string{"SYN", "SYN+ACK"},
@@ -258,7 +258,7 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := newFilm(t, Pcapng).show(c.packets...).bytes()
-			p := play(t, file, Config{Role: c.role, Policy: &box.Policy{Default: c.action, EndToEnd: 43}})
+			p := play(t, file, Config{Role: c.role, Policy: &core.Policy{Default: c.action, EndToEnd: 43}})
 			p.wantLines(t, c.lines...)
 			p.wantOut(t, c.out...)
 			p.wantFlow(t, c.flow)
@@ -318,10 +318,17 @@ func TestReplayIsTheSameAsCallingCore(t *testing.T) {
 		talk6.syn(capableSYN), talk4.up(rewrite.SYN|rewrite.RST, nil, ""),
 	}
 	for action := range state.Actions {
-		cfg := Config{Role: box.CPE, Policy: &box.Policy{Default: state.Action(action), EndToEnd: 43}}
+		cfg := Config{Role: core.CPE, Policy: &core.Policy{Default: state.Action(action), EndToEnd: 43}}
 		p := play(t, newFilm(t, Pcapng).show(packets...).bytes(), cfg)
-		core := box.NewCore(state.Config{}, state.LearntConfig{}, cfg.Policy)
+		c := core.New(core.Config{Policy: cfg.Policy})
 		var want []string
+		expect := func(i int, acts []core.Action) {
+			for _, a := range acts {
+				if d := a.Decision; a.Kind == core.Decide && (d.Settles || d.Packet.Data != nil) {
+					want = append(want, fmt.Sprintf("%d %v %v", i+1, d.Verdict, d.Reason))
+				}
+			}
+		}
 		for i, packet := range packets {
 			var seg rewrite.Segment
 			if err := seg.Parse(packet); err != nil {
@@ -329,17 +336,15 @@ func TestReplayIsTheSameAsCallingCore(t *testing.T) {
 			}
 			at := time.Duration(i) * time.Millisecond
 			key := state.KeyOf(seg.Dst, seg.Src)
-			switch flow, live := core.Table.Lookup(key); {
+			flow, known := c.Flow(key)
+			switch in := (core.Packet{ID: uint32(i + 1), Data: packet}); {
 			case seg.IsSYN():
-				d := core.Packet(at, state.Plain, uint32(i+1), packet)
-				want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
-			case seg.IsSYNACK() && live && flow.State == state.Dialing:
-				if d, _, ok := core.Connected(at, key, nil); ok {
-					want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
-				}
+				expect(i, c.Packet(nil, at, in))
+			case seg.IsSYNACK() && known && flow.State == state.Dialing:
+				expect(i, c.DialEnded(nil, at, flow.ID, nil))
 			case seg.IsSYNACK() && cfg.Policy.Learns():
-				d := core.Packet(at, state.Multipath, uint32(i+1), packet)
-				want = append(want, fmt.Sprintf("%d %v %s", i+1, d.Verdict, d.Reason))
+				in.Side = state.Multipath
+				expect(i, c.Packet(nil, at, in))
 			}
 		}
 		var got []string
@@ -401,7 +406,7 @@ func TestConnectionsOfBothWaysWithTheSamePortsDoNotMix(t *testing.T) {
 	back := talk{talk6.server, talk6.client}
 	for action := range state.Actions {
 		f := newFilm(t, Pcapng).show(talk6.syn(), back.syn(), back.synack(capableSYNACK), talk6.synack(capableSYNACK), talk6.ack(nil))
-		p := play(t, f.bytes(), Config{Policy: &box.Policy{Default: state.Action(action)}})
+		p := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Action(action)}})
 		if p.report.Totals.Flows < 2 {
 			t.Errorf("%v: %d flows", state.Action(action), p.report.Totals.Flows)
 		}

@@ -14,7 +14,8 @@ type Decision struct {
 	In      string         `json:"in"` // what came, such as "SYN MP_CAPABLE v1"
 	Verdict string         `json:"verdict"`
 	Reason  string         `json:"reason"`
-	Out     string         `json:"out,omitempty"` // what the box sends, such as "SYN+ACK → client"
+	Rule    string         `json:"rule,omitempty"` // of policy
+	Out     string         `json:"out,omitempty"`  // what the box sends, such as "SYN+ACK → client"
 }
 
 // Report is what a replay has found.
@@ -32,11 +33,12 @@ type Flow struct {
 	Action    string         `json:"action"`
 	State     string         `json:"state"` // the last one
 	Reason    string         `json:"reason"`
-	Frame     int            `json:"frame"`    // of its first SYN
-	TimeUS    int64          `json:"time_us"`  // of that, since the first frame of the capture
-	SetupUS   int64          `json:"setup_us"` // from the SYN to both legs
-	Packets   uint64         `json:"packets"`  // without copies of those that a router has forwarded
-	BytesUp   uint64         `json:"bytes_up"` // payload of these
+	Rule      string         `json:"rule,omitempty"` // of policy, that has chosen the action
+	Frame     int            `json:"frame"`          // of its first SYN
+	TimeUS    int64          `json:"time_us"`        // of that, since the first frame of the capture
+	SetupUS   int64          `json:"setup_us"`       // from the SYN to both legs
+	Packets   uint64         `json:"packets"`        // without copies of those that a router has forwarded
+	BytesUp   uint64         `json:"bytes_up"`       // payload of these
 	BytesDown uint64         `json:"bytes_down"`
 	Connection
 	Handshake []Step `json:"handshake"`
@@ -111,5 +113,6 @@ type Totals struct {
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Entered  map[string]uint64 `json:"entered"` // flows that ever came into each state
 	Reasons  map[string]uint64 `json:"reasons"`
-	Learnt   int               `json:"learnt"` // destinations of which it is known whether they speak MPTCP
+	Rules    map[string]uint64 `json:"rules,omitempty"` // flows by the name of the rule that has chosen their action
+	Learnt   int               `json:"learnt"`          // destinations of which it is known whether they speak MPTCP
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -51,9 +51,9 @@ func (c *Config) sideOf(p *place, syn rewrite.MPTCP) state.Side {
 	switch {
 	case p.sided:
 		return p.side
-	case c.Role == box.CPE:
+	case c.Role == core.CPE:
 		return state.Plain
-	case c.Role == box.HAG, syn.Capable, syn.Join:
+	case c.Role == core.HAG, syn.Capable, syn.Join:
 		return state.Multipath
 	}
 	return state.Plain

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -24,7 +24,7 @@ type track struct {
 	syn     rewrite.MPTCP
 	isn     uint32
 	data    uint32
-	verdict box.Verdict
+	verdict core.Verdict
 	entered Direction
 	near    int // the interface of its frame
 
@@ -149,7 +149,7 @@ func (ts *tracks) moved(t *track, f state.Flow) {
 	}
 	t.state = f.State
 	if t.flow != nil {
-		t.flow.State, t.flow.Reason = f.State.String(), f.Reason
+		t.flow.State, t.flow.Reason = f.State.String(), f.Reason.String()
 		t.flow.SetupUS = f.Setup.Microseconds()
 	}
 	if !f.State.Live() {

@@ -178,7 +178,7 @@ func (b *bench) syn(p nfq.Packet) {
 }
 
 func (b *bench) dial(key flow) (conn *relay.Conn, err error) {
-	d := relay.Dial{Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, Tag: key, OwnSource: b.cfg.ownSource}
+	d := relay.Dial{Client: key.client, Server: key.server, MPTCP: b.cfg.mptcp, OwnSource: b.cfg.ownSource}
 	if b.cfg.from != nil {
 		d.From, d.Interface = b.cfg.from(b.Network)
 	}
@@ -230,7 +230,7 @@ func (b *bench) Connected(c *relay.Conn, err error) {
 		next = closed
 	}
 	b.enter(c, begun, next)
-	b.outcome(c, c.Tag.(flow), err)
+	b.outcome(c, flow{c.Client, c.Server}, err)
 }
 
 func (b *bench) Paired(c *relay.Conn) bool {

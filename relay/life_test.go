@@ -195,7 +195,7 @@ func TestClientThatIsThereBeforeItsServerIsALateOne(t *testing.T) {
 	defer unix.Close(fd)
 	conn := <-b.dials
 	b.mu.Lock()
-	id := b.early[conn.Tag.(flow)]
+	id := b.early[flow{conn.Client, conn.Server}]
 	b.mu.Unlock()
 	b.verdict(b.queue.Release(id, nfq.Relay)) // though nothing is connected yet
 	if err := b.readError(fd); !errors.Is(err, unix.ECONNRESET) {

@@ -161,6 +161,9 @@ func (r *Relay) end() {
 	clear(r.waiting)
 }
 
+// ID names a connection for the caller of [Relay.Dial]: package relay only keeps it.
+type ID uint64
+
 // Dial says what to connect to, and as whom.
 type Dial struct {
 	Client, Server netip.AddrPort
@@ -179,7 +182,7 @@ type Dial struct {
 	DSCP     uint8
 	MSS      uint16
 	HopLimit uint8
-	Tag      any // for the caller, see [Conn.Tag]
+	ID       ID // the caller's name for the connection
 }
 
 // Dial starts a connection to d.Server. Its outcome arrives as [Events.Connected].

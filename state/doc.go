@@ -12,8 +12,8 @@
 //	Passed, Rejected: decided at the SYN, nothing to follow
 //
 // While a flow is Dialing its SYN is held: the kernel keeps it without a
-// verdict. The package holds no sockets and no packets; it has no clock of its
-// own either: every call that depends on the time is given it.
+// verdict. The package holds no sockets and no packets, and has no clock of its
+// own: every call that depends on the time is given it.
 //
 // A flow is a record of two cache lines; records lie side by side in pages that
 // never move, and a map leads from a key to the record's number. No record is a

@@ -47,21 +47,21 @@ const (
 	Unreachable
 	TimedOut
 	Failed
-	states
+	NumStates // the length of an array that is indexed by State
 )
 
-var stateNames = [states]string{
+var stateNames = [NumStates]string{
 	"dialing", "released", "learning", "relaying", "passed", "rejected", "closed",
 	"abandoned", "refused", "unreachable", "timed-out", "failed",
 }
 
 func (s State) String() string { return stateNames[s] }
 
-// Live tells whether the flow still has work to do.
+// Live reports whether the flow is not over.
 func (s State) Live() bool { return s <= Relaying }
 
 // follows lists, for each state, the states that a flow may come from.
-var follows = [states][]State{
+var follows = [NumStates][]State{
 	Dialing:     {Dialing}, // once more, from elsewhere
 	Released:    {Dialing},
 	Relaying:    {Released},
@@ -82,7 +82,7 @@ type Flow struct {
 	Side   Side // by which it entered
 	Action Action
 	State  State
-	Reason string // why it is passed or relayed, or how it ended
+	Reason Reason // why it is passed or relayed, or how it ended
 	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
 	Held uint32
 	// ISN is the initial sequence number of that SYN.
@@ -90,9 +90,18 @@ type Flow struct {
 	// Began is when the first SYN arrived, Changed when State last changed,
 	// Setup how long it took from the SYN to both legs; all on the caller's clock.
 	Began, Changed, Setup time.Duration
-	// Legs is whatever carries the flow, for the owner of the table.
-	Legs any
+	ID                    ID     // the table gives it
+	Rule                  string // name of the rule of policy that chose Action, "" for the default
 }
+
+// ID names one attempt of one flow: it changes when the flow is dialed again, and
+// no other flow of the table gets it. So an event that comes late names nothing. The
+// zero ID names no flow.
+type ID uint64
+
+func makeID(n slot, serial uint32) ID { return ID(serial)<<32 | ID(n) }
+
+func (id ID) slot() slot { return slot(id) }
 
 // Age returns how long ago the flow began.
 func (f *Flow) Age(now time.Duration) time.Duration { return now - f.Began }

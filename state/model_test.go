@@ -42,7 +42,7 @@ func (m *model) begin(now time.Duration, k Key, s State, held uint32) {
 	m.put(&Flow{Key: k, State: s, Held: held, Began: now, Changed: now})
 }
 
-func (m *model) move(now time.Duration, k Key, to State, reason string) bool {
+func (m *model) move(now time.Duration, k Key, to State, reason Reason) bool {
 	i := m.find(k, true)
 	if i < 0 || !legal[[2]State{m.flows[i].State, to}] {
 		return false
@@ -71,7 +71,7 @@ func (m *model) expire(now time.Duration) (moved int) {
 				continue
 			}
 			moved++
-			m.move(now, f.Key, map[State]State{Dialing: TimedOut, Released: Abandoned}[s], "no-answer")
+			m.move(now, f.Key, map[State]State{Dialing: TimedOut, Released: Abandoned}[s], NoAnswer)
 		}
 	}
 	return moved
@@ -136,14 +136,20 @@ func TestTableBehavesLikeAPlainList(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %d flows expired, want %d", seed, step, got, want)
 				}
 			default:
-				to := State(rnd.IntN(int(states)))
-				if _, ok := table.Move(now, k, to, "r"); ok != m.move(now, k, to, "r") {
+				to := State(rnd.IntN(int(NumStates)))
+				if _, ok := move(table, now, k, to, NoRoute); ok != m.move(now, k, to, NoRoute) {
 					t.Fatalf("seed %d, step %d: move to %v: %v", seed, step, to, ok)
 				}
 			}
 			m.compare(t, table, step)
 		}
 	}
+}
+
+// move moves the flow with key k.
+func move(t *Table, now time.Duration, k Key, to State, why Reason) (Flow, bool) {
+	f, _ := t.Last(k)
+	return t.Move(now, f.ID, to, why)
 }
 
 func TestAllYieldsEveryFlowThatStaysWhileOthersComeAndGo(t *testing.T) {
@@ -164,9 +170,9 @@ func TestAllYieldsEveryFlowThatStaysWhileOthersComeAndGo(t *testing.T) {
 				}
 				k := nth(stay + 1000*w + n%1000)
 				table.Begin(0, Flow{Key: k, State: Dialing})
-				table.Attach(k, n)
+				table.ByID(ID(n))
 				table.Begin(0, Flow{Key: k, State: Dialing, Held: uint32(n)})
-				table.Move(0, k, Failed, "files-full")
+				move(table, 0, k, Failed, FilesFull)
 				table.Expire(time.Duration(n), 1)
 				table.Totals()
 			}
@@ -194,8 +200,8 @@ func TestAllMayBeLeftEarlyAndItsCallerMayUseTheTable(t *testing.T) {
 	}
 	for _, limit := range []int{1, page, page + 1, 2*page + 5} {
 		n := 0
-		for f := range table.All() {
-			table.Attach(f.Key, n) // would hang if the lock were held
+		for range table.All() {
+			table.Count(NotASYN) // would hang if the lock were held
 			if n++; n == limit {
 				break
 			}
@@ -203,6 +209,6 @@ func TestAllMayBeLeftEarlyAndItsCallerMayUseTheTable(t *testing.T) {
 		if n != limit {
 			t.Errorf("%d flows were yielded, want %d", n, limit)
 		}
-		table.Count("still usable")
+		table.Count(NotASYN)
 	}
 }

@@ -7,7 +7,7 @@ type slot uint32
 // one for all flows that have ended.
 const (
 	none      slot = 0 // no record
-	firstFlow      = slot(states) + 1
+	firstFlow      = slot(NumStates) + 1
 )
 
 // root returns the root of the queue for flows in state s.
@@ -23,7 +23,7 @@ type record struct {
 	Flow
 	queue      slot // by its root; none: the record is free
 	prev, next slot
-	_          [12]byte
+	_          [20]byte
 }
 
 // page is how many records are allocated at once, and how many [Table.All] copies

@@ -2,7 +2,6 @@ package state
 
 import (
 	"iter"
-	"maps"
 	"math/bits"
 	"slices"
 	"sync"
@@ -42,20 +41,22 @@ func setDefault[T int | time.Duration](v *T, def T) {
 // Table is the set of flows of one box. It is safe for concurrent use.
 type Table struct {
 	cfg     Config
-	timeout [states]time.Duration // 0: never
+	timeout [NumStates]time.Duration // 0: never
 
 	mu      sync.Mutex
 	slots   map[Key]slot
 	flows   *slab
-	len     [firstFlow]int // of the queues, by root
-	entered [states]uint64 // how often a flow came into each state
-	reasons map[string]uint64
+	len     [firstFlow]int    // of the queues, by root
+	entered [NumStates]uint64 // how often a flow came into each state
+	reasons [NumReasons]uint64
+	rules   map[string]uint64 // flows by the name of the rule that chose their action
+	serial  uint32            // of the newest ID
 }
 
 // NewTable returns an empty table.
 func NewTable(cfg Config) *Table {
 	cfg = cfg.WithDefaults()
-	t := &Table{cfg: cfg, slots: make(map[Key]slot), flows: newSlab(), reasons: make(map[string]uint64)}
+	t := &Table{cfg: cfg, slots: make(map[Key]slot), flows: newSlab(), rules: make(map[string]uint64)}
 	t.timeout[Dialing] = cfg.Dial
 	t.timeout[Released] = cfg.HalfOpen
 	t.timeout[Learning] = cfg.HalfOpen
@@ -84,30 +85,24 @@ func (t *Table) Last(k Key) (Flow, bool) {
 	return t.flows.at(n).Flow, true
 }
 
-// live returns the slot of the flow with key k unless it has ended.
-func (t *Table) live(k Key) slot {
-	if n := t.slots[k]; n != none && t.flows.at(n).State.Live() {
-		return n
-	}
-	return none
-}
-
-// Begun is what a SYN meant to the table.
+// Begun is what a SYN means to the table.
 type Begun struct {
-	// Repeat tells that the flow is live already, in State. While it is Dialing,
+	ID ID // of the flow, unless the table is full
+	// Repeat is set if the flow is live already, in State. While it is Dialing,
 	// Superseded is the SYN that it held so far, in whose place it now holds this
 	// one: the newest says what the client wants now (it may have lost ECN, RFC
 	// 3168, section 6.1.1, or have another sequence number).
 	Repeat     bool
 	State      State
 	Superseded uint32
-	// Other tells that the SYN is none of the live flow's: its client has begun again.
+	// Other is set if the SYN has another sequence number than that of the live
+	// flow: its client has begun again.
 	Other bool
-	// Full says, in a word, why there is no room. Nothing was recorded then.
-	Full string
+	// Full is the limit that leaves no room, or None. Nothing is recorded then.
+	Full Reason
 }
 
-// Begin records f, which must have its Key, Side, Action, State, Reason,
+// Begin records f, which must have its Key, Side, Action, State, Reason, Rule,
 // Held and ISN, in the place of an ended flow with the same key, unless there is a live
 // one or f is live and the table is full.
 func (t *Table) Begin(now time.Duration, f Flow) Begun {
@@ -117,7 +112,7 @@ func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	if n != none && t.flows.at(n).State.Live() {
 		return t.flows.at(n).repeat(f)
 	}
-	if full := t.full(); f.State.Live() && full != "" {
+	if full := t.full(); f.State.Live() && full != None {
 		return Begun{Full: full}
 	}
 	if n != none {
@@ -126,19 +121,27 @@ func (t *Table) Begin(now time.Duration, f Flow) Begun {
 		n = t.flows.take()
 		t.slots[f.Key] = n
 	}
-	f.Began, f.Changed = now, now
+	f.Began, f.Changed, f.ID = now, now, t.newID(n)
 	t.flows.at(n).Flow = f
-	if f.Reason != "" {
-		t.reasons[f.Reason]++
+	t.reasons[f.Reason]++
+	if f.Rule != "" {
+		t.rules[f.Rule]++
 	}
 	t.enter(n)
-	return Begun{}
+	return Begun{ID: f.ID}
 }
 
-// repeat tells what the SYN of f means to the flow, which is live. While that is
+// newID returns an ID for the flow in slot n. It takes 2³² dials and a slot that
+// is the same for one to come again.
+func (t *Table) newID(n slot) ID {
+	t.serial++
+	return makeID(n, t.serial)
+}
+
+// repeat compares the SYN of f with the live flow of the record. While that is
 // dialing it holds this SYN from now on.
 func (r *record) repeat(f Flow) Begun {
-	b := Begun{Repeat: true, State: r.State, Superseded: r.Held, Other: r.ISN != f.ISN}
+	b := Begun{ID: r.ID, Repeat: true, State: r.State, Superseded: r.Held, Other: r.ISN != f.ISN}
 	if r.State == Dialing {
 		r.Held, r.ISN = f.Held, f.ISN
 	}
@@ -150,26 +153,27 @@ func (t *Table) halfOpen() int {
 	return t.len[root(Dialing)] + t.len[root(Released)] + t.len[root(Learning)]
 }
 
-// full says why the table takes no further live flow, or "".
-func (t *Table) full() string {
+// full returns the limit that lets the table take no further live flow, or None.
+func (t *Table) full() Reason {
 	halfOpen := t.halfOpen()
 	switch {
 	case halfOpen >= t.cfg.MaxHalfOpen:
-		return "half-open-full"
+		return HalfOpenFull
 	case halfOpen+t.len[root(Relaying)] >= t.cfg.MaxFlows:
-		return "flows-full"
+		return FlowsFull
 	}
-	return ""
+	return None
 }
 
-// Move takes the live flow with key k to state to, and returns a copy of it as
-// it is then. An empty reason leaves the one that it has. Move reports false, and
-// changes nothing, when there is no such flow or when the flow is not in a state
-// from which to can follow: events of a flow that has moved on come late, not wrong.
-func (t *Table) Move(now time.Duration, k Key, to State, reason string) (Flow, bool) {
+// Move takes the live flow with that ID to state to, and returns a copy of it as
+// it is then: to Dialing, with another ID. None leaves the reason that it has. Move
+// reports false, and changes nothing, if the ID names no live flow or a flow in a
+// state from which to cannot follow: events of a flow that has moved on come late,
+// not wrong.
+func (t *Table) Move(now time.Duration, id ID, to State, reason Reason) (Flow, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := t.live(k)
+	n := t.named(id)
 	if n == none || !slices.Contains(follows[to], t.flows.at(n).State) {
 		return Flow{}, false
 	}
@@ -177,18 +181,44 @@ func (t *Table) Move(now time.Duration, k Key, to State, reason string) (Flow, b
 	return t.flows.at(n).Flow, true
 }
 
-func (t *Table) move(now time.Duration, n slot, to State, reason string) {
+func (t *Table) move(now time.Duration, n slot, to State, reason Reason) {
 	t.leave(n)
 	f := &t.flows.at(n).Flow
 	f.State, f.Changed = to, now
-	if reason != "" {
+	if reason != None {
 		f.Reason = reason
 		t.reasons[reason]++
 	}
-	if to == Relaying {
+	switch to {
+	case Relaying:
 		f.Setup = now - f.Began
+	case Dialing:
+		f.ID = t.newID(n)
 	}
 	t.enter(n)
+}
+
+// named returns the slot of the live flow with that ID.
+func (t *Table) named(id ID) slot {
+	n := id.slot()
+	if n < firstFlow || n >= t.flows.taken {
+		return none
+	}
+	if r := t.flows.at(n); r.queue == none || r.ID != id || !r.State.Live() {
+		return none
+	}
+	return n
+}
+
+// ByID returns a copy of the live flow with that ID.
+func (t *Table) ByID(id ID) (Flow, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.named(id)
+	if n == none {
+		return Flow{}, false
+	}
+	return t.flows.at(n).Flow, true
 }
 
 // enter queues the flow by its state, and forgets the oldest ended flow if there
@@ -220,22 +250,10 @@ func (t *Table) forget(n slot) {
 	t.flows.give(n)
 }
 
-// Attach gives the live flow with key k its legs, and reports whether there is one.
-func (t *Table) Attach(k Key, legs any) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	n := t.live(k)
-	if n != none {
-		t.flows.at(n).Legs = legs
-	}
-	return n != none
-}
-
 // expired is where a flow goes whose time in a state is up.
 var expired = map[State]State{Dialing: TimedOut, Learning: TimedOut, Released: Abandoned}
 
-// Expire moves at most limit flows on whose time is up. Copies of these are returned, for
-// the caller to close their Legs. Ended flows that were remembered long enough are forgotten.
+// Expire moves at most limit flows on whose time is up, and returns copies of these. Ended flows that were remembered long enough are forgotten.
 func (t *Table) Expire(now time.Duration, limit int) []Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -251,7 +269,7 @@ func (t *Table) Expire(now time.Duration, limit int) []Flow {
 				t.forget(n)
 				continue
 			}
-			t.move(now, n, expired[s], "no-answer")
+			t.move(now, n, expired[s], NoAnswer)
 			moved = append(moved, t.flows.at(n).Flow)
 		}
 	}
@@ -308,34 +326,9 @@ func (t *Table) copyPage(i int, batch *[]Flow) bool {
 	return true
 }
 
-// Count counts a packet that began no flow, by reason.
-func (t *Table) Count(reason string) {
+// Count counts a packet that begins no flow, by reason.
+func (t *Table) Count(reason Reason) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reasons[reason]++
-}
-
-// Totals are the table's counters.
-type Totals struct {
-	Live     map[string]int    // live flows by state
-	Entered  map[string]uint64 // flows that ever came into each state
-	Reasons  map[string]uint64
-	HalfOpen int
-}
-
-// Totals returns a snapshot of the counters.
-func (t *Table) Totals() Totals {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	out := Totals{
-		Live: make(map[string]int), Entered: make(map[string]uint64), Reasons: maps.Clone(t.reasons),
-		HalfOpen: t.halfOpen(),
-	}
-	for s := range states {
-		out.Entered[s.String()] = t.entered[s]
-		if s.Live() {
-			out.Live[s.String()] = t.len[root(s)]
-		}
-	}
-	return out
 }

@@ -62,9 +62,9 @@ func BenchmarkTableFlow(b *testing.B) {
 		for i := n; b.Loop(); i++ {
 			k := nth(i)
 			table.Begin(0, Flow{Key: k, State: Dialing})
-			table.Move(0, k, Released, "")
-			table.Move(0, k, Relaying, "")
-			table.Move(0, k, Closed, "fin")
+			move(table, 0, k, Released, None)
+			move(table, 0, k, Relaying, None)
+			move(table, 0, k, Closed, FIN)
 		}
 	})
 }
@@ -80,10 +80,10 @@ func BenchmarkTableChurn(b *testing.B) {
 		for i := int32(n); b.Loop(); i++ {
 			k := nth(int(i))
 			table.Begin(0, Flow{Key: k, State: Dialing})
-			table.Move(0, k, Released, "")
-			table.Move(0, k, Relaying, "")
+			move(table, 0, k, Released, None)
+			move(table, 0, k, Relaying, None)
 			ends := &flows[live()]
-			table.Move(0, nth(int(*ends)), Closed, "fin")
+			move(table, 0, nth(int(*ends)), Closed, FIN)
 			*ends = i
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -33,7 +32,7 @@ func bring(t testing.TB, table *Table, k Key, s State) {
 	t.Helper()
 	table.Begin(0, Flow{Key: k, State: way[s][0]})
 	for _, next := range way[s][1:] {
-		if _, ok := table.Move(0, k, next, ""); !ok {
+		if _, ok := move(table, 0, k, next, None); !ok {
 			t.Fatalf("a flow cannot come to %v by %v", s, way[s])
 		}
 	}
@@ -58,24 +57,24 @@ var legal = map[[2]State]bool{
 }
 
 func TestFlowsMoveAlongTheStateMachineOnly(t *testing.T) {
-	for from := range states {
-		for to := range states {
+	for from := range NumStates {
+		for to := range NumStates {
 			t.Run(fmt.Sprintf("%v to %v", from, to), func(t *testing.T) {
 				table, k := NewTable(Config{}), nth(1)
 				bring(t, table, k, from)
 				before, totals := all(table)[k], table.Totals()
-				got, ok := table.Move(time.Second, k, to, "why")
+				got, ok := move(table, time.Second, k, to, NotLearnt)
 				if ok != legal[[2]State{from, to}] {
 					t.Fatalf("allowed: %v", ok)
 				}
 				now := all(table)[k]
 				if !ok {
-					if got != (Flow{}) || now != before || !maps.Equal(table.Totals().Entered, totals.Entered) {
+					if got != (Flow{}) || now != before || table.Totals().Entered != totals.Entered {
 						t.Errorf("a refused move changed the flow to %+v", now)
 					}
 					return
 				}
-				if got != now || now.State != to || now.Reason != "why" || now.Changed != time.Second || now.Began != 0 {
+				if got != now || now.State != to || now.Reason != NotLearnt || now.Changed != time.Second || now.Began != 0 {
 					t.Errorf("moved to %+v, returned %+v", now, got)
 				}
 				if wantSetup := to == Relaying; (now.Setup == time.Second) != wantSetup {
@@ -87,7 +86,7 @@ func TestFlowsMoveAlongTheStateMachineOnly(t *testing.T) {
 }
 
 func TestOnlyLiveFlowsAreFound(t *testing.T) {
-	for s := range states {
+	for s := range NumStates {
 		table, k := NewTable(Config{}), nth(1)
 		bring(t, table, k, s)
 		live := s == Dialing || s == Released || s == Learning || s == Relaying
@@ -100,9 +99,14 @@ func TestOnlyLiveFlowsAreFound(t *testing.T) {
 		if _, found := table.Lookup(nth(2)); found {
 			t.Errorf("%v: another key is found", s)
 		}
-		attached := table.Attach(k, "legs")
-		if has := all(table)[k].Legs != nil; has != live || attached != live {
-			t.Errorf("%v: it has legs: %v, attached: %v", s, has, attached)
+		id := all(table)[k].ID
+		if f, found := table.ByID(id); found != live || found && f.Key != k {
+			t.Errorf("%v: found by its ID: %v, %+v", s, found, f)
+		}
+		for _, other := range []ID{0, 1, id + 1, id + 1<<32} {
+			if f, found := table.ByID(other); found {
+				t.Errorf("%v: ID %x names %+v", s, other, f)
+			}
 		}
 	}
 }
@@ -110,22 +114,22 @@ func TestOnlyLiveFlowsAreFound(t *testing.T) {
 func TestRepeatedSYNTakesThePlaceOfTheHeldOne(t *testing.T) {
 	table, k := NewTable(Config{}), nth(1)
 	syn := func(id uint32) Begun { return table.Begin(0, Flow{Key: k, State: Dialing, Held: id}) }
-	if b := syn(7); b != (Begun{}) {
+	if b := syn(7); b.Repeat || b.Full != None {
 		t.Errorf("the first SYN is %+v", b)
 	}
 	for _, want := range []uint32{7, 8} {
-		if b := syn(want + 1); b != (Begun{Repeat: true, State: Dialing, Superseded: want}) {
+		if b := syn(want + 1); b != (Begun{ID: all(table)[k].ID, Repeat: true, State: Dialing, Superseded: want}) {
 			t.Errorf("the repeat of SYN %d is %+v", want, b)
 		}
 	}
-	if f, ok := table.Move(0, k, Released, ""); !ok || f.Held != 9 {
+	if f, ok := move(table, 0, k, Released, None); !ok || f.Held != 9 {
 		t.Errorf("SYN %d is released, want the newest, 9", f.Held)
 	}
 	if b := syn(10); b.State != Released || !b.Repeat {
 		t.Errorf("a repeat after the release is %+v", b)
 	}
-	table.Move(0, k, Closed, "")
-	if b := syn(11); b != (Begun{}) {
+	move(table, 0, k, Closed, None)
+	if b := syn(11); b.Repeat || b.Full != None {
 		t.Errorf("a SYN after the end is %+v", b)
 	}
 }
@@ -137,7 +141,7 @@ func TestSYNOfAClientThatBeganAgainIsTold(t *testing.T) {
 	if b := syn(200); !b.Other {
 		t.Errorf("another SYN while dialing is %+v", b)
 	}
-	table.Move(0, k, Released, "")
+	move(table, 0, k, Released, None)
 	if b := syn(200); b.Other {
 		t.Errorf("the repeat of the SYN that was released is %+v", b)
 	}
@@ -151,13 +155,13 @@ func TestSYNOfAClientThatBeganAgainIsTold(t *testing.T) {
 func TestFullTableRecordsNoLiveFlow(t *testing.T) {
 	table := NewTable(Config{MaxFlows: 1})
 	bring(t, table, nth(1), Relaying)
-	if b := table.Begin(0, Flow{Key: nth(2), State: Dialing}); b.Full != "flows-full" {
+	if b := table.Begin(0, Flow{Key: nth(2), State: Dialing}); b.Full != FlowsFull {
 		t.Errorf("a flow too many is %+v", b)
 	}
 	if _, live := table.Lookup(nth(2)); live {
 		t.Error("a flow too many is recorded")
 	}
-	if b := table.Begin(0, Flow{Key: nth(2), State: Passed}); b != (Begun{}) {
+	if b := table.Begin(0, Flow{Key: nth(2), State: Passed}); b.Repeat || b.Full != None {
 		t.Errorf("a passed flow is %+v", b)
 	}
 	if b := table.Begin(0, Flow{Key: nth(1), State: Dialing}); !b.Repeat {
@@ -167,23 +171,23 @@ func TestFullTableRecordsNoLiveFlow(t *testing.T) {
 
 func TestRoomIsBoundedByHalfOpenAndByLiveFlows(t *testing.T) {
 	table := NewTable(Config{MaxFlows: 3, MaxHalfOpen: 2})
-	step := func(want string, do func()) {
+	step := func(want Reason, do func()) {
 		t.Helper()
 		do()
 		if got := table.full(); got != want {
 			t.Errorf("room is %q, want %q", got, want)
 		}
 	}
-	step("", func() {})
-	step("", func() { bring(t, table, nth(1), Dialing) })
-	step("half-open-full", func() { bring(t, table, nth(2), Released) })
-	step("", func() { table.Move(0, nth(2), Relaying, "") })
-	step("", func() { bring(t, table, nth(9), Passed) }) // ended flows take no room
-	step("half-open-full", func() { bring(t, table, nth(3), Dialing) })
-	step("half-open-full", func() { table.Move(0, nth(1), Released, "") })
-	step("flows-full", func() { table.Move(0, nth(1), Relaying, "") })
-	step("flows-full", func() { table.Move(0, nth(3), Released, "") })
-	step("", func() { table.Move(0, nth(3), Closed, "") })
+	step(None, func() {})
+	step(None, func() { bring(t, table, nth(1), Dialing) })
+	step(HalfOpenFull, func() { bring(t, table, nth(2), Released) })
+	step(None, func() { move(table, 0, nth(2), Relaying, None) })
+	step(None, func() { bring(t, table, nth(9), Passed) }) // ended flows take no room
+	step(HalfOpenFull, func() { bring(t, table, nth(3), Dialing) })
+	step(HalfOpenFull, func() { move(table, 0, nth(1), Released, None) })
+	step(FlowsFull, func() { move(table, 0, nth(1), Relaying, None) })
+	step(FlowsFull, func() { move(table, 0, nth(3), Released, None) })
+	step(None, func() { move(table, 0, nth(3), Closed, None) })
 }
 
 func TestFlowsExpireByTheTimeoutOfTheirState(t *testing.T) {
@@ -216,7 +220,7 @@ func TestFlowsExpireByTheTimeoutOfTheirState(t *testing.T) {
 			f, there := all(table)[k]
 			switch {
 			case c.handed:
-				if len(moved) != 1 || moved[0] != f || f.State != c.then || f.Reason != "no-answer" || f.Changed != at {
+				if len(moved) != 1 || moved[0] != f || f.State != c.then || f.Reason != NoAnswer || f.Changed != at {
 					t.Errorf("expired to %+v, handed on %+v", f, moved)
 				}
 			case len(moved) != 0:
@@ -285,17 +289,21 @@ func TestKeyBeginsAgainAfterItEnded(t *testing.T) {
 
 func TestReasonStaysUntilThereIsAnother(t *testing.T) {
 	table := NewTable(Config{})
-	table.Begin(0, Flow{Key: nth(1), State: Dialing, Reason: "rule"})
+	table.Begin(0, Flow{Key: nth(1), State: Dialing, Reason: LearntPlain, Rule: "guests"})
 	for _, step := range []struct {
 		to          State
-		reason, has string
-	}{{Released, "", "rule"}, {Relaying, "", "rule"}, {Closed, "fin", "fin"}} {
-		if f, _ := table.Move(0, nth(1), step.to, step.reason); f.Reason != step.has {
+		reason, has Reason
+	}{{Released, None, LearntPlain}, {Relaying, None, LearntPlain}, {Closed, FIN, FIN}} {
+		if f, _ := move(table, 0, nth(1), step.to, step.reason); f.Reason != step.has || f.Rule != "guests" {
 			t.Errorf("%v: reason %q, want %q", step.to, f.Reason, step.has)
 		}
 	}
-	if got, want := table.Totals().Reasons, map[string]uint64{"rule": 1, "fin": 1}; !maps.Equal(got, want) {
-		t.Errorf("reasons %v, want %v", got, want)
+	got := table.Totals()
+	if want := [NumReasons]uint64{LearntPlain: 1, FIN: 1}; got.Reasons != want {
+		t.Errorf("reasons %v, want %v", got.Reasons, want)
+	}
+	if want := map[string]uint64{"guests": 1}; !maps.Equal(got.Rules, want) {
+		t.Errorf("rules %v, want %v", got.Rules, want)
 	}
 }
 
@@ -304,29 +312,22 @@ func TestTotalsCountStatesAndReasons(t *testing.T) {
 	bring(t, table, nth(1), Relaying)
 	bring(t, table, nth(2), Released)
 	bring(t, table, nth(3), Dialing)
-	table.Begin(0, Flow{Key: nth(4), State: Passed, Reason: "mp-join"})
-	table.Move(0, nth(3), Refused, "refused")
-	table.Count("truncated")
-	table.Count("truncated")
+	table.Begin(0, Flow{Key: nth(4), State: Passed, Reason: MPJoin})
+	move(table, 0, nth(3), Refused, WasRefused)
+	table.Count(HopLimit)
+	table.Count(HopLimit)
 	got := table.Totals()
-	if want := map[string]int{"dialing": 0, "released": 1, "learning": 0, "relaying": 1}; !maps.Equal(got.Live, want) {
+	if want := [NumStates]int{Released: 1, Relaying: 1}; got.Live != want {
 		t.Errorf("live %v, want %v", got.Live, want)
 	}
-	if want := map[string]uint64{"mp-join": 1, "refused": 1, "truncated": 2}; !maps.Equal(got.Reasons, want) {
+	if want := [NumReasons]uint64{MPJoin: 1, WasRefused: 1, HopLimit: 2}; got.Reasons != want {
 		t.Errorf("reasons %v, want %v", got.Reasons, want)
 	}
-	entered := map[string]uint64{"dialing": 3, "released": 2, "relaying": 1, "passed": 1, "refused": 1}
-	for s := range states {
-		if got.Entered[s.String()] != entered[s.String()] {
-			t.Errorf("%d flows entered %v, want %d", got.Entered[s.String()], s, entered[s.String()])
-		}
+	if want := [NumStates]uint64{Dialing: 3, Released: 2, Relaying: 1, Passed: 1, Refused: 1}; got.Entered != want {
+		t.Errorf("entered %v, want %v", got.Entered, want)
 	}
 	if got.HalfOpen != 1 {
 		t.Errorf("%d half-open, want 1", got.HalfOpen)
-	}
-	got.Reasons["truncated"] = 9
-	if table.Totals().Reasons["truncated"] != 2 {
-		t.Error("a snapshot is the table's own")
 	}
 }
 
@@ -359,7 +360,7 @@ func TestNamesAreAsTheCommandLinePrintsThem(t *testing.T) {
 		}
 	}
 	seen := make(map[string]bool)
-	for s := range states {
+	for s := range NumStates {
 		name := s.String()
 		if name == "" || seen[name] {
 			t.Errorf("state %d is named %q", s, name)
@@ -377,12 +378,12 @@ func TestFlowsBeginRepeatAndEndWithoutAllocation(t *testing.T) {
 	cycle := func() {
 		next = (next + 1) % 100
 		k := nth(next)
-		table.Begin(0, Flow{Key: k, State: Dialing, Reason: "rule"})
+		table.Begin(0, Flow{Key: k, State: Dialing, Rule: "guests"})
 		table.Begin(0, Flow{Key: k, State: Dialing, Held: 1})
 		table.Lookup(k)
-		table.Move(0, k, Released, "")
-		table.Move(0, k, Relaying, "")
-		table.Move(0, k, Closed, "fin")
+		move(table, 0, k, Released, None)
+		move(table, 0, k, Relaying, None)
+		move(table, 0, k, Closed, FIN)
 	}
 	for range 1000 { // until there are as many records as it takes
 		cycle()
@@ -419,20 +420,22 @@ func TestForgottenFlowsLeaveTheirRecordsToOthers(t *testing.T) {
 	if pages := len(table.flows.pages); pages != 2 {
 		t.Errorf("%d flows are remembered in %d pages", page, pages)
 	}
-	legs := new([100]byte)
-	bring(t, table, nth(0), Dialing)
-	table.Attach(nth(0), legs)
-	table.Move(0, nth(0), Closed, "fin")
-	freed := make(chan struct{})
-	runtime.AddCleanup(legs, func(freed chan struct{}) { close(freed) }, freed)
-	table.Expire(time.Hour, 2*page)
-	runtime.GC()
-	select {
-	case <-freed:
-	case <-time.After(10 * time.Second):
-		t.Error("a free record keeps its former legs alive")
+}
+
+func TestFlowThatIsDialedAgainHasAnotherID(t *testing.T) {
+	table := NewTable(Config{})
+	bring(t, table, nth(1), Dialing)
+	first := all(table)[nth(1)].ID
+	f, ok := table.Move(0, first, Dialing, None)
+	if !ok || f.ID == first {
+		t.Fatalf("dialed again it is %+v, %v", f, ok)
 	}
-	runtime.KeepAlive(table)
+	if _, ok := table.Move(0, first, Released, None); ok {
+		t.Error("an event of the first dial moves the flow")
+	}
+	if _, ok := table.Move(0, f.ID, Released, None); !ok {
+		t.Error("an event of the second dial does not move the flow")
+	}
 }
 
 func TestWaitingFlowsAreFoundEachTimeTheirAgeDoubles(t *testing.T) {
@@ -459,8 +462,8 @@ func TestLastFlowIsKnownAfterItsEndUntilItIsForgotten(t *testing.T) {
 	if _, ok := table.Last(k); ok {
 		t.Error("there is a flow before the first")
 	}
-	table.Begin(0, Flow{Key: k, State: Passed, Reason: "guests"})
-	if f, ok := table.Last(k); !ok || f.Reason != "guests" {
+	table.Begin(0, Flow{Key: k, State: Passed, Rule: "guests"})
+	if f, ok := table.Last(k); !ok || f.Rule != "guests" {
 		t.Errorf("flow %+v, %v", f, ok)
 	}
 	table.Expire(time.Second, 1)

@@ -26,6 +26,7 @@ type Flow struct {
 	Action  string         `json:"action"`
 	State   string         `json:"state"`
 	Reason  string         `json:"reason"`
+	Rule    string         `json:"rule,omitempty"` // of policy, that has chosen the action
 	AgeMS   int64          `json:"age_ms"`
 	SetupUS int64          `json:"setup_us"` // from the SYN to both legs
 	MPTCP   bool           `json:"mptcp"`
@@ -57,6 +58,7 @@ type Totals struct {
 	Live      map[string]int    `json:"live"`    // live flows by state
 	Entered   map[string]uint64 `json:"entered"` // flows that ever came into each state
 	Reasons   map[string]uint64 `json:"reasons"` // of flows that passed or ended, and of packets let through
+	Rules     map[string]uint64 `json:"rules"`   // flows by the name of the rule that has chosen their action
 	Learnt    int               `json:"learnt"`  // destinations with a known answer to MPTCP
 	BytesUp   uint64            `json:"bytes_up"`
 	BytesDown uint64            `json:"bytes_down"`

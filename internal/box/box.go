@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
@@ -20,13 +23,20 @@ import (
 
 // Box is one running synbond.
 type Box struct {
-	cfg   Config
-	core  *Core
-	start time.Time
+	cfg     Config
+	core    *core.Core
+	start   time.Time
+	actions sync.Pool // *[]core.Action
+	conns   *conns
 
+	// What the box acts on: the kernel's, or doubles.
+	queue    queue
+	relay    dialer
+	subflows subflows // of a CPE
+	halfOpen halfOpen
+
+	kernel    kernel
 	journal   *journal
-	queue     *nfq.Queue
-	relay     *relay.Relay
 	set       *paths.Set
 	steering  *steering       // of a CPE
 	answerer  *paths.Answerer // of a HAG
@@ -42,6 +52,21 @@ type Box struct {
 	stray              atomic.Uint64 // verdicts that could not be given
 }
 
+// kernel is what a live box holds of the kernel's.
+type kernel struct {
+	queue *nfq.Queue
+	relay *relay.Relay
+	diag  *paths.Diag
+}
+
+// newBox returns a box without anything of the kernel's.
+func newBox(cfg Config) *Box {
+	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, conns: newConns(cfg.Table.MaxEnded)}
+	b.actions.New = func() any { return new([]core.Action) }
+	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone})
+	return b
+}
+
 // Run brings a box up, announces it on ready with one line, and runs it until
 // ctx ends or something that it cannot do without fails. Then it removes all
 // that it installed.
@@ -50,12 +75,11 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		return err
 	}
 	cfg.Table = cfg.Table.WithDefaults()
-	b := &Box{cfg: cfg, start: time.Now()}
-	short, err := b.raiseFileLimit()
+	short, err := cfg.raiseFileLimit()
 	if err != nil {
 		return err
 	}
-	b.core = NewCore(b.cfg.Table, cfg.Learnt, cfg.Policy)
+	b := newBox(cfg)
 	var undo undo
 	defer func() { err = undo.all(err) }()
 	serve, err := b.listen(&undo)
@@ -68,7 +92,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	// The queue outlives the rules: what it still holds is dropped with it, and
 	// asked for again by its sender.
 	ctx, cancel := context.WithCancel(ctx)
-	undo.add(func() error { cancel(); return b.queue.Close() })
+	undo.add(func() error { cancel(); return b.kernel.queue.Close() })
 	g, ctx := errgroup.WithContext(ctx)
 	b.work(ctx, g)
 	g.Go(func() error { return serve(ctx) })
@@ -88,12 +112,16 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 
 // work starts what a box does all the time, each in a goroutine of g.
 func (b *Box) work(ctx context.Context, g *errgroup.Group) {
-	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return b.kernel.relay.Run(ctx) })
 	g.Go(func() error { return b.set.Watch(ctx) })
 	g.Go(func() error { return b.expire(ctx) })
 	g.Go(func() error { return b.recorder.Run(ctx) })
 	g.Go(func() error { return b.adopt(ctx) })
-	g.Go(func() error { return paths.WatchNeighbours(ctx, b.neighbourFailed) })
+	g.Go(func() error {
+		return paths.WatchNeighbours(ctx, func(n netip.Addr) {
+			b.neighbourFailed(func(d core.Dial) bool { return paths.NextHop(d.Server.Addr()) == n })
+		})
+	})
 	if s := b.steering; s != nil {
 		g.Go(func() error { return s.manager.Run(ctx) })
 		g.Go(func() error { return s.monitor.Run(ctx, s.news) })
@@ -125,16 +153,28 @@ func (b *Box) prepare(undo *undo) error {
 	if err := b.record(undo); err != nil {
 		return err
 	}
-	b.relay, err = relay.New(relay.Config{
+	return b.openKernel(undo)
+}
+
+// openKernel opens the queue and the sockets.
+func (b *Box) openKernel(undo *undo) (err error) {
+	b.kernel.relay, err = relay.New(relay.Config{
 		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: b.plainBuffer,
-		Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: b,
+		Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: relayEvents{b},
 	}, b.families...)
 	if err != nil {
 		return err
 	}
-	undo.add(b.relay.Close)
-	b.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log})
-	return err
+	undo.add(b.kernel.relay.Close)
+	if b.kernel.diag, err = paths.OpenDiag(); err != nil {
+		return err
+	}
+	undo.add(b.kernel.diag.Close)
+	if b.kernel.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log}); err != nil {
+		return err
+	}
+	b.queue, b.relay, b.halfOpen = b.kernel.queue, kernelRelay{b.kernel.relay}, b.kernel.diag
+	return nil
 }
 
 // meet prepares what a box knows the other box by.
@@ -154,7 +194,7 @@ const queueLength = 1 << 16
 
 // divert binds the queue and then sends it SYNs.
 func (b *Box) divert(ctx context.Context, undo *undo) error {
-	if err := b.queue.Start(ctx, b.handle); err != nil {
+	if err := b.kernel.queue.Start(ctx, b.handle); err != nil {
 		return fmt.Errorf("%w; choose another with --queue", err)
 	}
 	for _, family := range b.families {
@@ -187,7 +227,7 @@ func (b *Box) guard(ctx context.Context) error {
 }
 
 func (b *Box) rules() nfq.Rules {
-	return b.cfg.Rules(nfq.Listeners{Plain: b.relay.Listeners(false), Paths: b.relay.Listeners(true)}, b.core.policy.Load().Learns())
+	return b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Learns())
 }
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }

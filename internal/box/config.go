@@ -10,17 +10,19 @@ import (
 	"slices"
 	"time"
 
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/state"
 )
 
-// Role is which preset of a box this is: they differ in who opens subflows.
-type Role string
+// Role is the preset of a box.
+type Role = core.Role
 
+// The presets.
 const (
-	CPE Role = "cpe"
-	HAG Role = "hag"
+	CPE = core.CPE
+	HAG = core.HAG
 )
 
 // Config of a box.
@@ -29,8 +31,8 @@ type Config struct {
 	Plain      []string // interfaces that face hosts without MPTCP
 	Paths      []paths.Path
 	Join       []netip.AddrPort // HAG: where the kernel takes joins
-	Policy     *Policy
-	Policies   <-chan *Policy // policies that replace it while the box runs; may be nil
+	Policy     *core.Policy
+	Policies   <-chan *core.Policy // policies that replace it while the box runs; may be nil
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Probe      paths.ProbeConfig
@@ -39,8 +41,8 @@ type Config struct {
 	// InitialWindow is that of their subflows, in segments; 0 is the kernel's.
 	InitialWindow int
 	// FirstPathDown is what a CPE does with new flows while its first path is down:
-	// NoLeg or OwnSource.
-	FirstPathDown Leg
+	// core.NoBox or core.OwnSource.
+	FirstPathDown core.Mode
 	StateDir      string // where quotas are kept
 	Queue         uint16
 	Control       string // path of the control socket
@@ -67,7 +69,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("%d paths: a connection can have %d subflows at most", len(c.Paths), paths.MaxPaths)
 	case c.Role == HAG && c.OwnSource4:
 		return errors.New("own-source4 is for a CPE: a HAG keeps the client's address")
-	case c.Role == HAG && slices.ContainsFunc(c.Policy.Rules, func(r Rule) bool { return r.Terms != paths.Terms{} }):
+	case c.Role == HAG && slices.ContainsFunc(c.Policy.Rules, func(r core.Rule) bool { return r.Subflows != core.SubflowPolicy{} }):
 		return errors.New("rules with paths or after are for a CPE: it opens the subflows")
 	}
 	if name, twice := repeated(all); twice {

@@ -6,12 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 )
 
 func cpe() Config {
-	return Config{Role: CPE, Policy: &Policy{}, Plain: []string{"lan"}, Paths: []paths.Path{
+	return Config{Role: CPE, Policy: &core.Policy{}, Plain: []string{"lan"}, Paths: []paths.Path{
 		{Name: "dsl", Interface: "ppp0", Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100")}},
 		{Name: "lte", Interface: "wwan0"},
 	}}
@@ -19,7 +20,7 @@ func cpe() Config {
 
 func hag() Config {
 	return Config{
-		Role: HAG, Policy: &Policy{}, Plain: []string{"wan"}, Paths: []paths.Path{{Name: "dsl", Interface: "eth1"}},
+		Role: HAG, Policy: &core.Policy{}, Plain: []string{"wan"}, Paths: []paths.Path{{Name: "dsl", Interface: "eth1"}},
 		Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::1]:7100"), netip.MustParseAddrPort("192.0.2.1:7100")},
 	}
 }
@@ -55,7 +56,7 @@ func TestConfigurationSaysWhatIsWrongWithIt(t *testing.T) {
 		{"a HAG's path of a mode", hag, func(c *Config) { c.Paths[0].Mode = paths.Standby }, "path dsl: modes, quotas and rates are for a CPE"},
 		{"a HAG's path with a quota", hag, func(c *Config) { c.Paths[0].Quota = paths.Quota{Bytes: 1, Period: paths.Day} }, "path dsl: modes, quotas and rates are for a CPE"},
 		{"a HAG's path with a rate", hag, func(c *Config) { c.Paths[0].Rate = 1e6 }, "path dsl: modes, quotas and rates are for a CPE"},
-		{"a HAG's rule about paths", hag, func(c *Config) { c.Policy.Rules = []Rule{{Terms: paths.Terms{After: 1}}} }, "rules with paths or after are for a CPE"},
+		{"a HAG's rule about paths", hag, func(c *Config) { c.Policy.Rules = []core.Rule{{Subflows: core.SubflowPolicy{After: 1}}} }, "rules with paths or after are for a CPE"},
 		{"nine paths", cpe, func(c *Config) {
 			for _, name := range strings.Split("abcdefg", "") {
 				c.Paths = append(c.Paths, paths.Path{Name: name, Interface: name})

@@ -10,7 +10,6 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/paths"
-	"github.com/synbond/synbond/relay"
 	"github.com/synbond/synbond/state"
 )
 
@@ -55,7 +54,7 @@ func (b *Box) described(all bool) iter.Seq[api.Flow] {
 		if err != nil {
 			b.cfg.Log.Warn("the dump cannot show backup subflows", "err", err)
 		}
-		for f := range b.core.Table.All() {
+		for f := range b.core.Flows() {
 			if (all || f.State.Live()) && !yield(b.describe(f, b.now(), backups)) {
 				return
 			}
@@ -67,16 +66,17 @@ func (b *Box) described(all bool) iter.Seq[api.Flow] {
 func (b *Box) learnt() []api.Learnt {
 	now := b.now()
 	var out []api.Learnt
-	for e := range b.core.Learnt.All(now) {
+	for e := range b.core.Learnt(now) {
 		out = append(out, api.Learnt{Prefix: e.Prefix, MPTCP: e.Capable, ExpiresMS: (e.Expires - now).Milliseconds()})
 	}
 	return out
 }
 
 func (b *Box) totals() api.Totals {
-	t := b.core.Table.Totals()
+	t := b.core.Totals()
 	out := api.Totals{
-		UptimeMS: b.now().Milliseconds(), Live: t.Live, Entered: t.Entered, Reasons: t.Reasons, Learnt: b.core.Learnt.Len(),
+		UptimeMS: b.now().Milliseconds(), Live: t.LiveByName(), Entered: t.EnteredByName(),
+		Reasons: t.ReasonsByName(), Rules: t.Rules, Learnt: b.core.LearntLen(),
 		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(),
 	}
 	if b.steering != nil {
@@ -91,11 +91,11 @@ func (b *Box) totals() api.Totals {
 func (b *Box) describe(f state.Flow, now time.Duration, backups map[paths.Ends]bool) api.Flow {
 	out := api.Flow{
 		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
-		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason,
+		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason.String(), Rule: f.Rule,
 		AgeMS: f.Age(now).Milliseconds(), SetupUS: f.Setup.Microseconds(), Subflows: []api.Subflow{},
 		Recording: b.recorder.File(f.Key),
 	}
-	conn, ok := f.Legs.(*relay.Conn)
+	conn, ok := b.conns.get(f.ID)
 	if !ok {
 		return out
 	}

@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"testing"
-	"time"
+
+	"github.com/google/gopacket/layers"
 
 	"github.com/synbond/synbond/internal/api"
-	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/packettest"
 	"github.com/synbond/synbond/state"
 )
 
@@ -21,18 +24,28 @@ var errFull = errors.New("full")
 func (full) Write([]byte) (int, error) { return 0, errFull }
 
 func TestDumpIsOneObjectWithTheRequestedFlows(t *testing.T) {
-	b := &Box{cfg: Config{Role: CPE}, start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
-	b.core.Learnt.Learn(b.now(), server6.Addr(), true)
+	b := newBench(t, Config{Role: CPE, Policy: &core.Policy{Rules: []core.Rule{
+		{Name: `a "rule"`, Ports: []core.PortRange{{First: 80, Last: 80}}, Action: state.Pass},
+		{Name: "curious", Ports: []core.PortRange{{First: 81, Last: 81}}, Action: state.Learn},
+	}}})
+	to := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(packettest.Server6.Addr(), port) }
+	put := func(src, dst netip.AddrPort, set func(*layers.TCP), options ...layers.TCPOption) {
+		b.queue.Put(lan, packettest.Segment(t, src, dst, set, options...))
+	}
 	for _, c := range []struct {
 		name      string
 		begin     func()
 		live, all int
 	}{
 		{"no flow", func() {}, 0, 0},
-		{"a flow that is dialing", func() { b.core.Packet(b.now(), state.Plain, 1, syn(t)) }, 1, 1},
-		{"and one that has ended", func() {
-			b.core.Table.Begin(b.now(), state.Flow{Key: key4, State: state.Passed, Reason: `a "rule"`})
-		}, 1, 2},
+		{"a flow that has ended, and has learnt", func() {
+			put(packettest.Client6, to(81), func(h *layers.TCP) { h.SYN = true })
+			put(to(81), packettest.Client6, func(h *layers.TCP) { h.SYN, h.ACK = true, true }, packettest.MSS)
+		}, 0, 1},
+		{"one that is dialing", func() { b.queue.Put(lan, packettest.SYN(t)) }, 1, 2},
+		{"and one that a rule passes", func() {
+			put(packettest.Client6, to(80), func(h *layers.TCP) { h.SYN = true })
+		}, 1, 3},
 	} {
 		c.begin()
 		for _, all := range []bool{false, true} {
@@ -47,13 +60,14 @@ func TestDumpIsOneObjectWithTheRequestedFlows(t *testing.T) {
 			}
 			flows, learnt := c.live, 0
 			if all {
-				flows, learnt = c.all, 1
+				flows, learnt = c.all, min(c.all, 1)
 			}
 			if d.Role != string(CPE) || d.Flows == nil || len(d.Flows) != flows || len(d.Learnt) != learnt || d.Totals.Live["dialing"] != c.live {
 				t.Errorf("%s, all %v: %+v", c.name, all, d)
 			}
 		}
 	}
+	b.dialEnded(id(b.last()), b.last(), errors.New("over"))
 	if err := b.writeDump(full{}, true); !errors.Is(err, errFull) {
 		t.Errorf("error %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/state"
 )
 
@@ -13,12 +14,10 @@ import (
 type Recorder interface {
 	// Run records until ctx ends, and then what it has been told until then.
 	Run(ctx context.Context) error
-	// Decided tells of a packet that the queue got from the interface with that
-	// index, and what was decided about it.
-	Decided(iif uint32, packet []byte, d Decision)
-	// Settled tells of the verdict on the SYN that was held for f, with the flow as
-	// it is since then.
-	Settled(f state.Flow, d Decision)
+	// Decided tells of a decision about a packet that has just come by the queue.
+	Decided(d *core.Decision)
+	// Settled tells of a decision about a SYN that was held.
+	Settled(d *core.Decision)
 	// Paired tells that the client has completed its handshake.
 	Paired(key state.Key)
 	// File names the file that has the handshake of a flow, "" if none has it.
@@ -46,10 +45,10 @@ func (b *Box) record(undo *undo) error {
 // idle records nothing.
 type idle struct{}
 
-func (idle) Run(context.Context) error        { return nil }
-func (idle) Decided(uint32, []byte, Decision) {}
-func (idle) Settled(state.Flow, Decision)     {}
-func (idle) Paired(state.Key)                 {}
-func (idle) File(state.Key) string            { return "" }
-func (idle) Totals() api.RecordingTotals      { return api.RecordingTotals{} }
-func (idle) Close() error                     { return nil }
+func (idle) Run(context.Context) error   { return nil }
+func (idle) Decided(*core.Decision)      {}
+func (idle) Settled(*core.Decision)      {}
+func (idle) Paired(state.Key)            {}
+func (idle) File(state.Key) string       { return "" }
+func (idle) Totals() api.RecordingTotals { return api.RecordingTotals{} }
+func (idle) Close() error                { return nil }

@@ -3,12 +3,15 @@ package box
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
 
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/state"
 )
 
 // steering is what a CPE does about its paths.
@@ -57,6 +60,7 @@ func (b *Box) newSteering(undo *undo) (err error) {
 		return err
 	}
 	undo.add(s.manager.Close)
+	b.subflows = s.manager
 	n := len(b.set.Paths)
 	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.Use, n), make([]paths.Rate, n)})
 	b.steering = s
@@ -86,7 +90,7 @@ func (s *steering) news() {
 	}
 }
 
-// steer keeps the subflows, and the outlook of new flows, as the state of the
+// steer keeps the subflows, and the dial policy for new flows, as the state of the
 // paths wants them, until ctx ends.
 func (b *Box) steer(ctx context.Context) error {
 	s := b.steering
@@ -120,7 +124,8 @@ func (b *Box) turn() {
 	before, now := s.view.Load(), &view{hag: s.monitor.HAG(), statuses: s.monitor.Statuses()}
 	now.uses = s.policy.Uses(b.now(), time.Now(), now.statuses)
 	now.rates = s.policy.Rates()
-	fallen := b.core.SetOutlook(b.cfg.outlook(now.hag.State, now.statuses, now.uses))
+	policy := b.cfg.dialPolicy(now.hag.State, now.statuses, now.uses)
+	acts := b.core.SetDialPolicy(nil, b.now(), policy)
 	for i, status := range now.statuses {
 		if before.statuses[i].Up && !status.Up {
 			b.endPath(i)
@@ -128,11 +133,7 @@ func (b *Box) turn() {
 		s.shaper.look(b.set.Paths[i], status.Interface)
 	}
 	s.manager.Want(now.uses)
-	if fallen { // what runs comes first
-		for _, conn := range b.dialing() {
-			b.reconsider(conn)
-		}
-	}
+	b.carryOut(acts) // dials that are repeated: running connections come first
 	s.view.Store(now)
 }
 
@@ -145,3 +146,39 @@ func (b *Box) endPath(i int) {
 	}
 	b.cfg.Log.Debug("subflows of a path that is down have ended", "path", b.set.Paths[i].Name, "subflows", n)
 }
+
+// dialPolicy returns the dial policy for new flows when the HAG and the paths are so,
+// and the paths are wanted for these uses.
+func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, uses []paths.Use) (p core.DialPolicy) {
+	for i, s := range all {
+		if !s.Up {
+			p.Down |= 1 << i
+		}
+	}
+	switch {
+	case hag == paths.HAGDown:
+		p.Mode, p.Reason = core.NoBox, state.HAGDown
+	case !all[0].Up:
+		p.Mode, p.Reason = c.FirstPathDown, state.FirstPathDown
+	}
+	if p.Mode != core.OwnSource {
+		return p
+	}
+	for _, want := range []paths.Use{paths.Normal, paths.Backup} {
+		for i, s := range all {
+			if uses[i] != want {
+				continue
+			}
+			for family, addr := range []netip.Addr{s.Addr6, s.Addr4} {
+				if from := &p.Sources[family]; addr.IsValid() && !from.Addr.IsValid() {
+					*from = core.Source{Path: uint8(i), Addr: addr, Interface: c.Paths[i].Interface}
+				}
+			}
+		}
+	}
+	return p
+}
+
+// FirstPathDownModes are what a CPE may do with new flows while its first path is
+// down, by the name that configurations use.
+var FirstPathDownModes = map[string]core.Mode{"pass": core.NoBox, "own-source": core.OwnSource}

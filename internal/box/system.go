@@ -196,12 +196,12 @@ var filesBeside = 192 + 16*runtime.NumCPU()
 // raiseFileLimit makes room for two descriptors per flow, and lowers the number
 // of flows where that is not to be had: a flow too many is passed, one that
 // lacks a descriptor later would be broken.
-func (b *Box) raiseFileLimit() (short bool, err error) {
+func (c *Config) raiseFileLimit() (short bool, err error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return false, fmt.Errorf("read file limit: %w", err)
 	}
-	want := uint64(2*b.cfg.Table.MaxFlows + filesBeside)
+	want := uint64(2*c.Table.MaxFlows + filesBeside)
 	for _, try := range []unix.Rlimit{{Cur: want, Max: max(want, l.Max)}, {Cur: l.Max, Max: l.Max}} {
 		if l.Cur >= want {
 			return false, nil
@@ -213,7 +213,7 @@ func (b *Box) raiseFileLimit() (short bool, err error) {
 	if l.Cur >= want {
 		return false, nil
 	}
-	b.cfg.Table.MaxFlows = max(1, (int(l.Cur)-filesBeside)/2)
+	c.Table.MaxFlows = max(1, (int(l.Cur)-filesBeside)/2)
 	return true, nil
 }
 

@@ -102,7 +102,7 @@ func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box
 		return box.Config{}, err
 	}
 	var known bool
-	if cfg.FirstPathDown, known = box.Legs[s.FirstDown]; !known {
+	if cfg.FirstPathDown, known = box.FirstPathDownModes[s.FirstDown]; !known {
 		return box.Config{}, usagef("first-path-down %q is none of pass, own-source", s.FirstDown)
 	}
 	if err := cfg.Validate(); err != nil {

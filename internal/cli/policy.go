@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"github.com/synbond/synbond/internal/core"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -14,14 +15,13 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/state"
 )
 
 // policy turns the rules and the default action into a policy.
-func (s *settings) policy() (*box.Policy, error) {
-	p := &box.Policy{EndToEnd: s.EndToEndDSCP}
+func (s *settings) policy() (*core.Policy, error) {
+	p := &core.Policy{EndToEnd: s.EndToEndDSCP}
 	var err error
 	if p.Default, err = actionOf(s.Action); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (s *settings) policy() (*box.Policy, error) {
 	for i, r := range s.Rule {
 		rule, err := r.rule()
 		if err == nil {
-			rule.Terms, err = r.terms(s.Path)
+			rule.Subflows, err = r.subflows(s.Path)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%srule %d: %w", s.whereIsRule(i), i+1, err)
@@ -51,10 +51,10 @@ func (s *settings) policy() (*box.Policy, error) {
 
 // preferEndToEnd lets a HAG find out by the SYNs that come with MP_CAPABLE which
 // servers speak MPTCP, and leave these alone.
-var preferEndToEnd = box.Rule{Name: "prefer-end-to-end", Side: new(state.Multipath), Capable: new(true), Action: state.Learn}
+var preferEndToEnd = core.Rule{Name: "prefer-end-to-end", Side: new(state.Multipath), Capable: new(true), Action: state.Learn}
 
-func (r *ruleSettings) rule() (box.Rule, error) {
-	out := box.Rule{Name: r.Name, Capable: r.MPCapable}
+func (r *ruleSettings) rule() (core.Rule, error) {
+	out := core.Rule{Name: r.Name, Capable: r.MPCapable}
 	var err error
 	if out.Action, err = actionOf(r.Action); err != nil {
 		return out, err
@@ -86,9 +86,9 @@ func (r *ruleSettings) rule() (box.Rule, error) {
 	return out, nil
 }
 
-// terms are what the rule grants connections, given the paths there are.
-func (r *ruleSettings) terms(all []pathSettings) (paths.Terms, error) {
-	t := paths.Terms{After: uint64(r.After)}
+// subflows returns the subflow policy of the rule, given the paths there are.
+func (r *ruleSettings) subflows(all []pathSettings) (core.SubflowPolicy, error) {
+	t := core.SubflowPolicy{After: uint64(r.After)}
 	for _, name := range r.Paths {
 		i := slices.IndexFunc(all, func(p pathSettings) bool { return p.name() == name })
 		if i < 0 {
@@ -128,7 +128,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 }
 
 // portRange reads "443" or "8000-8999".
-func portRange(text string) (box.PortRange, error) {
+func portRange(text string) (core.PortRange, error) {
 	first, last, isRange := strings.Cut(text, "-")
 	if !isRange {
 		last = first
@@ -136,9 +136,9 @@ func portRange(text string) (box.PortRange, error) {
 	a, err := strconv.ParseUint(strings.TrimSpace(first), 10, 16)
 	b, err2 := strconv.ParseUint(strings.TrimSpace(last), 10, 16)
 	if err != nil || err2 != nil || a > b {
-		return box.PortRange{}, fmt.Errorf("ports: %q: write \"443\" or \"8000-8999\"", text)
+		return core.PortRange{}, fmt.Errorf("ports: %q: write \"443\" or \"8000-8999\"", text)
 	}
-	return box.PortRange{First: uint16(a), Last: uint16(b)}, nil
+	return core.PortRange{First: uint16(a), Last: uint16(b)}, nil
 }
 
 // mergeAgain is merge for a box that runs: what rules refer to stays as it was.
@@ -150,8 +150,8 @@ func (s *settings) mergeAgain(file string, flags *pflag.FlagSet, running *settin
 
 // reload reads the policy anew at each SIGHUP, until ctx ends. A file that
 // cannot be read keeps the policy as it is, and says why.
-func (s *settings) reload(ctx context.Context, file string, log *slog.Logger, read func(*settings) error) <-chan *box.Policy {
-	policies := make(chan *box.Policy)
+func (s *settings) reload(ctx context.Context, file string, log *slog.Logger, read func(*settings) error) <-chan *core.Policy {
+	policies := make(chan *core.Policy)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, unix.SIGHUP)
 	go func() {
@@ -163,7 +163,7 @@ func (s *settings) reload(ctx context.Context, file string, log *slog.Logger, re
 			case <-hangups:
 			}
 			next := *s
-			p, err := &box.Policy{}, read(&next)
+			p, err := &core.Policy{}, read(&next)
 			if err == nil {
 				p, err = next.policy()
 			}

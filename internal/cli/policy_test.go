@@ -41,7 +41,7 @@ func TestRulesThatAreReadAgainMeanThePathsOfTheRunningBox(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := p.Rules[0].Terms.Paths; got != 1 || p.EndToEnd != 43 {
+		if got := p.Rules[0].Subflows.Paths; got != 1 || p.EndToEnd != 43 {
 			t.Errorf("%s: paths %b and DSCP %d, want 1 and 43", c.name, got, p.EndToEnd)
 		}
 	}

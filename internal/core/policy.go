@@ -1,10 +1,9 @@
-package box
+package core
 
 import (
 	"net/netip"
 	"slices"
 
-	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
@@ -22,20 +21,21 @@ type Policy struct {
 // Rule names an action for the SYNs that match all that it says. What it leaves
 // empty matches everything.
 type Rule struct {
-	Name     string         // the reason that flows show
+	Name     string         // that flows show
 	From, To []netip.Prefix // of the client, of the server
 	Ports    []PortRange    // of the server
 	Side     *state.Side    // by which the SYN enters
 	Capable  *bool          // whether it bears MP_CAPABLE
 	Action   state.Action
-	Terms    paths.Terms // of the further subflows of what is relayed, at a CPE
+	Subflows SubflowPolicy // of what is relayed, at a CPE
 }
 
 // Choice is what a policy says about a SYN.
 type Choice struct {
-	Action state.Action
-	Reason string // unless it is the default
-	Terms  paths.Terms
+	Action   state.Action
+	Reason   state.Reason // to pass what policy would relay
+	Rule     string       // that has chosen the action; "" with a Reason, or for the default
+	Subflows SubflowPolicy
 }
 
 // PortRange is a range of ports, both ends included.
@@ -44,12 +44,13 @@ type PortRange struct{ First, Last uint16 }
 // Choose says what to do with a SYN that entered on side.
 func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) Choice {
 	if syn.Join {
-		return Choice{Action: state.Pass, Reason: "mp-join"} // belongs to a connection between its ends
+		return Choice{Action: state.Pass, Reason: state.MPJoin} // belongs to a connection between its ends
 	}
 	choice := Choice{Action: p.Default}
 	i := slices.IndexFunc(p.Rules, func(r Rule) bool { return r.matches(side, seg, syn) })
 	if i >= 0 {
-		choice = Choice{p.Rules[i].Action, p.Rules[i].Name, p.Rules[i].Terms}
+		r := &p.Rules[i]
+		choice = Choice{Action: r.Action, Rule: r.Name, Subflows: r.Subflows}
 	}
 	// The box speaks MPTCP on the multipath side only, and cannot sign in a host's
 	// name: to relay all SYNs means all that can be relayed. Where all pass by
@@ -58,21 +59,21 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 	promised := side == state.Multipath && syn.Capable && p.marked(seg) // by the other box, to the host
 	switch {
 	case relays && side == state.Plain && syn.Capable, promised && (relays || i < 0):
-		return Choice{Action: state.Pass, Reason: "end-to-end"} // the host speaks MPTCP itself
+		return Choice{Action: state.Pass, Reason: state.EndToEnd} // the host speaks MPTCP itself
 	case relays && side == state.Multipath && !syn.Capable: // the other box did not offer to bond it
-		return Choice{Action: state.Pass, Reason: "plain-tcp"}
+		return Choice{Action: state.Pass, Reason: state.PlainTCP}
 	case relays && seg.Authenticated():
-		return Choice{Action: state.Pass, Reason: rewrite.Authenticated.Error()}
+		return Choice{Action: state.Pass, Reason: state.Reason(rewrite.Authenticated)}
 	}
 	return choice
 }
 
-// marked tells whether the other box has marked the SYN as a host's own.
+// marked reports whether the other box has marked the SYN as a host's own.
 func (p *Policy) marked(seg *rewrite.Segment) bool {
 	return p.EndToEnd != 0 && seg.DSCP() == p.EndToEnd
 }
 
-// Learns tells whether any SYN may be chosen to learn from.
+// Learns reports whether any SYN may be chosen to learn from.
 func (p *Policy) Learns() bool {
 	return p.Default == state.Learn || slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.Action == state.Learn })
 }

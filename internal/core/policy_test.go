@@ -1,4 +1,4 @@
-package box
+package core
 
 import (
 	"net/netip"
@@ -45,8 +45,8 @@ func TestPolicyTakesTheFirstRuleThatMatches(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			seg := rewrite.Segment{Src: netip.MustParseAddrPort(c.client), Dst: netip.MustParseAddrPort(c.server)}
-			if got := policy.Choose(c.side, &seg, c.syn); got.Action != c.want || got.Reason != c.reason {
-				t.Errorf("%v because of %q, want %v because of %q", got.Action, got.Reason, c.want, c.reason)
+			if got := policy.Choose(c.side, &seg, c.syn); got.Action != c.want || why(got) != c.reason {
+				t.Errorf("%v because of %q, want %v because of %q", got.Action, why(got), c.want, c.reason)
 			}
 		})
 	}
@@ -67,8 +67,14 @@ func TestRuleToRelayLeavesWhatCannotBeRelayed(t *testing.T) {
 		{state.Multipath, false, state.Pass, "plain-tcp"},
 	} {
 		got := policy.Choose(c.side, &seg, rewrite.MPTCP{Capable: c.capable})
-		if got.Action != c.want || got.Reason != c.reason {
-			t.Errorf("from the %v side, MP_CAPABLE %v: %v because of %q, want %v because of %q", c.side, c.capable, got.Action, got.Reason, c.want, c.reason)
+		if got.Action != c.want || why(got) != c.reason {
+			t.Errorf("from the %v side, MP_CAPABLE %v: %v because of %q, want %v because of %q", c.side, c.capable, got.Action, why(got), c.want, c.reason)
 		}
 	}
+}
+
+// why returns the reason of a choice, or else its rule.
+func why(c Choice) string {
+	d := Decision{Reason: c.Reason, Rule: c.Rule}
+	return d.Why()
 }

@@ -1,9 +1,10 @@
-package box
+package core
 
 import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,10 +18,6 @@ var (
 	key6 = state.KeyOf(client6, server6)
 	key4 = state.KeyOf(client4, server4)
 )
-
-func newCore(action state.Action) *Core {
-	return NewCore(state.Config{}, state.LearntConfig{}, &Policy{Default: action})
-}
 
 func TestDecisionAboutASYN(t *testing.T) {
 	flagged := func(set func(*layers.TCP)) []byte { return segment(t, client6, server6, set, mss) }
@@ -72,16 +69,16 @@ func TestDecisionAboutASYN(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			core := newCore(c.action)
-			d := core.Packet(time.Second, c.side, 7, c.packet)
-			if d.Verdict != c.verdict || d.Reason != c.reason || d.Supersedes {
+			core := newCore(t, c.action)
+			d := core.decide(time.Second, c.side, 7, c.packet)
+			if d.Verdict != c.verdict || d.Reason.String() != c.reason || d.Supersedes {
 				t.Errorf("decision %+v, want %v because of %q", d, c.verdict, c.reason)
 			}
 			var flows []state.Flow
-			for f := range core.Table.All() {
+			for f := range core.Flows() {
 				flows = append(flows, f)
 			}
-			if c.reason != "" && core.Table.Totals().Reasons[c.reason] != 1 {
+			if c.reason != "" && counted(core, c.reason) != 1 {
 				t.Errorf("%q is not counted", c.reason)
 			}
 			if !c.flow {
@@ -90,7 +87,7 @@ func TestDecisionAboutASYN(t *testing.T) {
 				}
 				return
 			}
-			want := state.Flow{Key: key6, Side: c.side, State: c.state, Reason: c.reason, Held: 7, Began: time.Second, Changed: time.Second}
+			want := state.Flow{Key: key6, Side: c.side, State: c.state, Reason: reasonNamed(c.reason), Held: 7, Began: time.Second, Changed: time.Second}
 			want.Action = c.action
 			if c.state != state.Learning && c.verdict != Rewrite {
 				want.Action = map[Verdict]state.Action{Hold: state.Relay, Accept: state.Pass, Prohibited: state.Reject}[c.verdict]
@@ -109,77 +106,80 @@ func sameFlow(a, b state.Flow) bool {
 }
 
 func TestIPv4FlowsAreHeldUnderTheirOwnKey(t *testing.T) {
-	core := newCore(state.Relay)
-	d := core.Packet(0, state.Plain, 7, segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }))
+	core := newCore(t, state.Relay)
+	d := core.decide(0, state.Plain, 7, segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }))
 	if d.Verdict != Hold || d.Key != key4 {
 		t.Errorf("decision %+v", d)
 	}
 }
 
 func TestRepeatOfAHeldSYNTakesItsPlace(t *testing.T) {
-	core := newCore(state.Relay)
-	core.Packet(0, state.Plain, 7, syn(t, mss))
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t, mss))
 	for id := uint32(8); id < 11; id++ {
-		d := core.Packet(0, state.Plain, id, syn(t)) // the options need not be the same
-		if d.Verdict != Hold || !d.Supersedes || d.Superseded != id-1 || d.Key != key6 {
+		d := core.decide(0, state.Plain, id, syn(t)) // the options need not be the same
+		if d.Verdict != Hold || !d.Supersedes || d.Key != key6 {
 			t.Errorf("repeat %d: %+v", id, d)
 		}
+		if old := core.acts[1].Decision; len(core.acts) != 2 || old.Packet.ID != id-1 || old.Verdict != Drop {
+			t.Errorf("repeat %d: actions %+v, want the SYN before dropped", id, core.acts)
+		}
 	}
-	d, f, ok := core.Connected(0, key6, nil)
-	if !ok || d.Verdict != Deliver || f.Held != 10 {
-		t.Errorf("decision %+v for SYN %d, want the newest delivered", d, f.Held)
+	d, ok := core.dialed(0, key6, nil)
+	if !ok || d.Verdict != Deliver || d.Packet.ID != 10 {
+		t.Errorf("decision %+v, want the newest SYN delivered", d)
 	}
-	if n := core.Table.Totals().Entered["dialing"]; n != 1 {
+	if n := core.Totals().Entered[state.Dialing]; n != 1 {
 		t.Errorf("%d flows began", n)
 	}
 }
 
 func TestRepeatAfterTheReleaseIsDelivered(t *testing.T) {
-	core := newCore(state.Relay)
-	core.Packet(0, state.Plain, 7, syn(t))
-	core.Connected(0, key6, nil)
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t))
+	core.dialed(0, key6, nil)
 	for _, s := range []state.State{state.Released, state.Relaying} {
 		if s == state.Relaying {
-			core.Table.Move(0, key6, s, "")
+			core.acts, _ = core.Paired(nil, 0, core.id(key6))
 		}
-		d := core.Packet(0, state.Plain, 8, syn(t))
-		if d.Verdict != Deliver || d.Supersedes || d.Reason != "repeat" {
+		d := core.decide(0, state.Plain, 8, syn(t))
+		if d.Verdict != Deliver || d.Supersedes || d.Reason != state.Repeat {
 			t.Errorf("%v: decision %+v", s, d)
 		}
 	}
-	core.Table.Move(0, key6, state.Closed, "fin")
-	if d := core.Packet(0, state.Plain, 9, syn(t)); d.Verdict != Hold || d.Supersedes {
+	core.close(0, key6)
+	if d := core.decide(0, state.Plain, 9, syn(t)); d.Verdict != Hold || d.Supersedes {
 		t.Errorf("after the end: decision %+v, want a new flow", d)
 	}
 }
 
 func TestFullTablePassesAndCountsIt(t *testing.T) {
 	for _, c := range []struct {
-		reason string
-		cfg    state.Config
-		to     []state.State
+		reason  string
+		cfg     state.Config
+		relayed bool
 	}{
-		{"half-open-full", state.Config{MaxHalfOpen: 1}, nil},
-		{"flows-full", state.Config{MaxFlows: 1}, []state.State{state.Released, state.Relaying}},
+		{"half-open-full", state.Config{MaxHalfOpen: 1}, false},
+		{"flows-full", state.Config{MaxFlows: 1}, true},
 	} {
-		core := NewCore(c.cfg, state.LearntConfig{}, &Policy{})
-		core.Packet(0, state.Plain, 7, syn(t))
-		for _, s := range c.to {
-			core.Table.Move(0, key6, s, "")
+		core := newDriver(t, Config{Table: c.cfg, Policy: new(Policy)})
+		core.decide(0, state.Plain, 7, syn(t))
+		if c.relayed {
+			core.pair(0, key6)
 		}
 		other := segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true })
-		if d := core.Packet(0, state.Plain, 8, other); d.Verdict != Accept || d.Reason != c.reason {
+		if d := core.decide(0, state.Plain, 8, other); d.Verdict != Accept || d.Reason.String() != c.reason {
 			t.Errorf("%s: decision %+v", c.reason, d)
 		}
-		if n := core.Table.Totals().Reasons[c.reason]; n != 1 {
+		if n := counted(core, c.reason); n != 1 {
 			t.Errorf("%s is counted %d times", c.reason, n)
 		}
 		// What needs no room keeps its own reason, and a repeat its flow.
 		joining := segment(t, client4, server4, func(tcp *layers.TCP) { tcp.SYN = true }, join)
-		if d := core.Packet(0, state.Plain, 9, joining); d.Reason != "mp-join" {
+		if d := core.decide(0, state.Plain, 9, joining); d.Reason != state.MPJoin {
 			t.Errorf("%s: a join is passed because of %q", c.reason, d.Reason)
 		}
-		if d := core.Packet(0, state.Plain, 10, syn(t)); d.Reason != "repeat" {
+		if d := core.decide(0, state.Plain, 10, syn(t)); d.Reason != state.Repeat {
 			t.Errorf("%s: a repeat is %+v", c.reason, d)
 		}
 	}
@@ -213,17 +213,24 @@ func TestOutcomeOfADialIsWhatTheClientIsToSee(t *testing.T) {
 		{fmt.Errorf("not an errno"), state.Failed, Accept, "dial-failed"},
 	} {
 		t.Run(fmt.Sprint(c.err), func(t *testing.T) {
-			core := newCore(state.Relay)
-			core.Packet(0, state.Plain, 7, syn(t))
-			d, f, ok := core.Connected(time.Second, key6, c.err)
-			if !ok || !reflect.DeepEqual(d, Decision{Verdict: c.verdict, Reason: c.reason, Key: key6}) {
+			core := newCore(t, state.Relay)
+			core.decide(0, state.Plain, 7, syn(t))
+			core.Tick(nil, 2*time.Second) // patience is over
+			id := core.id(key6)
+			d, ok := core.dialed(2*time.Second, key6, c.err)
+			want := Decision{
+				Packet: Packet{ID: 7}, Verdict: c.verdict, Reason: reasonNamed(c.reason), Key: key6, Settles: true, Held: 2 * time.Second,
+			}
+			if !ok || !reflect.DeepEqual(d, want) {
 				t.Errorf("decision %+v, %v, want %v because of %q", d, ok, c.verdict, c.reason)
 			}
-			if f.State != c.state || f.Reason != c.reason || f.Held != 7 || f.Changed != time.Second {
+			f, _ := core.Flow(key6)
+			if f.State != c.state || f.Reason != reasonNamed(c.reason) || f.Held != 7 || f.Changed != 2*time.Second {
 				t.Errorf("flow %+v, want it %v", f, c.state)
 			}
-			if _, _, ok := core.Connected(time.Second, key6, c.err); ok {
-				t.Error("a second outcome finds a SYN held")
+			core.acts = core.DialEnded(core.acts[:0], 2*time.Second, id, c.err)
+			if d, ok := core.decision(); ok {
+				t.Errorf("a second outcome is decided on: %+v", d)
 			}
 		})
 	}
@@ -233,40 +240,51 @@ func TestOutcomeOfADialIsWhatTheClientIsToSee(t *testing.T) {
 }
 
 func TestOutcomeThatComesTooLateFindsNoSYN(t *testing.T) {
-	core := newCore(state.Relay)
-	if _, _, ok := core.Connected(0, key6, nil); ok {
-		t.Error("an unknown flow has a SYN held")
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t))
+	id := core.id(key6)
+	core.acts = core.Tick(core.acts[:0], time.Hour)
+	if d, ok := core.decision(); !ok || d.Packet.ID != 7 || d.Verdict != Drop || d.Reason != state.NoAnswer {
+		t.Fatalf("after the timeout: %+v", core.acts)
 	}
-	core.Packet(0, state.Plain, 7, syn(t))
-	if moved := core.Table.Expire(time.Hour, 1); len(moved) != 1 || moved[0].Held != 7 {
-		t.Fatalf("expired %+v", moved)
+	core.acts = core.DialEnded(core.acts[:0], time.Hour, id, nil)
+	if !slices.Equal(core.kinds(), []Kind{Abort}) {
+		t.Errorf("connected too late: %+v, want the leg aborted", core.acts)
 	}
-	for _, err := range []error{nil, unix.ECONNREFUSED} {
-		if _, f, ok := core.Connected(time.Hour, key6, err); ok {
-			t.Errorf("%v: the flow that timed out is %+v", err, f)
-		}
+	core.acts = core.DialEnded(core.acts[:0], time.Hour, id, unix.ECONNREFUSED)
+	if len(core.acts) != 0 {
+		t.Errorf("refused too late: %+v", core.acts)
 	}
 }
 
-func TestEveryVerdictHasANameAndAWay(t *testing.T) {
+func TestEveryVerdictHasAName(t *testing.T) {
 	seen := make(map[string]bool)
 	for v := Accept; v <= Prohibited; v++ {
 		if v.String() == "" || seen[v.String()] {
 			t.Errorf("verdict %d is named %q", v, v)
 		}
 		seen[v.String()] = true
-		_, marked := marks[v]
-		if unmarked := v == Accept || v == Rewrite || v == Drop || v == Hold; unmarked == marked {
-			t.Errorf("%v has a mark: %v", v, marked)
-		}
 	}
 }
 
-func TestDecisionCostsOneAllocation(t *testing.T) {
-	core := newCore(state.Relay)
+// reasonNamed returns the reason with that name.
+func reasonNamed(name string) state.Reason {
+	for r := state.None; r < state.NumReasons; r++ {
+		if r.String() == name {
+			return r
+		}
+	}
+	panic("no reason is named " + name)
+}
+
+// counted returns how often a reason was given.
+func counted(d *driver, name string) uint64 { return d.Totals().Reasons[reasonNamed(name)] }
+
+func TestRepeatedSYNCostsNoAllocation(t *testing.T) {
+	core := newCore(t, state.Relay)
 	packet := syn(t, mss)
-	core.Packet(0, state.Plain, 1, packet)
-	if n := testing.AllocsPerRun(100, func() { core.Packet(0, state.Plain, 2, packet) }); n != 0 {
+	acts := core.Packet(nil, 0, Packet{ID: 1, Data: packet})
+	if n := testing.AllocsPerRun(100, func() { acts = core.Packet(acts[:0], 0, Packet{ID: 2, Data: packet}) }); n != 0 {
 		t.Errorf("a repeated SYN costs %v allocations", n)
 	}
 }

@@ -1,4 +1,4 @@
-package box
+package core
 
 import (
 	"bytes"
@@ -44,26 +44,26 @@ func TestLearningAsksOnceAndThenKnows(t *testing.T) {
 		{"a server that does not", mss, Accept, "learnt-plain", Accept},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			core := newCore(state.Learn)
-			d := core.Packet(0, state.Plain, 7, syn(t, mss))
-			if m := optionsOf(t, d.Packet); d.Verdict != Rewrite || !m.Capable || m.Version != 1 {
+			core := newCore(t, state.Learn)
+			d := core.decide(0, state.Plain, 7, syn(t, mss))
+			if m := optionsOf(t, d.Edited); d.Verdict != Rewrite || !m.Capable || m.Version != 1 {
 				t.Errorf("the SYN: %v with %+v", d.Verdict, m)
 			}
-			d = core.Packet(time.Second, state.Multipath, 8, synack(t, mss, c.answer))
-			if d.Verdict != c.verdict || d.Reason != c.reason {
+			d = core.decide(time.Second, state.Multipath, 8, synack(t, mss, c.answer))
+			if d.Verdict != c.verdict || d.Reason.String() != c.reason {
 				t.Errorf("the SYN+ACK: %v because of %q", d.Verdict, d.Reason)
 			}
-			if d.Verdict == Rewrite && optionsOf(t, d.Packet).Capable {
+			if d.Verdict == Rewrite && optionsOf(t, d.Edited).Capable {
 				t.Error("the client is to see MP_CAPABLE")
 			}
-			if _, live := core.Table.Lookup(key6); live {
+			if f, ok := core.Flow(key6); ok && f.State.Live() {
 				t.Error("the flow is still followed")
 			}
-			d = core.Packet(time.Minute, state.Plain, 9, syn(t, mss))
-			if d.Verdict != c.later || d.Reason != c.reason {
+			d = core.decide(time.Minute, state.Plain, 9, syn(t, mss))
+			if d.Verdict != c.later || d.Reason.String() != c.reason {
 				t.Errorf("a later SYN: %v because of %q", d.Verdict, d.Reason)
 			}
-			if d := core.Packet(3*time.Hour, state.Plain, 10, syn(t, mss)); c.later == Accept && d.Verdict != Rewrite {
+			if d := core.decide(3*time.Hour, state.Plain, 10, syn(t, mss)); c.later == Accept && d.Verdict != Rewrite {
 				t.Errorf("a SYN when it is forgotten: %v because of %q", d.Verdict, d.Reason)
 			}
 		})
@@ -71,16 +71,16 @@ func TestLearningAsksOnceAndThenKnows(t *testing.T) {
 }
 
 func TestRepeatedSYNIsNotAskedAgain(t *testing.T) {
-	core := newCore(state.Learn)
-	core.Packet(0, state.Plain, 7, syn(t, mss))
-	if d := core.Packet(time.Second, state.Plain, 8, syn(t, mss)); d.Verdict != Accept || d.Reason != "not-learnt" {
+	core := newCore(t, state.Learn)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	if d := core.decide(time.Second, state.Plain, 8, syn(t, mss)); d.Verdict != Accept || d.Reason != state.NotLearnt {
 		t.Errorf("the repeat: %v because of %q", d.Verdict, d.Reason)
 	}
 	// Whatever comes now may answer the SYN without the option.
-	if d := core.Packet(2*time.Second, state.Multipath, 9, synack(t, mss)); d.Verdict != Accept || d.Reason != "not-asked" {
+	if d := core.decide(2*time.Second, state.Multipath, 9, synack(t, mss)); d.Verdict != Accept || d.Reason != state.NotAsked {
 		t.Errorf("the SYN+ACK: %v because of %q", d.Verdict, d.Reason)
 	}
-	if core.Learnt.Len() != 0 {
+	if core.LearntLen() != 0 {
 		t.Error("something was learnt")
 	}
 }
@@ -99,27 +99,27 @@ func TestWhatCannotBeEditedPasses(t *testing.T) {
 		{"no room for an option", state.Plain, syn(t, full), state.Learn, "no-option-space"},
 		{"a checksum that is wrong", state.Multipath, broken, state.Strip, "bad-checksum"},
 	} {
-		core := newCore(c.action)
-		d := core.Packet(0, c.side, 7, c.packet)
-		if d.Verdict != Accept || d.Reason != c.reason || d.Packet != nil {
+		core := newCore(t, c.action)
+		d := core.decide(0, c.side, 7, c.packet)
+		if d.Verdict != Accept || d.Reason.String() != c.reason || d.Edited != nil {
 			t.Errorf("%s: %v because of %q", c.name, d.Verdict, d.Reason)
 		}
-		if core.Table.Totals().Reasons[c.reason] == 0 {
+		if counted(core, c.reason) == 0 {
 			t.Errorf("%s is not counted", c.name)
 		}
-		if _, live := core.Table.Lookup(key6); live {
+		if f, ok := core.Flow(key6); ok && f.State.Live() {
 			t.Errorf("%s: the flow is still followed", c.name)
 		}
 	}
 }
 
 func TestFullBoxStripsWhatItCannotBond(t *testing.T) {
-	core := NewCore(state.Config{MaxHalfOpen: 1}, state.LearntConfig{}, &Policy{Default: state.Relay})
-	core.Packet(0, state.Multipath, 7, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, mss, capable))
+	core := newDriver(t, Config{Table: state.Config{MaxHalfOpen: 1}, Policy: &Policy{Default: state.Relay}})
+	core.decide(0, state.Multipath, 7, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, mss, capable))
 	packet := syn(t, mss, capable)
 	before := bytes.Clone(packet)
-	d := core.Packet(0, state.Multipath, 8, packet)
-	if d.Verdict != Rewrite || d.Reason != "half-open-full" || optionsOf(t, d.Packet).Capable {
+	d := core.decide(0, state.Multipath, 8, packet)
+	if d.Verdict != Rewrite || d.Reason != state.HalfOpenFull || optionsOf(t, d.Edited).Capable {
 		t.Errorf("%v because of %q", d.Verdict, d.Reason)
 	}
 	if !bytes.Equal(packet, before) {
@@ -133,14 +133,14 @@ func TestHAGThatPrefersEndToEndLeavesServersAloneThatSpeakMPTCP(t *testing.T) {
 		reason string
 		later  Verdict
 	}{{capableSYNACK, "learnt-mptcp", Accept}, {mss, "learnt-plain", Hold}} {
-		core := newCore(state.Learn)
-		if d := core.Packet(0, state.Multipath, 7, syn(t, capable)); d.Verdict != Accept {
+		core := newCore(t, state.Learn)
+		if d := core.decide(0, state.Multipath, 7, syn(t, capable)); d.Verdict != Accept {
 			t.Errorf("the first SYN: %v", d.Verdict)
 		}
-		if d := core.Packet(0, state.Plain, 8, synack(t, c.answer)); d.Verdict != Accept || d.Reason != c.reason {
+		if d := core.decide(0, state.Plain, 8, synack(t, c.answer)); d.Verdict != Accept || d.Reason.String() != c.reason {
 			t.Errorf("the SYN+ACK: %v because of %q", d.Verdict, d.Reason)
 		}
-		if d := core.Packet(1, state.Multipath, 9, syn(t, capable)); d.Verdict != c.later || d.Reason != c.reason {
+		if d := core.decide(1, state.Multipath, 9, syn(t, capable)); d.Verdict != c.later || d.Reason.String() != c.reason {
 			t.Errorf("a later SYN: %v because of %q, want %v", d.Verdict, d.Reason, c.later)
 		}
 	}
@@ -149,25 +149,25 @@ func TestHAGThatPrefersEndToEndLeavesServersAloneThatSpeakMPTCP(t *testing.T) {
 func TestHostsOwnMPTCPIsMarkedForTheOtherBox(t *testing.T) {
 	const code = 43
 	policy := &Policy{Default: state.Relay, EndToEnd: code}
-	cpe := NewCore(state.Config{}, state.LearntConfig{}, policy)
-	hag := NewCore(state.Config{}, state.LearntConfig{}, policy)
+	cpe := newDriver(t, Config{Policy: policy})
+	hag := newDriver(t, Config{Policy: policy})
 	original := syn(t, mss, capable)
-	d := cpe.Packet(0, state.Plain, 7, original)
+	d := cpe.decide(0, state.Plain, 7, original)
 	var s rewrite.Segment
-	check(t, s.Parse(d.Packet))
-	if d.Verdict != Rewrite || d.Reason != "end-to-end" || s.DSCP() != code {
+	check(t, s.Parse(d.Edited))
+	if d.Verdict != Rewrite || d.Reason != state.EndToEnd || s.DSCP() != code {
 		t.Fatalf("at the CPE: %v because of %q, DSCP %d", d.Verdict, d.Reason, s.DSCP())
 	}
-	d = hag.Packet(0, state.Multipath, 8, d.Packet)
-	if d.Verdict != Rewrite || d.Reason != "end-to-end" || !bytes.Equal(d.Packet, original) {
-		t.Errorf("at the HAG: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Packet, original)
+	d = hag.decide(0, state.Multipath, 8, d.Edited)
+	if d.Verdict != Rewrite || d.Reason != state.EndToEnd || !bytes.Equal(d.Edited, original) {
+		t.Errorf("at the HAG: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Edited, original)
 	}
-	marked := cpe.Packet(1, state.Plain, 9, original).Packet
-	strips := NewCore(state.Config{}, state.LearntConfig{}, &Policy{Default: state.Strip, EndToEnd: code})
-	if d := strips.Packet(0, state.Multipath, 8, marked); d.Reason != "end-to-end" || !bytes.Equal(d.Packet, original) {
-		t.Errorf("at a HAG that strips: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Packet, original)
+	marked := cpe.decide(1, state.Plain, 9, original).Edited
+	strips := newDriver(t, Config{Policy: &Policy{Default: state.Strip, EndToEnd: code}})
+	if d := strips.decide(0, state.Multipath, 8, marked); d.Reason != state.EndToEnd || !bytes.Equal(d.Edited, original) {
+		t.Errorf("at a HAG that strips: %v because of %q, packet\n%x, want\n%x", d.Verdict, d.Reason, d.Edited, original)
 	}
-	if d := hag.Packet(0, state.Multipath, 9, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, capable)); d.Verdict != Hold {
+	if d := hag.decide(0, state.Multipath, 9, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, capable)); d.Verdict != Hold {
 		t.Errorf("a SYN of the CPE's own at the HAG: %v", d.Verdict)
 	}
 }

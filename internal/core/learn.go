@@ -1,4 +1,4 @@
-package box
+package core
 
 import (
 	"time"
@@ -21,16 +21,16 @@ func (c *Core) strip(d Decision, seg *rewrite.Segment) Decision {
 }
 
 // offer sees to it that the decision's SYN asks whether the server speaks MPTCP.
-func (c *Core) offer(now time.Duration, d Decision, seg *rewrite.Segment, capable bool) Decision {
+func (c *Core) offer(now time.Duration, id state.ID, d Decision, s *heldSYN) Decision {
 	d.Asks = true
-	if capable { // it asks already
+	if s.mptcp.Capable { // it asks already
 		d.Verdict = Accept
 		return d
 	}
-	packet, err := seg.Add(make([]byte, 0, usualSYN), capableSYN)
+	packet, err := s.seg.Add(make([]byte, 0, usualSYN), capableSYN)
 	if err != nil { // it asks nothing: nothing can be learnt
 		d.Asks = false
-		c.Table.Move(now, d.Key, state.Passed, err.Error())
+		c.table.Move(now, id, state.Passed, state.Because(err))
 	}
 	return c.edited(d, packet, err)
 }
@@ -38,21 +38,22 @@ func (c *Core) offer(now time.Duration, d Decision, seg *rewrite.Segment, capabl
 // edited is the decision with its new packet. What cannot be edited passes as it is.
 func (c *Core) edited(d Decision, packet []byte, err error) Decision {
 	if err != nil {
-		c.Table.Count(err.Error())
-		d.Verdict, d.Reason = Accept, err.Error()
+		why := state.Because(err)
+		c.table.Count(why)
+		d.Verdict, d.Reason = Accept, why
 		return d
 	}
-	d.Verdict, d.Packet = Rewrite, packet
+	d.Verdict, d.Edited = Rewrite, packet
 	return d
 }
 
 // recall turns the action learn into what is known of the destination. Where
 // the SYN and the server agree, both with MPTCP or both without, the flow needs
 // no box. Where they differ it is relayed.
-func (c *Core) recall(now time.Duration, seg *rewrite.Segment, syn rewrite.MPTCP, reason string) (state.Action, string) {
-	capable, known := c.Learnt.Known(now, seg.Dst.Addr())
+func (c *Core) recall(now time.Duration, seg *rewrite.Segment, syn rewrite.MPTCP) (state.Action, state.Reason) {
+	capable, known := c.learnt.Known(now, seg.Dst.Addr())
 	if !known {
-		return state.Learn, reason
+		return state.Learn, state.None
 	}
 	action := state.Relay
 	if capable == syn.Capable {
@@ -61,29 +62,33 @@ func (c *Core) recall(now time.Duration, seg *rewrite.Segment, syn rewrite.MPTCP
 	return action, learntReason(capable)
 }
 
-func learntReason(capable bool) string {
+func learntReason(capable bool) state.Reason {
 	if capable {
-		return "learnt-mptcp"
+		return state.LearntMPTCP
 	}
-	return "learnt-plain"
+	return state.LearntPlain
 }
 
 // answer decides about a SYN+ACK: if it answers a SYN that was to ask, it says
 // whether the destination speaks MPTCP. Where the box had added MP_CAPABLE it
 // does not reach the client, so its ACK bears none, and the server falls back to
 // TCP (RFC 8684, section 3.7).
-func (c *Core) answer(now time.Duration, seg *rewrite.Segment, synack rewrite.MPTCP) Decision {
-	key := state.KeyOf(seg.Dst, seg.Src)
-	f, asked := c.Table.Move(now, key, state.Passed, learntReason(synack.Capable))
-	if !asked {
-		return Decision{Verdict: Accept, Reason: "not-asked", Key: key}
+func (c *Core) answer(acts []Action, now time.Duration, p Packet, seg *rewrite.Segment, synack rewrite.MPTCP) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := Decision{Packet: p, Verdict: Accept, Reason: state.NotAsked, Key: state.KeyOf(seg.Dst, seg.Src)}
+	asked, _ := c.table.Lookup(d.Key)
+	if asked.State == state.Learning {
+		f, learning := c.table.Move(now, asked.ID, state.Passed, learntReason(synack.Capable))
+		if learning {
+			c.learnt.Learn(now, d.Key.Server().Addr(), synack.Capable)
+			d.Reason = f.Reason
+			if synack.Capable && f.Side == state.Plain { // from the multipath side the client itself asked
+				d = c.strip(d, seg)
+			}
+		}
 	}
-	c.Learnt.Learn(now, key.Server().Addr(), synack.Capable)
-	d := Decision{Verdict: Accept, Reason: f.Reason, Key: key}
-	if synack.Capable && f.Side == state.Plain { // from the multipath side the client itself asked
-		return c.strip(d, seg)
-	}
-	return d
+	return append(acts, Action{Kind: Decide, Decision: d})
 }
 
 // mark changes the DSCP of a SYN with MP_CAPABLE that passes: on its way to the
@@ -97,6 +102,6 @@ func (p *Policy) mark(d Decision, side state.Side, seg *rewrite.Segment) Decisio
 	default:
 		return d
 	}
-	d.Verdict, d.Packet = Rewrite, seg.SetDSCP(make([]byte, 0, usualSYN), dscp)
+	d.Verdict, d.Edited = Rewrite, seg.SetDSCP(make([]byte, 0, usualSYN), dscp)
 	return d
 }

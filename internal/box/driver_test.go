@@ -1,0 +1,431 @@
+package box
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/packettest"
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/nfq/nfqtest"
+	"github.com/synbond/synbond/relay"
+	"github.com/synbond/synbond/relay/relaytest"
+	"github.com/synbond/synbond/state"
+)
+
+// Interfaces of a box in a test.
+const (
+	lan uint32 = 1 + iota
+	dsl
+	elsewhere
+)
+
+// bench is a box on doubles: the queue, the relay, the path manager and the
+// knowledge of half-open connections are the test's, and so is the clock if the
+// test runs within [synctest.Test].
+type bench struct {
+	t *testing.T
+	*Box
+	queue *nfqtest.Queue
+	relay *relaytest.Relay
+
+	mu      sync.Mutex
+	tracked map[uint32]paths.Terms // by token
+	gone    bool                   // half-open connections
+}
+
+// doubleRelay is a [relaytest.Relay] as a dialer.
+type doubleRelay struct{ *relaytest.Relay }
+
+func (r doubleRelay) Dial(d relay.Dial) (connection, error) {
+	c, err := r.Relay.Dial(d)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (r doubleRelay) Abort(c connection) { r.Relay.Abort(c.(*relaytest.Conn)) }
+
+func newBench(t *testing.T, cfg Config) *bench {
+	t.Helper()
+	if cfg.Policy == nil {
+		cfg.Policy = new(core.Policy)
+	}
+	cfg.Table = cfg.Table.WithDefaults()
+	cfg.Log = slog.New(slog.DiscardHandler)
+	x := &bench{t: t, Box: newBox(cfg), relay: new(relaytest.Relay), tracked: make(map[uint32]paths.Terms)}
+	x.queue = nfqtest.NewQueue(t, x.handle)
+	x.sides = sides{byIndex: map[uint32]state.Side{lan: state.Plain, dsl: state.Multipath}}
+	x.Box.queue, x.Box.relay, x.Box.subflows, x.Box.halfOpen = x.queue, doubleRelay{x.relay}, x, x
+	return x
+}
+
+// Track implements subflows.
+func (x *bench) Track(token uint32, terms paths.Terms, _ paths.Traffic) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tracked[token] = terms
+}
+
+// Grown implements subflows.
+func (x *bench) Grown(uint32) {}
+
+// Forget implements subflows.
+func (x *bench) Forget(token uint32) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.tracked, token)
+}
+
+// Connected implements halfOpen.
+func (x *bench) Connected(netip.AddrPort, netip.AddrPort) (bool, error) { return !x.gone, nil }
+
+// ticking runs the box's clock while f runs.
+func (x *bench) ticking(f func()) {
+	ctx := x.t.Context()
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(core.ExpireEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				x.tick()
+			}
+		}
+	}()
+	f()
+	close(done)
+	synctest.Wait()
+}
+
+// last returns the newest connection.
+func (x *bench) last() *relaytest.Conn {
+	x.t.Helper()
+	all := x.relay.Conns()
+	if len(all) == 0 {
+		x.t.Fatal("nothing has been dialed")
+	}
+	return all[len(all)-1]
+}
+
+// id returns the flow of a connection.
+func id(c *relaytest.Conn) state.ID { return state.ID(c.ID) }
+
+// want fails the test unless a packet has that verdict.
+func (x *bench) want(packet uint32, want nfqtest.Verdict) {
+	x.t.Helper()
+	got, ok := x.queue.Verdict(packet)
+	if !ok || got.Drop != want.Drop || got.Mark != want.Mark || (got.Packet == nil) != (want.Packet == nil) {
+		x.t.Errorf("packet %d: verdict %+v, given: %v, want %+v", packet, got, ok, want)
+	}
+}
+
+// wantState fails the test unless the flow of Client6 is in a state.
+func (x *bench) wantState(want state.State) {
+	x.t.Helper()
+	if f, _ := x.core.Flow(key6); f.State != want {
+		x.t.Errorf("the flow is %v because of %q, want it %v", f.State, f.Reason, want)
+	}
+}
+
+var key6 = state.KeyOf(packettest.Client6, packettest.Server6)
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func synOf(t *testing.T, isn uint32) []byte {
+	set := func(h *layers.TCP) { h.SYN, h.Seq = true, isn }
+	return packettest.Segment(t, packettest.Client6, packettest.Server6, set, packettest.MSS)
+}
+
+func TestHandshakeOnDoubles(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		iif   uint32
+		syn   []byte
+		err   error
+		want  nfqtest.Verdict
+		state state.State
+	}{
+		{"a server that answers", lan, synOf(t, 1), nil, nfqtest.Verdict{Mark: nfq.Relay}, state.Released},
+		{"one that refuses", lan, synOf(t, 1), unix.ECONNREFUSED, nfqtest.Verdict{Mark: nfq.Refused}, state.Refused},
+		{"no route", lan, synOf(t, 1), unix.ENETUNREACH, nfqtest.Verdict{Mark: nfq.NoRoute}, state.Unreachable},
+		{"no host", lan, synOf(t, 1), unix.EHOSTUNREACH, nfqtest.Verdict{Mark: nfq.HostUnreachable}, state.Unreachable},
+		{"forbidden", lan, synOf(t, 1), unix.EACCES, nfqtest.Verdict{Mark: nfq.Prohibited}, state.Unreachable},
+		{"no descriptor left", lan, synOf(t, 1), unix.EMFILE, nfqtest.Verdict{}, state.Failed},
+		{"from the other box", dsl, packettest.SYN(t, packettest.MSS, packettest.Capable), nil, nfqtest.Verdict{Mark: nfq.Relay}, state.Released},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newBench(t, Config{})
+				packet := x.queue.Put(c.iif, c.syn)
+				if held := x.queue.Held(); len(held) != 1 {
+					t.Fatalf("held packets: %v", held)
+				}
+				conn := x.last()
+				if conn.Client != packettest.Client6 || conn.Server != packettest.Server6 || conn.MPTCP != (c.iif == lan) ||
+					conn.HopLimit != 63 || conn.OwnSource {
+					t.Errorf("dial %+v", conn.Dial)
+				}
+				x.dialEnded(id(conn), conn, c.err)
+				x.want(packet, c.want)
+				x.wantState(c.state)
+			})
+		})
+	}
+}
+
+func TestRelayedFlowIsTrackedUntilItCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{})
+		x.steering = new(steering)
+		x.queue.Put(lan, synOf(t, 1))
+		conn := x.last()
+		conn.Tok = 77
+		x.dialEnded(id(conn), conn, nil)
+		if _, tracked := x.tracked[77]; !tracked {
+			t.Error("the leg is not tracked when its SYN is released")
+		}
+		if !x.paired(id(conn), conn.Dial) {
+			t.Error("the flow is not wanted")
+		}
+		x.wantState(state.Relaying)
+		conn.Up, conn.Down = 5, 7
+		x.closed(id(conn), nil)
+		x.wantState(state.Closed)
+		if len(x.tracked) != 0 {
+			t.Errorf("still tracked: %v", x.tracked)
+		}
+		if up, down := x.bytesUp.Load(), x.bytesDown.Load(); up != 5 || down != 7 {
+			t.Errorf("%d bytes up, %d down are counted", up, down)
+		}
+	})
+}
+
+func TestDialThatNobodyAnswersIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{Table: state.Config{Dial: 5 * time.Second}})
+		packet := x.queue.Put(lan, synOf(t, 1))
+		repeat := uint32(0)
+		x.ticking(func() {
+			time.Sleep(time.Second)
+			repeat = x.queue.Put(lan, synOf(t, 1))
+			x.want(packet, nfqtest.Verdict{Drop: true})
+			time.Sleep(5 * time.Second)
+		})
+		x.want(repeat, nfqtest.Verdict{Drop: true})
+		x.wantState(state.TimedOut)
+		if conns := x.relay.Conns(); len(conns) != 1 || !conns[0].Aborted() {
+			t.Errorf("%d connections, the first aborted: %v", len(conns), conns[0].Aborted())
+		}
+		conn := x.last() // its outcome comes too late
+		x.dialEnded(id(conn), conn, nil)
+		x.wantState(state.TimedOut)
+	})
+}
+
+func TestClientThatResetsItsHandshakeEndsTheFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{})
+		x.queue.Put(lan, synOf(t, 1))
+		conn := x.last()
+		x.dialEnded(id(conn), conn, nil)
+		x.gone = true
+		x.ticking(func() { time.Sleep(2 * time.Second) })
+		x.wantState(state.Abandoned)
+		if !conn.Aborted() {
+			t.Error("its server still waits")
+		}
+		if x.paired(id(conn), conn.Dial) {
+			t.Error("a client that comes too late is wanted")
+		}
+	})
+}
+
+func TestPortsThatAreUsedAgainWaitForTheOldFlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{})
+		x.queue.Put(lan, synOf(t, 1))
+		old := x.last()
+		x.dialEnded(id(old), old, nil)
+		x.paired(id(old), old.Dial)
+		old.Gone = true // in the kernel; the relay has not heard of it
+		packet := x.queue.Put(lan, synOf(t, 2))
+		time.Sleep(20 * time.Millisecond)
+		if len(x.queue.Held()) != 1 || x.last() != old {
+			t.Fatal("the new SYN does not wait")
+		}
+		x.closed(id(old), errors.New("reset"))
+		time.Sleep(20 * time.Millisecond)
+		conn := x.last()
+		if conn == old {
+			t.Fatal("nothing is dialed for the new SYN")
+		}
+		x.dialEnded(id(conn), conn, nil)
+		x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
+	})
+}
+
+func TestBusyAddressIsTriedAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		busy time.Duration
+		want nfqtest.Verdict
+	}{
+		{"for a moment", 50 * time.Millisecond, nfqtest.Verdict{Mark: nfq.Relay}},
+		{"for good", time.Hour, nfqtest.Verdict{Drop: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newBench(t, Config{})
+				begun := time.Now()
+				x.relay.Err = func(relay.Dial) error {
+					if time.Since(begun) < c.busy {
+						return unix.EADDRNOTAVAIL
+					}
+					return nil
+				}
+				packet := x.queue.Put(lan, synOf(t, 1))
+				time.Sleep(2 * time.Second)
+				for _, conn := range x.relay.Conns() {
+					x.dialEnded(id(conn), conn, nil)
+				}
+				x.want(packet, c.want)
+			})
+		})
+	}
+}
+
+func TestPathThatFallsUnderADial(t *testing.T) {
+	lte := core.Source{Path: 1, Addr: netip.MustParseAddr("2001:db8:7::7"), Interface: "lte"}
+	for _, c := range []struct {
+		name   string
+		policy core.DialPolicy
+		again  bool
+	}{
+		{"the SYN passes", core.DialPolicy{Mode: core.NoBox, Reason: state.FirstPathDown, Down: 1}, false},
+		{"it is dialed from another path", core.DialPolicy{Mode: core.OwnSource, Reason: state.FirstPathDown, Sources: [2]core.Source{lte}, Down: 1}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				x := newBench(t, Config{})
+				packet := x.queue.Put(lan, synOf(t, 1))
+				first := x.last()
+				x.do(func(acts []core.Action) []core.Action { return x.core.SetDialPolicy(acts, x.now(), c.policy) })
+				if !first.Aborted() {
+					t.Error("the dial goes on")
+				}
+				x.dialEnded(id(first), first, nil) // was on its way
+				if !c.again {
+					x.want(packet, nfqtest.Verdict{})
+					return
+				}
+				second := x.last()
+				if second == first || !second.OwnSource || second.From != lte.Addr || second.Interface != "lte" {
+					t.Fatalf("dial %+v", second.Dial)
+				}
+				x.dialEnded(id(second), second, nil)
+				x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
+			})
+		})
+	}
+}
+
+func TestNeighbourThatFailsEndsDialsByIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{})
+		packet := x.queue.Put(lan, synOf(t, 1))
+		x.neighbourFailed(func(core.Dial) bool { return false })
+		if len(x.queue.Held()) != 1 {
+			t.Error("a neighbour of others ends the dial")
+		}
+		x.neighbourFailed(func(d core.Dial) bool { return d.Server == packettest.Server6 })
+		x.want(packet, nfqtest.Verdict{Mark: nfq.HostUnreachable})
+		if !x.last().Aborted() {
+			t.Error("the dial goes on")
+		}
+	})
+}
+
+func TestPacketsOfOtherInterfacesPass(t *testing.T) {
+	x := newBench(t, Config{})
+	x.want(x.queue.Put(1<<30, synOf(t, 1)), nfqtest.Verdict{})
+	if n := x.core.Totals().Reasons[state.UnknownInterface]; n != 1 {
+		t.Errorf("counted %d times", n)
+	}
+}
+
+// TestRacesOfAHandshake lets every end of a handshake come at the same time as every
+// other, again and again: each packet gets one verdict, and no dial goes on for a
+// flow that is over.
+func TestRacesOfAHandshake(t *testing.T) {
+	x := newBench(t, Config{Table: state.Config{Dial: time.Nanosecond, HalfOpen: time.Nanosecond}})
+	x.steering = new(steering)
+	down := core.DialPolicy{Mode: core.NoBox, Reason: state.FirstPathDown, Down: 1}
+	for n := range 300 {
+		x.core.SetDialPolicy(nil, x.now(), core.DialPolicy{})
+		known := len(x.relay.Conns())
+		x.queue.Put(lan, synOf(t, uint32(n)))
+		if len(x.relay.Conns()) == known {
+			continue // the SYN waits for the end of the last flow
+		}
+		conn := x.last()
+		conn.Tok = uint32(n + 1)
+		var all sync.WaitGroup
+		for _, event := range []func(){
+			func() { x.dialEnded(id(conn), conn, nil); x.paired(id(conn), conn.Dial) },
+			func() { x.tick() },
+			func() {
+				x.do(func(acts []core.Action) []core.Action { return x.core.SetDialPolicy(acts, x.now(), down) })
+			},
+			func() { x.neighbourFailed(func(core.Dial) bool { return true }) },
+			func() { x.queue.Put(lan, synOf(t, uint32(n))) },
+		} {
+			all.Go(event)
+		}
+		all.Wait()
+		x.closed(id(conn), nil)
+		for _, p := range x.core.Pending() {
+			x.do(func(acts []core.Action) []core.Action {
+				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
+			})
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); len(x.queue.Held()) > 0 && time.Now().Before(end); {
+		for _, p := range x.core.Pending() {
+			x.do(func(acts []core.Action) []core.Action {
+				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
+			})
+		}
+		x.tick()
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if len(x.tracked) != 0 {
+		t.Errorf("%d connections are tracked after their end", len(x.tracked))
+	}
+	for _, conn := range x.relay.Conns() {
+		if x.core.Live(id(conn)) {
+			t.Errorf("flow %x is live after its end", conn.ID)
+		}
+	}
+}

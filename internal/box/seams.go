@@ -1,0 +1,64 @@
+package box
+
+import (
+	"net/netip"
+
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
+	"github.com/synbond/synbond/relay"
+)
+
+// What a box needs of the kernel, at the level of packets and connections. The
+// doubles of package boxtest are the other implementation.
+
+// queue gives packets their verdicts. [nfq.Queue] is one.
+type queue interface {
+	Accept(id uint32) error
+	Drop(id uint32) error
+	Replace(id uint32, packet []byte) error
+	Release(id uint32, mark nfq.Mark) error
+	Errors() uint64 // that the kernel has reported
+}
+
+// dialer begins connections onward, and ends those that have not been paired.
+type dialer interface {
+	Dial(relay.Dial) (connection, error)
+	Abort(connection)
+}
+
+// connection is one relayed connection. [relay.Conn] is one.
+type connection interface {
+	paths.Traffic
+	Token() uint32
+	ClientGone() bool
+	Local() netip.AddrPort
+	Info() (relay.Info, bool)
+}
+
+// subflows opens the further subflows of connections. [paths.Manager] is one.
+type subflows interface {
+	Track(token uint32, terms paths.Terms, traffic paths.Traffic)
+	Grown(token uint32)
+	Forget(token uint32)
+}
+
+// halfOpen knows the kernel's connections, also those whose handshake is not
+// complete. [paths.Diag] is one.
+type halfOpen interface {
+	Connected(local, remote netip.AddrPort) (bool, error)
+}
+
+// kernelRelay is a [relay.Relay] as a dialer.
+type kernelRelay struct{ *relay.Relay }
+
+// Dial implements dialer.
+func (r kernelRelay) Dial(d relay.Dial) (connection, error) {
+	c, err := r.Relay.Dial(d)
+	if err != nil {
+		return nil, err // not a connection that holds a nil pointer
+	}
+	return c, nil
+}
+
+// Abort implements dialer.
+func (r kernelRelay) Abort(c connection) { r.Relay.Abort(c.(*relay.Conn)) }

@@ -1,0 +1,116 @@
+package core
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Kind tells actions apart.
+type Kind uint8
+
+const (
+	// Decide gives the verdict on a packet: Action.Decision. A packet with the
+	// verdict [Hold] gets another one later.
+	Decide Kind = iota
+	// Connect begins a dial onward: Action.Dial. Its outcome goes to [Core.DialEnded].
+	Connect
+	// Abort ends the dial of a flow, or resets its onward leg while that waits for
+	// the client.
+	Abort
+	// Track lets the path manager open further subflows of a flow's multipath leg,
+	// as Action.Subflows allows.
+	Track
+	// Untrack ends what Track has begun.
+	Untrack
+	// Ask asks whether the client's half-open connection with the box is still there,
+	// since the kernel tells nobody that it is not. If it is gone the driver calls
+	// [Core.ClientReset].
+	Ask
+	// Expired tells of a flow that has waited too long, for logs and reports.
+	Expired
+	// Wake asks for a [Core.Tick] at Action.At.
+	Wake
+)
+
+// Action is one thing for the driver of a core to carry out.
+type Action struct {
+	Kind     Kind
+	Flow     state.ID  // of all but Decide and Wake
+	Key      state.Key // of Ask and Expired
+	Decision Decision
+	Dial     Dial
+	Subflows SubflowPolicy
+	At       time.Duration
+}
+
+// Dial says where to connect to, from where, and by what SYN.
+type Dial struct {
+	Client, Server netip.AddrPort
+	// Multipath reports whether the onward leg faces the other box and speaks MPTCP.
+	Multipath bool
+	// From is the end to dial from; the zero Source is the client.
+	From Source
+	// Traits are those that the onward SYN takes over from the client's.
+	Traits rewrite.Traits
+}
+
+// Packet is a packet that a queue holds until it gets its verdict.
+type Packet struct {
+	ID        uint32     // of the queue
+	Side      state.Side // by which it came in
+	Interface uint32     // index of the interface by which it came in, for the driver
+	Data      []byte     // from the IP header on
+}
+
+// Verdict is the fate of a queued packet.
+type Verdict uint8
+
+const (
+	Accept  Verdict = iota // goes its ordinary way, untouched
+	Rewrite                // goes its ordinary way, as another packet
+	Hold                   // waits for the outcome of a dial
+	Deliver                // goes to the box's listener, which answers SYN+ACK
+	Drop                   // vanishes, as if nobody had answered
+	Reset                  // is answered by a TCP reset
+	NoRoute                // is answered by the ICMP error "no route", and so on
+	HostUnreachable
+	Prohibited
+)
+
+var verdictNames = [...]string{
+	"accept", "rewrite", "hold", "deliver", "drop", "reset", "no-route", "host-unreachable", "prohibited",
+}
+
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Decision is the verdict on one packet, and why.
+type Decision struct {
+	// Packet is the one that the verdict is about. Of a packet that was held, only
+	// its ID and Side are known.
+	Packet  Packet
+	Verdict Verdict
+	Reason  state.Reason
+	Rule    string    // of policy, "" for the default action
+	Key     state.Key // of the flow; the zero Key if the packet belongs to none
+	Edited  []byte    // the packet that goes on after Rewrite
+	// Asks reports whether the answer to this SYN will say if its server speaks MPTCP.
+	Asks bool
+	// Supersedes reports whether this SYN takes the place of another one that was held
+	// for the flow. That one is dropped, which is a Decision of its own.
+	Supersedes bool
+	// Settles reports whether the packet was held until now, for the time Held.
+	Settles bool
+	Held    time.Duration
+}
+
+// Why returns the reason for a decision in a word: the name of the rule that
+// applied, if no other reason goes before it.
+func (d *Decision) Why() string {
+	if d.Reason == state.None {
+		return d.Rule
+	}
+	return d.Reason.String()
+}

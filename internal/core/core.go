@@ -1,0 +1,172 @@
+package core
+
+import (
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/synbond/synbond/state"
+)
+
+// Config of a core. Zero fields mean their defaults.
+type Config struct {
+	Table  state.Config
+	Learnt state.LearntConfig
+	Policy *Policy
+	// Gone reports whether the client's connection of a flow that is being relayed has
+	// ended in the kernel, so that the client may use its port again, though Closed is
+	// still to come. Nil stands for a function that always returns false.
+	Gone func(state.ID) bool
+}
+
+// Core decides about the flows of a box. It is safe for concurrent use. Every event
+// appends its actions to the slice that it is given, for the caller to carry out
+// in order, and returns that slice.
+type Core struct {
+	gone   func(state.ID) bool
+	table  *state.Table
+	learnt *state.Learnt
+
+	mu         sync.Mutex // guards what follows, and makes each event one step
+	policy     *Policy
+	dialPolicy DialPolicy
+	handshakes map[state.ID]*handshake
+	retries    []retry
+	expired    time.Duration // when Tick last looked for what has waited too long
+}
+
+// handshake is what is remembered of a flow to be relayed from its SYN on until its
+// client has completed the handshake.
+type handshake struct {
+	side     state.Side
+	dial     Dial
+	subflows SubflowPolicy
+	until    time.Duration // up to when the dial is retried while its address is busy
+	tracked  bool
+}
+
+// New returns a core with an empty table.
+func New(cfg Config) *Core {
+	c := &Core{
+		gone: cfg.Gone, table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
+		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake),
+	}
+	if c.gone == nil {
+		c.gone = func(state.ID) bool { return false }
+	}
+	return c
+}
+
+// SetPolicy replaces the policy, for SYNs to come.
+func (c *Core) SetPolicy(p *Policy) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policy = p
+}
+
+// Learns reports whether the policy may choose to learn, so that the core needs to
+// see SYN+ACKs, too.
+func (c *Core) Learns() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.Learns()
+}
+
+// Live reports whether id names the newest attempt of a flow that is not over.
+func (c *Core) Live(id state.ID) bool {
+	_, live := c.table.ByID(id)
+	return live
+}
+
+// Flow returns a copy of the flow with that key, also of one that has ended, as
+// long as it is remembered.
+func (c *Core) Flow(k state.Key) (state.Flow, bool) { return c.table.Last(k) }
+
+// Flows yields a copy of every flow, in no order.
+func (c *Core) Flows() iter.Seq[state.Flow] { return c.table.All() }
+
+// Totals returns a snapshot of the counters.
+func (c *Core) Totals() state.Totals { return c.table.Totals() }
+
+// Learnt yields what is known of destinations at time now, in no order.
+func (c *Core) Learnt(now time.Duration) iter.Seq[state.LearntEntry] { return c.learnt.All(now) }
+
+// LearntLen returns the number of destinations that are remembered, with those
+// that have expired and are not forgotten yet.
+func (c *Core) LearntLen() int { return c.learnt.Len() }
+
+// Paired takes the event that the client of a flow has completed its handshake, and
+// both legs are there. It reports whether the flow is still wanted.
+func (c *Core) Paired(acts []Action, now time.Duration, id state.ID) (out []Action, wanted bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.table.Move(now, id, state.Relaying, state.None); !ok {
+		return acts, false
+	}
+	if h := c.handshakes[id]; h != nil {
+		if !h.dial.Multipath {
+			acts = c.track(acts, id, h)
+		}
+		delete(c.handshakes, id)
+	}
+	return acts, true
+}
+
+// Closed takes the event that both legs of a flow are gone: after a FIN in each
+// direction, or with a reset.
+func (c *Core) Closed(acts []Action, now time.Duration, id state.ID, reset bool) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reason := state.FIN
+	if reset {
+		reason = state.Reset
+	}
+	delete(c.handshakes, id)
+	c.table.Move(now, id, state.Closed, reason)
+	return append(acts, Action{Kind: Untrack, Flow: id})
+}
+
+// ClientReset takes the event that the client has reset its half of a handshake, as
+// port scanners do with every SYN+ACK, so that the server need not wait for it.
+func (c *Core) ClientReset(acts []Action, now time.Duration, id state.ID) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.table.Move(now, id, state.Abandoned, state.Reset); ok {
+		acts = c.abandon(acts, id)
+	}
+	return acts
+}
+
+// Pending is a dial that has no outcome yet.
+type Pending struct {
+	Flow state.ID
+	Dial Dial
+}
+
+// Pending returns the dials that have no outcome yet.
+func (c *Core) Pending() []Pending {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Pending
+	for id, h := range c.handshakes {
+		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing {
+			out = append(out, Pending{id, h.dial})
+		}
+	}
+	return out
+}
+
+// track has the flow's multipath leg tracked.
+func (c *Core) track(acts []Action, id state.ID, h *handshake) []Action {
+	h.tracked = true
+	return append(acts, Action{Kind: Track, Flow: id, Subflows: h.subflows})
+}
+
+// abandon gives up what carries a flow that has ended before it was relayed.
+func (c *Core) abandon(acts []Action, id state.ID) []Action {
+	if h := c.handshakes[id]; h != nil && h.tracked {
+		acts = append(acts, Action{Kind: Untrack, Flow: id})
+	}
+	delete(c.handshakes, id)
+	return append(acts, Action{Kind: Abort, Flow: id})
+}

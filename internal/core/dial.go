@@ -1,0 +1,141 @@
+package core
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/synbond/synbond/state"
+)
+
+// outcome is how a dial may end.
+type outcome struct {
+	errno   syscall.Errno
+	state   state.State
+	verdict Verdict
+	reason  state.Reason
+}
+
+// outcomes of connect(2): the client is to see what the box saw. RFC 1122,
+// section 4.2.3.9, and the kernel's icmp_err_convert say which error means what.
+var outcomes = []outcome{
+	{0, state.Released, Deliver, state.None},
+	{syscall.ECONNREFUSED, state.Refused, Reset, state.WasRefused},
+	{syscall.ENETUNREACH, state.Unreachable, NoRoute, state.NoRoute},
+	{syscall.EHOSTUNREACH, state.Unreachable, HostUnreachable, state.HostUnreachable},
+	{syscall.EHOSTDOWN, state.Unreachable, HostUnreachable, state.HostUnreachable},
+	{syscall.EACCES, state.Unreachable, Prohibited, state.Prohibited},
+	{syscall.ETIMEDOUT, state.TimedOut, Drop, state.NoAnswer},
+	// The 5-tuple is in use, or was a moment ago: passing the SYN on would have
+	// its answer delivered to the old socket.
+	{syscall.EADDRNOTAVAIL, state.Failed, Drop, state.TupleBusy},
+	// A listener of this machine has the client's port.
+	{syscall.EADDRINUSE, state.Failed, Accept, state.PortInUse},
+	{syscall.EMFILE, state.Failed, Accept, state.FilesFull},
+	{syscall.ENFILE, state.Failed, Accept, state.FilesFull},
+	{syscall.ENOBUFS, state.Failed, Accept, state.MemoryFull},
+	{syscall.ENOMEM, state.Failed, Accept, state.MemoryFull},
+}
+
+// outcomeOf finds the outcome for an error. An unknown one passes the SYN on.
+func outcomeOf(err error) outcome {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	for _, o := range outcomes {
+		if o.errno == errno && (err == nil) == (errno == 0) {
+			return o
+		}
+	}
+	return outcome{errno, state.Failed, Accept, state.DialFailed}
+}
+
+// DialEnded takes the outcome of a dial: nil, or the error of connect(2) or of the
+// calls before it, which wraps a [syscall.Errno].
+func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, err error) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.handshakes[id]
+	if h != nil && errors.Is(err, syscall.EADDRNOTAVAIL) && now < h.until {
+		return c.retryLater(acts, now, retry{dial: id})
+	}
+	o := outcomeOf(err)
+	f, held := c.table.Move(now, id, o.state, o.reason)
+	switch {
+	case !held && err == nil: // the flow has been given up meanwhile
+		return c.abandon(acts, id)
+	case !held:
+		return acts
+	case err != nil:
+		delete(c.handshakes, id)
+	case h.dial.Multipath:
+		acts = c.track(acts, id, h) // before the client can carry anything
+	}
+	return append(acts, settled(now, f, o.verdict, o.reason))
+}
+
+// NeighbourFailed takes the event that the next hop of dials does not answer. The
+// kernel sends the ICMP error about a packet to the address that it bears: to the
+// client, not to the box's socket.
+func (c *Core) NeighbourFailed(acts []Action, now time.Duration, dials ...state.ID) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := outcomeOf(syscall.EHOSTUNREACH)
+	for _, id := range dials {
+		if f, held := c.table.Move(now, id, o.state, o.reason); held {
+			acts = c.abandon(append(acts, settled(now, f, o.verdict, o.reason)), id)
+		}
+	}
+	return acts
+}
+
+// settled is the decision about the SYN that was held for a flow until now.
+func settled(now time.Duration, f state.Flow, v Verdict, why state.Reason) Action {
+	return Action{Kind: Decide, Flow: f.ID, Decision: Decision{
+		Packet: Packet{ID: f.Held, Side: f.Side}, Verdict: v, Reason: why, Key: f.Key, Settles: true, Held: now - f.Began,
+	}}
+}
+
+// SetDialPolicy replaces the dial policy, for SYNs to come. What is being dialed
+// over a path that is down now, and was not before, would only time out: it is
+// given up, and its SYN is decided on again.
+func (c *Core) SetDialPolicy(acts []Action, now time.Duration, p DialPolicy) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fallen := p.Down &^ c.dialPolicy.Down
+	c.dialPolicy = p
+	if fallen == 0 {
+		return acts
+	}
+	var lost []state.ID
+	for id, h := range c.handshakes {
+		if h.side == state.Plain && fallen.Has(h.dial.From.Path) {
+			lost = append(lost, id)
+		}
+	}
+	slices.Sort(lost) // the oldest first, as maps have no order
+	for _, id := range lost {
+		acts = c.redial(acts, now, id, c.handshakes[id])
+	}
+	return acts
+}
+
+// redial gives up the dial of a flow and decides again about the SYN that is held
+// for it.
+func (c *Core) redial(acts []Action, now time.Duration, id state.ID, h *handshake) []Action {
+	f, ok := c.table.ByID(id)
+	if !ok || f.State != state.Dialing {
+		return acts // released: the client's ACK is awaited
+	}
+	acts = c.abandon(acts, id)
+	next := state.Flow{Key: f.Key, Side: f.Side, Action: state.Relay, Reason: state.None}
+	from := c.dialPolicy.apply(&next)
+	at := beginnings[next.Action]
+	f, _ = c.table.Move(now, id, at.state, next.Reason)
+	if at.verdict != Hold {
+		return append(acts, settled(now, f, at.verdict, next.Reason))
+	}
+	h.dial.From, h.until, h.tracked = from, now+patience, false
+	c.handshakes[f.ID] = h
+	return append(acts, Action{Kind: Connect, Flow: f.ID, Dial: h.dial})
+}

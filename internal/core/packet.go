@@ -1,0 +1,168 @@
+package core
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// A SYN that comes while the last connection of its 5-tuple is still being
+// closed, and a dial from an address that is still busy, are tried again every
+// retryEvery, until patience is over.
+const (
+	retryEvery = 5 * time.Millisecond
+	patience   = time.Second
+)
+
+// Packet takes a packet that a queue holds. The first action is the decision about
+// it, unless that has to wait: then it is a Wake, and p.Data has been copied.
+func (c *Core) Packet(acts []Action, now time.Duration, p Packet) []Action {
+	return c.packet(acts, now, p, now+patience)
+}
+
+// packet decides about a packet. If it is a SYN that has to wait for the end of
+// another flow, it waits until then at most.
+func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Duration) []Action {
+	s := heldSYN{Packet: p, until: until}
+	seg := &s.seg
+	if err := seg.Parse(p.Data); err != nil {
+		return c.ignore(acts, p, state.Because(err))
+	}
+	if seg.SourceRouted {
+		return c.ignore(acts, p, state.Reason(rewrite.SourceRouted)) // TPROXY would see an address on the way
+	}
+	var err error
+	s.mptcp, err = seg.MPTCP()
+	switch {
+	case err != nil:
+		return c.ignore(acts, p, state.Because(err))
+	case seg.IsSYNACK():
+		return c.answer(acts, now, p, seg, s.mptcp)
+	case !seg.IsSYN():
+		return c.ignore(acts, p, state.NotASYN)
+	case !seg.ChecksumOK():
+		return c.ignore(acts, p, state.Reason(rewrite.BadChecksum)) // whoever gets it will drop it
+	}
+	traits := seg.Traits()
+	if traits.HopLimit <= 1 {
+		return c.ignore(acts, p, state.HopLimit) // a router must answer that its time is exceeded
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, subflows, from := c.choose(now, &s)
+	return c.begin(acts, now, &s, f, handshake{
+		side: p.Side, subflows: subflows, until: until,
+		dial: Dial{
+			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath,
+			From: from, Traits: traits,
+		},
+	})
+}
+
+// heldSYN is a SYN that is being decided on.
+type heldSYN struct {
+	Packet
+	seg   rewrite.Segment
+	mptcp rewrite.MPTCP
+	until time.Duration
+}
+
+// choose asks policy, what was learnt, and the dial policy about a SYN.
+func (c *Core) choose(now time.Duration, s *heldSYN) (f state.Flow, subflows SubflowPolicy, from Source) {
+	choice := c.policy.Choose(s.Side, &s.seg, s.mptcp)
+	f = state.Flow{
+		Key: state.KeyOf(s.seg.Src, s.seg.Dst), Side: s.Side, Held: s.ID, ISN: s.seg.Seq,
+		Action: choice.Action, Reason: choice.Reason, Rule: choice.Rule,
+	}
+	if f.Action == state.Learn {
+		f.Action, f.Reason = c.recall(now, &s.seg, s.mptcp)
+	}
+	return f, choice.Subflows, c.dialPolicy.apply(&f)
+}
+
+// begin records the flow of a SYN, unless it is there already or there is no
+// room for it: then MP_CAPABLE is taken out, or the SYN passes if it has none.
+// A box that is full stops bonding, it breaks nothing.
+func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow, h handshake) []Action {
+	if f.Action == state.Strip && !s.mptcp.Capable {
+		f.Action = state.Pass
+	}
+	at := beginnings[f.Action]
+	f.State = at.state
+	begun := c.table.Begin(now, f)
+	switch {
+	case begun.Full != state.None:
+		f.Action, f.Reason, f.Rule = state.Strip, begun.Full, ""
+		return c.begin(acts, now, s, f, h)
+	case begun.Repeat:
+		return c.repeat(acts, now, s, f.Key, begun, h.dial.Traits)
+	}
+	d := Decision{Packet: s.Packet, Verdict: at.verdict, Reason: f.Reason, Rule: f.Rule, Key: f.Key}
+	switch f.Action {
+	case state.Relay:
+		kept := h // what the map keeps is on the heap: only what is relayed pays for that
+		c.handshakes[begun.ID] = &kept
+		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
+	case state.Strip:
+		d = c.strip(d, &s.seg)
+	case state.Learn:
+		d = c.offer(now, begun.ID, d, s)
+	}
+	if d.Verdict == Accept && s.mptcp.Capable {
+		d = c.policy.mark(d, s.Side, &s.seg)
+	}
+	return append(acts, Action{Kind: Decide, Decision: d})
+}
+
+// repeat decides about a SYN of a flow that is live already.
+func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Key, b state.Begun, traits rewrite.Traits) []Action {
+	d := Decision{Packet: s.Packet, Verdict: Deliver, Reason: state.Repeat, Key: key}
+	switch b.State {
+	case state.Dialing:
+		d.Verdict, d.Supersedes = Hold, true
+		old := Decision{Packet: Packet{ID: b.Superseded, Side: s.Side}, Verdict: Drop, Reason: state.Repeat, Key: key}
+		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
+	case state.Learning:
+		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
+		c.table.Move(now, b.ID, state.Passed, state.NotLearnt)
+		d.Verdict, d.Reason = Accept, state.NotLearnt
+	case state.Released, state.Relaying:
+		// The kernel has a socket for it, and knows best how to answer; unless the
+		// flow is about to end, and the SYN asks for a new one: the client's leg has
+		// closed already, or its ACK and its reset wait both for the relay to accept it.
+		over := b.Other
+		if b.State == state.Relaying {
+			over = c.gone(b.ID)
+		}
+		if over && now < s.until {
+			s.Data = bytes.Clone(s.Data) // the queue wants its memory back
+			return c.retryLater(acts, now, retry{packet: s.Packet, until: s.until})
+		}
+	}
+	return append(acts, Action{Kind: Decide, Decision: d})
+}
+
+// beginnings has where a flow starts, by action.
+var beginnings = [...]struct {
+	state   state.State
+	verdict Verdict
+}{
+	state.Relay:  {state.Dialing, Hold},
+	state.Pass:   {state.Passed, Accept},
+	state.Strip:  {state.Passed, Rewrite},
+	state.Learn:  {state.Learning, Rewrite},
+	state.Reject: {state.Rejected, Prohibited},
+}
+
+// Unknown takes a packet that came in by an interface of neither side.
+func (c *Core) Unknown(acts []Action, p Packet) []Action {
+	return c.ignore(acts, p, state.UnknownInterface)
+}
+
+// ignore lets through what is no SYN that a box can understand.
+func (c *Core) ignore(acts []Action, p Packet, why state.Reason) []Action {
+	c.table.Count(why)
+	return append(acts, Action{Kind: Decide, Decision: Decision{Packet: p, Verdict: Accept, Reason: why}})
+}
