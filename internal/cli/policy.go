@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/state"
 )
 
