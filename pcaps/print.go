@@ -2,6 +2,7 @@ package pcaps
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -25,8 +26,8 @@ func (l *Lines) Decision(d Decision) error {
 		frame = fmt.Sprint(d.Frame)
 	}
 	verdict := d.Verdict
-	if d.Reason != "" && d.Reason != verdict {
-		verdict += " (" + d.Reason + ")"
+	if why := cmp.Or(d.Reason, d.Rule); why != "" && why != verdict {
+		verdict += " (" + why + ")"
 	}
 	usual := [...]int{44, 21, 18} // an IPv6 flow, SYN+ACK MP_CAPABLE v1, accept (mp-join)
 	columns := [...]string{flowText(d.Client, d.Server), d.In, verdict}
@@ -62,8 +63,8 @@ func (r *Report) Print(w io.Writer) error {
 
 func (f *Flow) print(w io.Writer) {
 	reason := ""
-	if f.Reason != "" {
-		reason = " (" + f.Reason + ")"
+	if why := cmp.Or(f.Reason, f.Rule); why != "" {
+		reason = " (" + why + ")"
 	}
 	fmt.Fprintf(w, "  %s, entered on the %s side, %s%s", f.Action, f.Side, f.State, reason)
 	if f.SetupUS != 0 {
@@ -136,6 +137,7 @@ func (t *Totals) print(w io.Writer) {
 	}
 	printCounts(w, "decisions", t.Verdicts)
 	printCounts(w, "reasons", t.Reasons)
+	printCounts(w, "rules", t.Rules)
 }
 
 func printCounts(w io.Writer, what string, counts map[string]uint64) {

@@ -170,7 +170,7 @@ func TestRecorderThatIsNotServedDropsAndCounts(t *testing.T) {
 	for range 10 {
 		r.Decided(&core.Decision{Packet: core.Packet{Interface: lan, Data: talk6.syn()}, Verdict: core.Hold, Key: flow6})
 	}
-	if _, dropped, _ := r.Totals(); dropped != 6 {
+	if dropped := r.Totals().Dropped; dropped != 6 {
 		t.Errorf("%d of 10 are dropped, 4 being kept", dropped)
 	}
 }

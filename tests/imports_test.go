@@ -38,8 +38,9 @@ var rooms = map[string][]string{
 	"internal/mptcp":  {bpfLib, sysLib},
 	"internal/paths":  {netlinkLib, routingLib, genetlinkLib, filterLib, sysLib, syncLib},
 	"internal/api":    {},
-	"internal/box":    {"internal/api", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
-	"pcaps":           {"internal/api", "rewrite", "state", "internal/box", "internal/tap", "github.com/gopacket/gopacket"},
+	"internal/core":   {"rewrite", "state"},
+	"internal/box":    {"internal/api", "internal/core", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
+	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket"},
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
 	"internal/lab":    {"internal/api", "internal/netlab", syncLib},
@@ -48,6 +49,10 @@ var rooms = map[string][]string{
 	"tests/bench":     nil,
 	".":               {"internal/cli"},
 
+	// Doubles, and helpers of tests.
+	"nfq/nfqtest":                {"nfq"},
+	"relay/relaytest":            {"relay"},
+	"internal/packettest":        {"github.com/gopacket/gopacket"},
 	"internal/netlab/netlabtest": {"internal/netlab"},
 }
 

@@ -163,7 +163,7 @@ func TestRulesGrantPaths(t *testing.T) {
 		for _, s := range f.Subflows {
 			names = append(names, s.Path)
 		}
-		return f.Reason + ": " + strings.Join(names, " ")
+		return f.Rule + ": " + strings.Join(names, " ")
 	}
 	var conns []net.Conn
 	for _, l := range []net.Listener{one, later, free} {

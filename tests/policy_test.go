@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"strings"
@@ -32,7 +33,7 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 		if !ok {
 			t.Fatal("the flow is not shown")
 		}
-		return f.State, f.Reason, c
+		return f.State, cmp.Or(f.Reason, f.Rule), c
 	}
 	state, _, first := connect()
 	if state != "relaying" {

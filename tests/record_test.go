@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -153,8 +154,8 @@ type told struct {
 // replayed is what `synbond replay --json` prints, as far as it is of interest here.
 type replayed struct {
 	Decisions []struct {
-		Frame           int
-		Verdict, Reason string
+		Frame                 int
+		Verdict, Reason, Rule string
 	}
 	Flows []told
 }
@@ -252,7 +253,7 @@ func sameVerdicts(t *testing.T, role, file string, again replayed) {
 	t.Helper()
 	got := make(map[int]string)
 	for _, d := range again.Decisions {
-		got[d.Frame] = strings.TrimSuffix(d.Verdict+": "+d.Reason, ": ")
+		got[d.Frame] = strings.TrimSuffix(d.Verdict+": "+cmp.Or(d.Reason, d.Rule), ": ")
 	}
 	compared := 0
 	for _, f := range frames(t, file) {

@@ -5,15 +5,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/synbond/synbond/internal/api"
-	"github.com/synbond/synbond/nfq"
-	"github.com/synbond/synbond/state"
 )
 
 func TestControlSocketAnswersInJSONAlsoWithErrors(t *testing.T) {
-	b := &Box{cfg: Config{Role: HAG}, start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
+	b := newBench(t, Config{Role: HAG})
 	for _, c := range []struct {
 		method, target string
 		status         int
@@ -40,7 +37,7 @@ type fullAnswer struct{ http.ResponseWriter }
 func (fullAnswer) Write([]byte) (int, error) { return 0, errFull }
 
 func TestIncompleteAnswerEndsTheConnection(t *testing.T) {
-	b := &Box{start: time.Now(), core: newCore(state.Relay), queue: new(nfq.Queue), recorder: idle{}}
+	b := newBench(t, Config{Role: CPE})
 	defer func() {
 		if r := recover(); r != http.ErrAbortHandler {
 			t.Errorf("the handler ended with %v", r)

@@ -44,7 +44,7 @@ func printFlows(w io.Writer, d *api.Dump) {
 	}
 	fmt.Fprintln(tw)
 	for _, f := range d.Flows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", f.Client, f.Server, f.Side, withReason(f.State, f.Reason),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", f.Client, f.Server, f.Side, withReason(f.State, cmp.Or(f.Reason, f.Rule)),
 			(time.Duration(f.AgeMS) * time.Millisecond).Round(time.Millisecond), time.Duration(f.SetupUS)*time.Microsecond,
 			bytesText(f.BytesUp), bytesText(f.BytesDown), mptcpText(f), recordingText(f))
 		for _, s := range f.Subflows {
