@@ -2,7 +2,7 @@
 
 FUZZTIME ?= 20s
 
-.PHONY: check generate lint test bench microbench scenarios fuzz
+.PHONY: check man generate lint test bench microbench scenarios fuzz
 
 check: lint test
 
@@ -10,6 +10,11 @@ check: lint test
 # there names the version that made the committed ones.
 generate:
 	go generate ./...
+
+# Manual pages, from the help of the commands.
+MANDIR ?= man
+man:
+	go run ./internal/cli/man $(MANDIR)
 
 lint:
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted (gofmt -w): $$files"; exit 1; }

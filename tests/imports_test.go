@@ -44,6 +44,7 @@ var rooms = map[string][]string{
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
 	"internal/lab":    {"internal/api", "internal/netlab", syncLib},
+	"internal/config": {"state", "internal/core", "internal/paths", "internal/box", "github.com/spf13/pflag", "github.com/pelletier/go-toml/v2"},
 	"internal/cli":    nil,
 	"tests":           nil,
 	"tests/bench":     nil,
@@ -53,6 +54,7 @@ var rooms = map[string][]string{
 	"nfq/nfqtest":                {"nfq"},
 	"relay/relaytest":            {"relay"},
 	"internal/packettest":        {"github.com/gopacket/gopacket"},
+	"internal/cli/man":           {"internal/cli", "github.com/spf13/cobra"},
 	"internal/netlab/netlabtest": {"internal/netlab"},
 }
 

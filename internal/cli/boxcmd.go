@@ -5,121 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"os"
+	"os/signal"
 	"runtime"
-	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/pcaps"
-	"github.com/synbond/synbond/state"
 )
 
 // boxCommand runs a box of that role.
-func boxCommand(role box.Role) func(context.Context, *invocation) error {
-	return func(ctx context.Context, c *invocation) error {
-		var s settings
-		config := s.bind(c.flags, role)
-		if err := c.parse(); err != nil {
-			return err
-		}
-		said := s // by flags, which go before the file also when it is read again
-		cfg, err := s.config(role, *config, c.flags)
-		if err != nil {
-			return err
-		}
-		level, err := logLevel(s.LogLevel)
-		if err != nil {
-			return err
-		}
-		cfg.Log = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))
-		s.record(&cfg)
-		cfg.Policies = said.reload(ctx, *config, cfg.Log, func(next *settings) error {
-			if *config == "" {
-				return errors.New("there is no configuration file to read")
-			}
-			return next.mergeAgain(*config, c.flags, &s)
-		})
-		// The relay's loops keep a processor each, see package relay.
-		runtime.GOMAXPROCS(2 * runtime.NumCPU())
-		return box.Run(ctx, cfg, c.stderr)
+func boxCommand(role box.Role) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "cpe --plain IF… --path IF[,join=ADDR:PORT][,mode=M]…",
+		Short:   "run the box at the customer's edge",
+		Example: "  synbond cpe --plain lan0 --path ppp0,name=dsl --path wwan0,name=lte,join=203.0.113.1:9000",
+		Args:    noArguments,
 	}
+	if role == box.HAG {
+		cmd.Use = "hag --plain IF… --path IF… --join ADDR:PORT…"
+		cmd.Short = "run the box in the operator's network"
+		cmd.Example = "  synbond hag --plain wan0 --path dsl0 --path lte0 --join 203.0.113.1:9000"
+	}
+	from := bindBox(cmd, role)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return from.run(cmd, role) }
+	return cmd
 }
 
-// bind declares the flags of a box. Each sets the same field of s as its key in
-// the configuration file does. It returns where --config will be.
-func (s *settings) bind(f *pflag.FlagSet, role box.Role) (config *string) {
-	*s = defaults(role)
-	f.StringSliceVar(&s.Plain, "plain", nil, "interface that faces hosts without MPTCP (repeat for more)")
-	f.Var((*pathFlag)(&s.Path), "path", "interface of a path, and "+pathHelp()+"; the first is where new flows are routed (repeat for more)")
-	if role != box.CPE {
-		f.StringSliceVar(&s.Join, "join", nil, "HAG: address of this machine and port for further subflows, once per address family")
-	}
-	if role != box.HAG {
-		f.BoolVar(&s.OwnSource4, "own-source4", s.OwnSource4, "CPE: dial IPv4 from this box's own address, where a client's would need NAT")
-	}
-	if role != box.HAG {
-		f.StringVar(&s.FirstDown, "first-path-down", s.FirstDown, "CPE: what becomes of new flows then: pass or own-source")
-		f.StringVar(&s.StateDir, "state-dir", s.StateDir, "CPE: folder in which the use of quotas is kept")
-	}
-	config = f.String("config", "", "configuration file (TOML); flags go before it")
-	f.StringVar(&s.Action, "action", s.Action, actionHelp)
-	f.StringVar(&s.Control, "control", s.Control, "path of the control socket")
-	f.Uint16Var(&s.Queue, "queue", s.Queue, "number of the NFQUEUE")
-	f.StringVar(&s.Metrics, "metrics", s.Metrics, "address for Prometheus metrics, such as [::1]:9100")
-	f.StringVar(&s.Record, "record", s.Record, "folder in which handshakes are recorded")
-	f.StringVar(&s.Congestion, "congestion-control", s.Congestion, "congestion control of multipath legs, such as bbr; default the kernel's")
-	f.Uint16Var(&s.Window, "initial-window", s.Window, "initial window of their subflows, in segments, as long as nothing better is learnt; 0 for the kernel's")
-	f.StringVar(&s.LogLevel, "log-level", s.LogLevel, "debug, info, warn or error")
-	return config
+// source is where the settings of a box come from.
+type source struct {
+	file  string
+	flags *config.Flags
 }
 
-var actionHelp = "default action: " + strings.Join(state.Actions[:], ", ")
+// bindBox declares the flags of a box.
+func bindBox(cmd *cobra.Command, role box.Role) *source {
+	s := &source{flags: config.NewFlags(cmd.Flags(), role)}
+	bindFile(cmd.Flags(), &s.file)
+	completeKeys(cmd, s.flags)
+	return s
+}
 
-// config turns settings, and the file that fills in what no flag says, into the
-// configuration of a box.
-func (s *settings) config(role box.Role, file string, flags *pflag.FlagSet) (box.Config, error) {
-	if file != "" {
-		if err := s.merge(file, flags); err != nil {
-			return box.Config{}, err
-		}
+// bindFile declares the flag that names a configuration file.
+func bindFile(f *pflag.FlagSet, file *string) {
+	f.StringVar(file, "config", "", "configuration `FILE` (TOML); flags override it")
+}
+
+// load reads the settings, and what they make of a box of that role.
+func (s *source) load(role box.Role) (*config.Settings, box.Config, error) {
+	settings, err := config.Load(role, s.file, s.flags)
+	if err != nil {
+		return nil, box.Config{}, err
 	}
-	cfg := box.Config{
-		Role: role, Plain: s.Plain, OwnSource4: s.OwnSource4, Queue: s.Queue,
-		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
-		Learnt: s.learnt(), Table: s.table(), Probe: s.Probe.config(), StateDir: s.StateDir,
-		CongestionControl: s.Congestion, InitialWindow: int(s.Window),
-	}
-	var err error
-	if cfg.Policy, err = s.policy(); err != nil {
-		return box.Config{}, err
-	}
-	if cfg.Join, err = addrPorts(s.Join); err != nil {
-		return box.Config{}, err
-	}
-	if cfg.Paths, err = s.paths(); err != nil {
-		return box.Config{}, err
-	}
-	var known bool
-	if cfg.FirstPathDown, known = box.FirstPathDownModes[s.FirstDown]; !known {
-		return box.Config{}, usagef("first-path-down %q is none of pass, own-source", s.FirstDown)
+	cfg, err := settings.Box(role)
+	if err != nil {
+		return nil, box.Config{}, err
 	}
 	if err := cfg.Validate(); err != nil {
-		return box.Config{}, usageError{err}
+		return nil, box.Config{}, usageError{err}
 	}
-	return cfg, nil
+	return settings, cfg, nil
+}
+
+// run runs a box until it is told to end.
+func (s *source) run(cmd *cobra.Command, role box.Role) error {
+	settings, cfg, err := s.load(role)
+	if err != nil {
+		return err
+	}
+	stderr := cmd.ErrOrStderr()
+	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: settings.LogLevel.Level}))
+	record(settings, &cfg)
+	cfg.Policies = s.reload(cmd.Context(), role, settings, cfg.Log)
+	// The relay's loops keep a processor each, see package relay.
+	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	return box.Run(cmd.Context(), cfg, stderr)
 }
 
 // record has the box record its handshakes, if there is a folder for them.
-func (s *settings) record(cfg *box.Config) {
+func record(s *config.Settings, cfg *box.Config) {
 	if s.Record == "" {
 		return
 	}
 	rc := pcaps.RecorderConfig{
 		Role: cfg.Role, Plain: cfg.Plain, Join: cfg.Join,
 		Comment: fmt.Sprintf("synbond %s, action %s, %d rules", cfg.Role, cfg.Policy.Default, len(cfg.Policy.Rules)),
-		Dir:     s.Record, Files: s.RecordFiles, FileSize: int64(s.RecordSize), Log: cfg.Log,
+		Dir:     s.Record, Files: s.RecordFiles, FileSize: int64(s.RecordFileSize), Log: cfg.Log,
 	}
 	for _, p := range cfg.Paths {
 		rc.Multipath = append(rc.Multipath, p.Interface)
@@ -127,45 +103,44 @@ func (s *settings) record(cfg *box.Config) {
 	cfg.Record = func() (box.Recorder, error) { return pcaps.OpenRecorder(rc) }
 }
 
-// table is how many flows a box keeps, and for how long.
-func (s *settings) table() state.Config {
-	return state.Config{
-		MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
-		Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,
-	}
-}
-
-// learnt is what a box remembers of destinations.
-func (s *settings) learnt() state.LearntConfig {
-	return state.LearntConfig{
-		Bits4: s.Learn.Prefix4, Bits6: s.Learn.Prefix6, TTL: s.Learn.TTL.Duration, Max: s.Learn.Max,
-	}
-}
-
-func actionOf(name string) (state.Action, error) {
-	for i, a := range state.Actions {
-		if a == name {
-			return state.Action(i), nil
+// reload reads the policy anew at each SIGHUP, until ctx ends. A file with a
+// mistake keeps the policy, and the log says why.
+func (s *source) reload(ctx context.Context, role box.Role, running *config.Settings, log *slog.Logger) <-chan *core.Policy {
+	policies := make(chan *core.Policy)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	go func() {
+		defer signal.Stop(hangups)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+			}
+			p, err := s.newPolicy(role, running)
+			if err != nil {
+				log.Error("the policy stays as it is", "file", s.file, "err", oneLine(err))
+				continue
+			}
+			select {
+			case policies <- p:
+			case <-ctx.Done():
+				return
+			}
 		}
-	}
-	return 0, usagef("action %q is none of %s", name, strings.Join(state.Actions[:], ", "))
+	}()
+	return policies
 }
 
-func addrPorts(texts []string) ([]netip.AddrPort, error) {
-	out := make([]netip.AddrPort, len(texts))
-	for i, t := range texts {
-		var err error
-		if out[i], err = netip.ParseAddrPort(t); err != nil {
-			return nil, usagef("join address %q: write 203.0.113.1:9000 or [2001:db8::1]:9000", t)
-		}
+// newPolicy reads the policy anew for a box that runs. Rules refer to the paths of
+// the running box.
+func (s *source) newPolicy(role box.Role, running *config.Settings) (*core.Policy, error) {
+	if s.file == "" {
+		return nil, errors.New("there is no configuration file to read")
 	}
-	return out, nil
-}
-
-func logLevel(name string) (slog.Level, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(name)); err != nil {
-		return 0, usagef("log level %q is none of debug, info, warn, error", name)
+	next, err := config.Load(role, s.file, s.flags)
+	if err != nil {
+		return nil, err
 	}
-	return l, nil
+	return next.PolicyFor(running)
 }

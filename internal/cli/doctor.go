@@ -9,8 +9,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/config"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/paths"
@@ -18,28 +20,36 @@ import (
 	"github.com/synbond/synbond/relay"
 )
 
-// finding is what one check of the doctor found.
+// finding is the result of one check.
 type finding struct {
 	Name   string `json:"name"`
 	Status string `json:"status"` // ok, warn or fail
 	Detail string `json:"detail,omitempty"`
-	Mend   string `json:"mend,omitempty"`
+	Remedy string `json:"remedy,omitempty"`
 }
 
-// diagnosis is all of them.
+// diagnosis is the result of all checks.
 type diagnosis struct {
 	OK       bool      `json:"ok"` // a box can run here
 	Findings []finding `json:"findings"`
 }
 
-// runDoctor tries everything that a box needs, in a network namespace of its
-// own, and looks at the settings of the one that it was called in.
-func runDoctor(_ context.Context, c *invocation) error {
-	asJSON := c.flags.Bool("json", false, "print one JSON object")
-	if err := c.parse(); err != nil {
-		return err
+// doctorCommand tries everything that a box needs.
+func doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor [--json]",
+		Short: "check whether a box can run on this machine, with a remedy for each obstacle",
+		Args:  noArguments,
 	}
-	// As an ordinary user it goes on in a user namespace, and says so below.
+	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.OutOrStdout(), *asJSON) }
+	return cmd
+}
+
+// runDoctor tries the kernel in a network namespace of its own, and reads the
+// settings of the namespace in which it was called.
+func runDoctor(w io.Writer, asJSON bool) error {
+	// For an ordinary user the rest runs in a user namespace; a finding says so.
 	refused := netlab.Reexec()
 	d := diagnosis{OK: true}
 	d.kernel()
@@ -52,14 +62,14 @@ func runDoctor(_ context.Context, c *invocation) error {
 	if !netlab.Reexeced() {
 		d.settings()
 	}
-	if *asJSON {
-		enc := json.NewEncoder(c.stdout)
+	if asJSON {
+		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(d); err != nil {
 			return err
 		}
 	} else {
-		d.print(c.stdout, interactive(c.stdout))
+		d.print(w, interactive(w))
 	}
 	if !d.OK {
 		return errReported
@@ -67,31 +77,31 @@ func runDoctor(_ context.Context, c *invocation) error {
 	return nil
 }
 
-func (d *diagnosis) add(name, status, detail, mend string) {
-	d.Findings = append(d.Findings, finding{name, status, detail, mend})
+func (d *diagnosis) add(name, status, detail, remedy string) {
+	d.Findings = append(d.Findings, finding{name, status, detail, remedy})
 	d.OK = d.OK && status != "fail"
 }
 
-// judge adds a finding that is ok without an error.
-func (d *diagnosis) judge(name string, err error, mend string) {
+// judge adds a finding that is ok without an error, and a failure with one.
+func (d *diagnosis) judge(name string, err error, remedy string) {
 	if err == nil {
 		d.add(name, "ok", "", "")
 		return
 	}
-	d.add(name, "fail", oneLine(err), mend)
+	d.add(name, "fail", oneLine(err), remedy)
 }
 
-// prefer adds a finding that is ok without an error, and with one costs speed only.
-func (d *diagnosis) prefer(name string, err error, mend string) {
+// prefer adds a finding that is ok without an error, and a warning with one: a box
+// runs, but slower.
+func (d *diagnosis) prefer(name string, err error, remedy string) {
 	if err == nil {
 		d.add(name, "ok", "", "")
 		return
 	}
-	d.add(name, "warn", oneLine(err), mend)
+	d.add(name, "warn", oneLine(err), remedy)
 }
 
-// kernel says which one runs. Nothing is judged by its number but what shows no
-// other way.
+// kernel names the kernel. Its version decides only where nothing can be tried.
 func (d *diagnosis) kernel() {
 	var u unix.Utsname
 	_ = unix.Uname(&u) // it cannot fail
@@ -117,7 +127,7 @@ func (d *diagnosis) privilege(refused error) {
 	}
 }
 
-// probe tries the kernel in a namespace that is thrown away.
+// probe tries the kernel in a temporary namespace.
 func (d *diagnosis) probe() error {
 	h, err := netlab.NewHost("doctor")
 	if err != nil {
@@ -148,7 +158,7 @@ func (d *diagnosis) probe() error {
 }
 
 func probeWindow() error {
-	w, err := mptcp.OpenWindow(defaultWindow)
+	w, err := mptcp.OpenWindow(config.Defaults("").InitialWindow)
 	if err != nil {
 		return err
 	}
@@ -156,7 +166,7 @@ func probeWindow() error {
 }
 
 func probeQueue() error {
-	q, err := nfq.Open(nfq.QueueConfig{Number: defaultQueue, MaxLength: 1})
+	q, err := nfq.Open(nfq.QueueConfig{Number: uint16(config.Defaults("").Queue), MaxLength: 1})
 	if err != nil {
 		return err
 	}
@@ -182,7 +192,7 @@ func probePathManager() error {
 	return pm.Close()
 }
 
-// settings looks at the network namespace in which a box would run.
+// settings checks the network namespace in which a box would run.
 func (d *diagnosis) settings() {
 	for _, s := range []struct{ name, key string }{
 		{"IPv6 forwarding", "net/ipv6/conf/all/forwarding"}, {"IPv4 forwarding", "net/ipv4/ip_forward"},
@@ -202,7 +212,7 @@ func (d *diagnosis) settings() {
 	case err != nil:
 		d.add("firewall", "warn", err.Error(), "")
 	case len(drops) > 0:
-		d.add("firewall", "warn", "input is dropped by default in "+strings.Join(drops, ", ")+": that would take relayed packets",
+		d.add("firewall", "warn", "input is dropped by default in "+strings.Join(drops, ", ")+", relayed packets included",
 			fmt.Sprintf("let it accept relayed packets: meta mark %#x accept", uint32(nfq.Relay)))
 	default:
 		d.add("firewall", "ok", "", "")
@@ -221,8 +231,8 @@ func (d *diagnosis) print(w io.Writer, colour bool) {
 			fmt.Fprintf(w, ": %s", f.Detail)
 		}
 		fmt.Fprintln(w)
-		if f.Mend != "" && f.Status != "ok" {
-			fmt.Fprintf(w, "      → %s\n", f.Mend)
+		if f.Remedy != "" && f.Status != "ok" {
+			fmt.Fprintf(w, "      → %s\n", f.Remedy)
 		}
 	}
 	if d.OK {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -10,17 +9,20 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/synbond/synbond/internal/api"
 )
 
-// runFlows shows the flows of a running box.
-func runFlows(ctx context.Context, c *invocation) error {
-	all := c.flags.Bool("all", false, "also show flows that ended in the last minute")
-	v := c.bindView()
-	if err := c.parse(); err != nil {
-		return err
+// flowsCommand shows the flows of a running box.
+func flowsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "flows [--json] [--watch] [--all]", Short: "show the flows of a running box", Args: noArguments}
+	all := cmd.Flags().Bool("all", false, "also show flows that ended in the last minute")
+	v := bindView(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return v.show(cmd, api.FlowsRequest(*all), printed(printFlows))
 	}
-	return v.show(ctx, c, api.FlowsRequest(*all), printed(printFlows))
+	return cmd
 }
 
 // printFlows prints a table: a line per flow, and one per subflow under it.

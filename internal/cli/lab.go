@@ -11,30 +11,45 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/synbond/synbond/internal/lab"
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// labFlags is how a lab is asked for.
+// labFlags are the flags of the command.
 type labFlags struct {
 	scenario, svg    string
 	list, json, keep bool
 }
 
-// runLab builds a network in namespaces, runs a scenario in it, and reports.
-func runLab(ctx context.Context, c *invocation) error {
-	var f labFlags
-	c.flags.StringVar(&f.scenario, "scenario", lab.Scenarios[0].Name, "what to show")
-	c.flags.BoolVar(&f.list, "list", false, "list the scenarios")
-	c.flags.BoolVar(&f.json, "json", false, "print one JSON object")
-	c.flags.StringVar(&f.svg, "svg", "", "draw the charts into this file, too")
-	c.flags.BoolVar(&f.keep, "keep", false, "leave the network up until interrupted, and tell how to enter it")
-	if err := c.parse(); err != nil {
-		return err
+// labCommand builds a network in namespaces, runs a scenario in it, and reports.
+func labCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "lab [--scenario NAME] [--list] [--json] [--svg FILE] [--keep]",
+		Short:   "build a hybrid access network on this machine, run it, report, clean up",
+		Example: "  synbond lab\n  synbond lab --scenario cut --svg cut.svg",
+		Args:    noArguments,
 	}
+	l, f := &labFlags{}, cmd.Flags()
+	f.StringVar(&l.scenario, "scenario", lab.Scenarios[0].Name, "`NAME` of the scenario to run")
+	f.BoolVar(&l.list, "list", false, "list the scenarios")
+	f.BoolVar(&l.json, "json", false, "print one JSON object")
+	f.StringVar(&l.svg, "svg", "", "also draw the charts into this `FILE`")
+	f.BoolVar(&l.keep, "keep", false, "leave the network up until interrupted, and print how to enter it")
+	var names []string
+	for _, s := range lab.Scenarios {
+		names = append(names, s.Name)
+	}
+	complete(cmd, "scenario", names)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runLab(cmd, *l) }
+	return cmd
+}
+
+func runLab(cmd *cobra.Command, f labFlags) error {
 	if f.list {
 		for _, s := range lab.Scenarios {
-			fmt.Fprintf(c.stdout, "%-16s %s\n", s.Name, s.Help)
+			fmt.Fprintf(cmd.OutOrStdout(), "%-16s %s\n", s.Name, s.Help)
 		}
 		return nil
 	}
@@ -48,12 +63,13 @@ func runLab(ctx context.Context, c *invocation) error {
 	if err := netlab.Reexec(); err != nil {
 		return err
 	}
-	return c.playLab(ctx, scenario, f)
+	return runScenario(cmd, scenario, f)
 }
 
-// playLab runs a scenario and shows what came of it.
-func (c *invocation) playLab(ctx context.Context, scenario lab.Scenario, f labFlags) error {
-	show := func(r *lab.Report) error { return c.printReport(r, f.json) }
+// runScenario runs a scenario and shows its report.
+func runScenario(cmd *cobra.Command, scenario lab.Scenario, f labFlags) error {
+	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+	show := func(r *lab.Report) error { return printReport(stdout, r, f.json) }
 	if f.svg != "" {
 		picture, err := os.Create(f.svg) // now, so that a mistake in its name costs no time
 		if err != nil {
@@ -61,18 +77,18 @@ func (c *invocation) playLab(ctx context.Context, scenario lab.Scenario, f labFl
 		}
 		defer picture.Close() // for the ways out before it is drawn
 		show = func(r *lab.Report) error {
-			return errors.Join(c.printReport(r, f.json), r.WriteSVG(picture), picture.Close())
+			return errors.Join(printReport(stdout, r, f.json), r.WriteSVG(picture), picture.Close())
 		}
 	}
-	p := newProgress(c.stderr)
+	p := newProgress(stderr)
 	o := lab.Options{Program: netlab.Self(), Say: p.say}
 	if f.keep {
 		o.Keep = func(r *lab.Report, n *netlab.Network, cpe, hag *netlab.Box) {
 			p.done()
 			if err := show(r); err != nil {
-				fmt.Fprintln(c.stderr, "synbond:", oneLine(err))
+				fmt.Fprintln(stderr, "synbond:", oneLine(err))
 			}
-			explain(ctx, c.stderr, n, cpe, hag)
+			explain(ctx, stderr, n, cpe, hag)
 		}
 	}
 	report, err := scenario.Run(ctx, o)
@@ -92,24 +108,24 @@ func (c *invocation) playLab(ctx context.Context, scenario lab.Scenario, f labFl
 	return err
 }
 
-func (c *invocation) printReport(r *lab.Report, asJSON bool) error {
+func printReport(w io.Writer, r *lab.Report, asJSON bool) error {
 	if !asJSON {
-		r.Print(c.stdout, lab.Style{Colour: interactive(c.stdout), UTF8: utf8Locale()})
+		r.Print(w, lab.Style{Colour: interactive(w), UTF8: utf8Locale()})
 		return nil
 	}
-	enc := json.NewEncoder(c.stdout)
+	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	return enc.Encode(r)
 }
 
-// utf8Locale tells whether what is printed is read as UTF-8: the first of these
-// that is set says so (locale(7)).
+// utf8Locale reports whether the terminal reads UTF-8: the first of these variables
+// that is set decides (locale(7)).
 func utf8Locale() bool {
 	locale := strings.ToUpper(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_CTYPE"), os.Getenv("LANG")))
 	return strings.Contains(locale, "UTF-8") || strings.Contains(locale, "UTF8")
 }
 
-// explain tells how to enter the hosts, and waits for an interrupt.
+// explain prints how to enter the hosts, and waits for an interrupt.
 func explain(ctx context.Context, w io.Writer, n *netlab.Network, cpe, hag *netlab.Box) {
 	fmt.Fprintln(w, "The network stays up until you press Ctrl-C. To look around:")
 	for _, h := range []*netlab.Host{n.Client, n.CPE, n.HAG, n.Server} {
@@ -122,7 +138,7 @@ func explain(ctx context.Context, w io.Writer, n *netlab.Network, cpe, hag *netl
 	<-ctx.Done()
 }
 
-// progress shows which step is being taken: on a terminal in a line that
+// progress shows the current step: on a terminal in a line that
 // rewrites itself, elsewhere in a line per step.
 type progress struct {
 	w     io.Writer

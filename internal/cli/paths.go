@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"io"
 	"net/netip"
@@ -11,16 +10,23 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/synbond/synbond/internal/api"
 )
 
-// runPaths shows the paths of a running box.
-func runPaths(ctx context.Context, c *invocation) error {
-	v := c.bindView()
-	if err := c.parse(); err != nil {
-		return err
+// pathsCommand shows the paths of a running box.
+func pathsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "paths [--json] [--watch]",
+		Short: "show the paths of a running box: state, use, subflows, rate, round trip, quota",
+		Args:  noArguments,
 	}
-	return v.show(ctx, c, api.PathsResource, printed(printPaths))
+	v := bindView(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return v.show(cmd, api.PathsResource, printed(printPaths))
+	}
+	return cmd
 }
 
 // printPaths prints a table: a line per path, or on a HAG per path of a CPE.

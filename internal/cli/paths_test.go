@@ -3,9 +3,6 @@ package cli
 import (
 	"bytes"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -65,30 +62,6 @@ no CPE probes this HAG
 		printPaths(&out, c.says)
 		if got := "\n" + out.String(); got != c.want {
 			t.Errorf("%s:\n%s\nwant:\n%s", c.name, got, c.want)
-		}
-	}
-}
-
-func TestMistakesAboutPathsAreNamedWithTheirLine(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "box.toml")
-	for text, want := range map[string]string{
-		"quota = \"many\"":     `:4: quota = "many": size "many": want a number`,
-		"quota = 10":           `:4: quota = 10: `,
-		"mode = \"sometimes\"": `:4: mode = "sometimes": mode "sometimes" of a path: want one of`,
-		"rate = \"fast\"":      `:4: rate = "fast": rate "fast"`,
-		"idle_for = \"0s\"":    `:4: idle_for = "0s": 0s is not positive`,
-		"\n[[rule]]\naction = \"relay\"\n[[rule]]\naction = \"relay\"\npaths = [\"b\"]": `:7: rule 2: paths: there is no path "b"`,
-		"[[rule]]\naction = \"fly\"":                       `:4: rule 1: action "fly"`,
-		"[[rule]]\naction = \"relay\"\nafter = \"a mile\"": `:6: after = "a mile": size "a mile"`,
-		"[probe]\nspeed = \"1s\"":                          `:5: unknown key probe.speed`,
-	} {
-		if err := os.WriteFile(file, []byte("plain = [\"lan\"]\n[[path]]\ninterface = \"a\"\n"+text+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var out, errs bytes.Buffer
-		code := Main([]string{"rules", "--role", "cpe", "--config", file}, &out, &errs)
-		if code == 0 || !strings.Contains(errs.String(), file+want) {
-			t.Errorf("%s: exit code %d, %s\nwant %s", text, code, errs.String(), want)
 		}
 	}
 }

@@ -12,47 +12,58 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/config"
 	"github.com/synbond/synbond/pcaps"
 )
 
-// runReplay drives the code that decides in a box with a capture file.
-func runReplay(ctx context.Context, c *invocation) error {
-	var o replayOptions
-	o.bind(c)
-	var err error
-	if o.in, err = c.parseOne("a capture file, or - for standard input"); err != nil {
-		return err
+// replayCommand drives the code that decides in a box with a capture file.
+func replayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json]",
+		Short:   "show what a box would decide about a capture, and what it would send",
+		Example: "  synbond replay in.pcap --role cpe --out out.pcapng",
+		Args:    oneArgument("a capture file, or - for standard input"),
 	}
-	cfg, err := o.config(c)
+	o := bindReplay(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) }
+	return cmd
+}
+
+// run replays the capture in the file in.
+func (o *replayOptions) run(cmd *cobra.Command, in string) error {
+	ctx := cmd.Context()
+	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
-	source, size, err := openCapture(o.in, o.out)
+	source, size, err := openCapture(in, o.out)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	err = c.replay(ctx, o, cfg, newReplayProgress(c.stderr, interruptible(ctx, source, size), size))
+	err = o.replay(cmd, in, cfg, newReplayProgress(cmd.ErrOrStderr(), interruptible(ctx, source, size), size))
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted; what was replayed until then is complete")
 	}
 	return err
 }
 
-// replay replays what p reads, and prints what it finds, up to an error.
-func (c *invocation) replay(ctx context.Context, o replayOptions, cfg pcaps.Config, p *replayProgress) error {
+// replay replays the capture that p reads, and prints the decisions, up to an error.
+func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, p *replayProgress) error {
 	reader, err := pcaps.NewReader(p)
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.in, err)
+		return fmt.Errorf("%s: %w", in, err)
 	}
 	writer, closeOut, err := createCapture(o.out)
 	if err != nil {
 		return err
 	}
-	say := c.teller(o.json, p)
+	say := newReplayPrinter(cmd.OutOrStdout(), o.json, p)
 	cfg.Decided, cfg.Progress = say.decided, p.show
-	report, err := pcaps.Replay(ctx, reader, writer, cfg)
+	report, err := pcaps.Replay(cmd.Context(), reader, writer, cfg)
 	p.clear()
 	ended := say.end(report)
 	if errors.Is(err, ended) { // nothing can be printed, since a decision could not be
@@ -60,59 +71,54 @@ func (c *invocation) replay(ctx context.Context, o replayOptions, cfg pcaps.Conf
 	}
 	switch {
 	case errors.Is(err, pcaps.ErrTruncated):
-		fmt.Fprintf(c.stderr, "synbond: warning: %s: %s; what comes before is complete\n", o.in, oneLine(err))
+		fmt.Fprintf(cmd.ErrOrStderr(), "synbond: warning: %s: %s; what comes before is complete\n", in, oneLine(err))
 		err = nil
 	case errors.Is(err, pcaps.ErrFormat):
-		err = fmt.Errorf("%s: %w", o.in, err)
+		err = fmt.Errorf("%s: %w", in, err)
 	}
 	return errors.Join(err, closeOut(), ended)
 }
 
 // replayOptions are the flags of the command.
 type replayOptions struct {
-	settings settings
-	in, out  string // captures
-	file     string // configuration
-	role     string
-	paths    []string // interfaces
-	json     bool
+	flags *config.Flags
+	out   string // capture
+	file  string // configuration
+	role  string
+	paths []string // interfaces
+	json  bool
 }
 
-func (o *replayOptions) bind(c *invocation) {
-	o.settings = defaults("")
-	f := c.flags
-	f.StringVar(&o.role, "role", "", "cpe: SYNs enter on the plain side; hag: on the multipath side (default: by their MP_CAPABLE)")
-	f.StringVar(&o.settings.Action, "action", o.settings.Action, actionHelp)
-	f.StringVar(&o.file, "config", "", "configuration file of a box (TOML), for its policy; flags go before it")
-	f.StringVar(&o.out, "out", "", "write what the box would have sent to this file: pcap if it ends with .pcap, else pcapng")
+func bindReplay(cmd *cobra.Command) *replayOptions {
+	o, f := &replayOptions{}, cmd.Flags()
+	bindRole(cmd, &o.role, "cpe: SYNs enter on the plain side; hag: on the multipath side (default: by their MP_CAPABLE)")
+	o.flags = config.NewFlags(f, "", "action", "plain")
+	completeKeys(cmd, o.flags)
+	f.StringSliceVar(&o.paths, "path", nil, "interface (`IF`) that faces the multipath side (repeat for more)")
+	bindFile(f, &o.file)
+	f.StringVar(&o.out, "out", "", "write what the box would have sent to this `FILE`: pcap if it ends with .pcap, else pcapng")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
-	f.StringSliceVar(&o.settings.Plain, "plain", nil, "interface of the capture that faces the plain side (repeat for more)")
-	f.StringSliceVar(&o.paths, "path", nil, "interface of the capture that faces the multipath side (repeat for more)")
+	return o
 }
 
-// config turns the flags, and the file that fills in what no flag says, into the
-// configuration of a replay.
-func (o *replayOptions) config(c *invocation) (pcaps.Config, error) {
+// config returns the configuration of a replay.
+func (o *replayOptions) config() (pcaps.Config, error) {
 	if o.out == "-" {
 		return pcaps.Config{}, usagef("--out needs a file: standard output has the decisions")
 	}
-	role := box.Role(o.role)
-	if !slices.Contains([]box.Role{"", box.CPE, box.HAG}, role) {
-		return pcaps.Config{}, usagef("role %q is none of cpe, hag", o.role)
-	}
-	s := &o.settings
-	if o.file != "" {
-		if err := s.merge(o.file, c.flags); err != nil {
-			return pcaps.Config{}, err
-		}
-	}
-	policy, err := s.policy()
+	s, err := config.Load("", o.file, o.flags)
 	if err != nil {
 		return pcaps.Config{}, err
 	}
-	cfg := pcaps.Config{Role: role, Plain: s.Plain, Paths: o.paths, Policy: policy, Table: s.table(), Learnt: s.learnt()}
+	policy, err := s.Policy()
+	if err != nil {
+		return pcaps.Config{}, err
+	}
+	cfg := pcaps.Config{
+		Role: box.Role(o.role), Plain: s.Plain, Paths: o.paths, Join: s.Joins(), Policy: policy, Table: s.Table(), Learnt: s.Learnt(),
+	}
 	if len(o.paths) == 0 {
-		for _, p := range s.Path {
+		for _, p := range s.Paths {
 			cfg.Paths = append(cfg.Paths, p.Interface)
 		}
 	}
@@ -121,11 +127,10 @@ func (o *replayOptions) config(c *invocation) (pcaps.Config, error) {
 			return cfg, usagef("interface %s is named twice: it can be on one side only", name)
 		}
 	}
-	cfg.Join, err = addrPorts(s.Join)
-	return cfg, err
+	return cfg, nil
 }
 
-// openCapture opens a capture file. The size is 0 for what is no regular file.
+// openCapture opens a capture file. The size is 0 if it is no regular file.
 func openCapture(in, out string) (f *os.File, size int64, err error) {
 	if in == "-" {
 		f = os.Stdin
@@ -145,8 +150,8 @@ func openCapture(in, out string) (f *os.File, size int64, err error) {
 	return f, size, nil
 }
 
-// interruptible reads a source until ctx ends, although one that is no regular file,
-// of size 0, may keep a read waiting.
+// interruptible reads a source until ctx ends. A source of size 0, no regular file,
+// may keep a read waiting.
 func interruptible(ctx context.Context, source io.Reader, size int64) io.Reader {
 	if size > 0 {
 		return source
@@ -160,7 +165,7 @@ func interruptible(ctx context.Context, source io.Reader, size int64) io.Reader 
 	return r
 }
 
-// createCapture creates the output, if there is to be one.
+// createCapture creates the output, unless its name is "".
 func createCapture(name string) (w *pcaps.Writer, closes func() error, err error) {
 	if name == "" {
 		return nil, func() error { return nil }, nil
@@ -172,20 +177,20 @@ func createCapture(name string) (w *pcaps.Writer, closes func() error, err error
 	return pcaps.NewWriter(f, pcaps.FormatOf(name)), f.Close, nil
 }
 
-// teller prints what a replay finds, in the form that was asked for.
-type teller struct {
+// replayPrinter prints the results of a replay, as text or as JSON.
+type replayPrinter struct {
 	decided func(pcaps.Decision) error
 	end     func(*pcaps.Report) error
 }
 
-func (c *invocation) teller(asJSON bool, p *replayProgress) teller {
-	w := bufio.NewWriter(c.stdout)
-	say := teller{
+func newReplayPrinter(stdout io.Writer, asJSON bool, p *replayProgress) replayPrinter {
+	w := bufio.NewWriter(stdout)
+	say := replayPrinter{
 		decided: (&pcaps.Lines{W: w}).Decision,
 		end:     func(r *pcaps.Report) error { return r.Print(w) },
 	}
 	if asJSON {
-		say = jsonTeller(w)
+		say = jsonPrinter(w)
 	}
 	decided, end := say.decided, say.end
 	say.end = func(r *pcaps.Report) error {
@@ -194,7 +199,7 @@ func (c *invocation) teller(asJSON bool, p *replayProgress) teller {
 		}
 		return w.Flush()
 	}
-	if interactive(c.stdout) { // where each decision is to be seen at once
+	if interactive(stdout) { // show each decision at once
 		say.decided = func(d pcaps.Decision) error {
 			p.clear()
 			return errors.Join(decided(d), w.Flush())
@@ -203,8 +208,8 @@ func (c *invocation) teller(asJSON bool, p *replayProgress) teller {
 	return say
 }
 
-// jsonTeller prints one object, with each decision as it comes on a line of its own.
-func jsonTeller(w io.Writer) teller {
+// jsonPrinter prints one object, with each decision on a line of its own.
+func jsonPrinter(w io.Writer) replayPrinter {
 	between := "{\"decisions\":[\n"
 	item := func(v any) error {
 		b, err := json.Marshal(v)
@@ -215,7 +220,7 @@ func jsonTeller(w io.Writer) teller {
 		between = ",\n"
 		return err
 	}
-	return teller{
+	return replayPrinter{
 		decided: func(d pcaps.Decision) error { return item(d) },
 		end: func(r *pcaps.Report) error {
 			if between != ",\n" {
@@ -238,7 +243,7 @@ func jsonTeller(w io.Writer) teller {
 	}
 }
 
-// replayProgress shows on a terminal how far a replay has come.
+// replayProgress shows the progress of a replay on a terminal.
 type replayProgress struct {
 	source io.Reader
 	size   int64 // 0 if it is not known

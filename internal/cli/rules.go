@@ -1,34 +1,46 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
+
+	"github.com/spf13/cobra"
 
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/nfq"
 )
 
-// runRules prints what a box would install. It needs no privilege.
-func runRules(_ context.Context, c *invocation) error {
-	role := c.flags.String("role", "", "cpe or hag")
-	var s settings
-	config := s.bind(c.flags, "")
-	if err := c.parse(); err != nil {
-		return err
+// rulesCommand prints the rules of a box. It needs no privilege.
+func rulesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rules --role cpe|hag --plain IF… --path IF…",
+		Short: "print the nftables rules that a box would install",
+		Args:  noArguments,
 	}
-	if r := box.Role(*role); r != box.CPE && r != box.HAG {
-		return usagef("--role %q is none of cpe, hag", *role)
+	var role string
+	bindRole(cmd, &role, "role of the box: cpe or hag")
+	from := bindBox(cmd, "")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if role == "" {
+			return usagef("--role is needed: cpe or hag")
+		}
+		_, cfg, err := from.load(box.Role(role))
+		if err != nil {
+			return err
+		}
+		w := cmd.OutOrStdout()
+		fmt.Fprintln(w, "# Port 1 stands for the box's listeners, which get free ports when it starts.")
+		listeners := []netip.AddrPort{
+			netip.AddrPortFrom(netip.IPv6Loopback(), 1),
+			netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1),
+		}
+		fmt.Fprint(w, cfg.Rules(nfq.Listeners{Plain: listeners, Paths: listeners}, cfg.Policy.Learns()))
+		return nil
 	}
-	cfg, err := s.config(box.Role(*role), *config, c.flags)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(c.stdout, "# Port 1 stands for the box's listeners, which get free ports when it starts.")
-	listeners := []netip.AddrPort{
-		netip.AddrPortFrom(netip.IPv6Loopback(), 1),
-		netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1),
-	}
-	fmt.Fprint(c.stdout, cfg.Rules(nfq.Listeners{Plain: listeners, Paths: listeners}, cfg.Policy.Learns()))
-	return nil
+	return cmd
+}
+
+// bindRole declares the flag --role.
+func bindRole(cmd *cobra.Command, role *string, help string) {
+	oneOf(cmd, role, "role", "ROLE", help, string(box.CPE), string(box.HAG))
 }

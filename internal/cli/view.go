@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/synbond/synbond/internal/api"
 )
 
@@ -20,19 +22,20 @@ type view struct {
 }
 
 // bindView declares the flags of a view.
-func (c *invocation) bindView() *view {
-	v := &view{}
-	c.flags.BoolVar(&v.json, "json", false, "print one JSON object")
-	c.flags.BoolVar(&v.watch, "watch", false, "show it again every second")
-	c.flags.StringVar(&v.control, "control", "", "control socket of the box (default: that of the only box under /run/synbond)")
+func bindView(cmd *cobra.Command) *view {
+	v, f := &view{}, cmd.Flags()
+	f.BoolVar(&v.json, "json", false, "print one JSON object")
+	f.BoolVar(&v.watch, "watch", false, "show it again every second")
+	f.StringVar(&v.control, "control", "", "control socket of the box, a `PATH` (default: that of the only box under /run/synbond)")
 	return v
 }
 
 // answerTimeout bounds the wait for a box's whole answer.
 const answerTimeout = 10 * time.Second
 
-// show prints the box's answer to a request, once or until ctx ends.
-func (v *view) show(ctx context.Context, c *invocation, request string, pretty func(io.Writer, []byte) error) error {
+// show prints the box's answer to a request, once or until the command ends.
+func (v *view) show(cmd *cobra.Command, request string, pretty func(io.Writer, []byte) error) error {
+	ctx := cmd.Context()
 	path, err := controlPath(v.control)
 	if err != nil {
 		return err
@@ -42,7 +45,7 @@ func (v *view) show(ctx context.Context, c *invocation, request string, pretty f
 		if err != nil {
 			return err
 		}
-		if err := v.print(c.stdout, answer, pretty); err != nil || !v.watch {
+		if err := v.print(cmd.OutOrStdout(), answer, pretty); err != nil || !v.watch {
 			return err
 		}
 		select {

@@ -1,0 +1,47 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/config"
+)
+
+// checkCommand checks a configuration file. It needs no privilege.
+func checkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "check FILE [--role cpe|hag]",
+		Short:   "check a configuration file as a box would, without starting one",
+		Example: "  synbond check /etc/synbond/cpe.toml",
+		Args:    oneArgument("a configuration file"),
+	}
+	var role string
+	bindRole(cmd, &role, "role of the box: cpe or hag (default: hag if the file has the key join, else cpe)")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkFile(args[0], box.Role(role)); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", args[0])
+		return err
+	}
+	return cmd
+}
+
+// checkFile returns the first mistake in a file for a box of that role.
+func checkFile(file string, role box.Role) (err error) {
+	if role == "" {
+		if role, err = config.GuessRole(file); err != nil {
+			return err
+		}
+	}
+	from := source{file: file}
+	_, _, err = from.load(role)
+	var mistake usageError
+	if errors.As(err, &mistake) { // of the file here, not of the command line
+		return fmt.Errorf("%s: %w", file, mistake.error)
+	}
+	return err
+}

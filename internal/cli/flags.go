@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"net"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/synbond/synbond/internal/config"
+)
+
+// flagError is the error about a mistake in a flag: it names the flag, the value
+// and the permitted values.
+func flagError(cmd *cobra.Command, err error) error {
+	var absent *pflag.NotExistError
+	var empty *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	switch {
+	case helpAsked(cmd):
+		return pflag.ErrHelp
+	case errors.As(err, &absent) && absent.GetSpecifiedShortnames() == "":
+		return usagef("there is no flag --%s", absent.GetSpecifiedName())
+	case errors.As(err, &empty) && empty.GetSpecifiedShortnames() == "":
+		placeholder, _ := pflag.UnquoteUsage(empty.GetFlag())
+		return usagef("--%s needs a value: %s", empty.GetSpecifiedName(), cmp.Or(placeholder, "text"))
+	case errors.As(err, &invalid):
+		cause := invalid.Unwrap()
+		if invalid.GetFlag().Value.Type() == "bool" {
+			cause = errors.New("want true or false")
+		}
+		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), cause)
+	}
+	return usageError{err}
+}
+
+// helpAsked reports whether --help stood before the mistake.
+func helpAsked(cmd *cobra.Command) bool {
+	f := cmd.Flags().Lookup("help")
+	return f != nil && f.Changed
+}
+
+// oneOf declares a flag with a few permitted values, "" for its absence.
+func oneOf(cmd *cobra.Command, v *string, name, value, help string, permitted ...string) {
+	cmd.Flags().Var(&choice{v, value, permitted}, name, help)
+	complete(cmd, name, permitted)
+}
+
+// choice is the value of such a flag.
+type choice struct {
+	v         *string
+	name      string // of the value, in help
+	permitted []string
+}
+
+// Set implements [pflag.Value].
+func (c *choice) Set(text string) error {
+	for _, p := range c.permitted {
+		if p == text {
+			*c.v = text
+			return nil
+		}
+	}
+	return usagef("want %s", list(c.permitted))
+}
+
+// String implements [pflag.Value].
+func (c *choice) String() string { return *c.v }
+
+// Type implements [pflag.Value].
+func (c *choice) Type() string { return c.name }
+
+// list writes "a, b or c".
+func list(words []string) (text string) {
+	for i, w := range words {
+		switch {
+		case i == 0:
+		case i == len(words)-1:
+			text += " or "
+		default:
+			text += ", "
+		}
+		text += w
+	}
+	return text
+}
+
+// complete has the shell complete the values of a flag.
+func complete(cmd *cobra.Command, flag string, values []string) {
+	// The flag exists, and nothing completes it yet.
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// completeKeys has the shell complete the flags of the configuration.
+func completeKeys(cmd *cobra.Command, flags *config.Flags) {
+	for _, k := range flags.Keys() {
+		switch {
+		case k.OneOf != nil:
+			complete(cmd, k.Flag, k.OneOf)
+		case k.Flag == "plain" || k.Flag == "path":
+			_ = cmd.RegisterFlagCompletionFunc(k.Flag, completeInterfaces)
+		}
+	}
+}
+
+// completeInterfaces lists the interfaces of this machine.
+func completeInterfaces(*cobra.Command, []string, string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
+	all, _ := net.Interfaces() // without any there is nothing to complete
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

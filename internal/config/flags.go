@@ -1,0 +1,196 @@
+package config
+
+import (
+	"encoding/csv"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/synbond/synbond/internal/box"
+)
+
+// Flags are the flags of a command that set keys.
+type Flags struct {
+	set    *pflag.FlagSet
+	keys   []Key
+	values Settings // as given by flags
+}
+
+// FlagError is a mistake in a flag.
+type FlagError struct {
+	Flag string // without --
+	Err  error
+}
+
+// Error implements error.
+func (e *FlagError) Error() string { return "--" + e.Flag + ": " + e.Err.Error() }
+
+// Unwrap returns the mistake.
+func (e *FlagError) Unwrap() error { return e.Err }
+
+// NewFlags declares the flags of the keys with these names, or of all keys without
+// any, as far as the role has them; a command without a role has them all.
+func NewFlags(set *pflag.FlagSet, role box.Role, names ...string) *Flags {
+	f := &Flags{set: set}
+	for _, k := range keys {
+		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || role != "" && k.Role != "" && k.Role != role {
+			continue
+		}
+		f.keys = append(f.keys, k)
+		v := &flagValue{key: &k, v: f.values.fieldOf(&k), text: k.defaultFor(role)}
+		help := k.flagHelp()
+		if role == "" && k.Role != "" {
+			help = upper(k.Role) + ": " + help
+		}
+		flag := set.VarPF(v, k.Flag, "", help)
+		if v.v.Kind() == reflect.Bool {
+			flag.NoOptDefVal = "true"
+		}
+	}
+	return f
+}
+
+// flagHelp is the help of the key's flag, with the permitted values.
+func (k *Key) flagHelp() string {
+	help := strings.Replace(k.Help, "WORDS", pathWords(), 1)
+	if k.OneOf != nil {
+		help += ": " + strings.Join(k.OneOf, ", ")
+	}
+	return help
+}
+
+// Keys returns the keys with flags.
+func (f *Flags) Keys() []Key { return slices.Clone(f.keys) }
+
+// changed returns the keys that were given by flags.
+func (f *Flags) changed() []Key {
+	return slices.DeleteFunc(slices.Clone(f.keys), func(k Key) bool { return !f.set.Changed(k.Flag) })
+}
+
+// apply sets the keys that were given by flags.
+func (f *Flags) apply(s *Settings, role box.Role) error {
+	for _, k := range f.changed() {
+		if role != "" && k.Role != "" && k.Role != role {
+			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", upper(k.Role), upper(role))}
+		}
+		v := f.values.fieldOf(&k)
+		if v.Kind() == reflect.Slice { // a later load must not find what this one adds
+			v = reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v)
+		}
+		s.fieldOf(&k).Set(v)
+		s.given = append(s.given, k.Name)
+	}
+	return nil
+}
+
+// flagValue is the value of a flag, in the [Settings] of [Flags].
+type flagValue struct {
+	key  *Key
+	v    reflect.Value
+	text string // the default, then what was given last
+}
+
+// Set implements [pflag.Value].
+func (f *flagValue) Set(text string) error {
+	f.text = text
+	switch {
+	case isTables(f.v.Type()):
+		p, err := parsePath(text)
+		if err == nil {
+			f.v.Set(reflect.Append(f.v, reflect.ValueOf(p)))
+		}
+		return err
+	case f.v.Kind() != reflect.Slice:
+		return f.key.set(f.v, text)
+	case text == "":
+		return nil
+	}
+	items, err := csv.NewReader(strings.NewReader(text)).Read() // as flags of package pflag
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if err := f.key.set(f.v, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// String implements [pflag.Value].
+func (f *flagValue) String() string { return f.text }
+
+// Type implements [pflag.Value]: it names the value in help.
+func (f *flagValue) Type() string {
+	if f.v.Kind() == reflect.Bool {
+		return "bool"
+	}
+	return f.key.Value
+}
+
+// pathKeys are the keys of a path that may be words of --path.
+func pathKeys() []Key {
+	return slices.DeleteFunc(Keys(), func(k Key) bool { return k.Word == "" })
+}
+
+// pathWords lists the words of --path.
+func pathWords() (text string) {
+	for _, k := range pathKeys() {
+		text += k.Word + "=" + k.Value + ", "
+	}
+	return text + "backup"
+}
+
+// parsePath reads a path as --path gives it: IF[,WORD=VALUE]….
+func parsePath(text string) (Path, error) {
+	words := strings.Split(text, ",")
+	p := Path{Interface: words[0]}
+	if p.Interface == "" {
+		return p, fmt.Errorf("want an interface, then any of %s", pathWords())
+	}
+	for _, word := range words[1:] {
+		if err := p.word(word); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// word reads one word after the interface.
+func (p *Path) word(word string) error {
+	if word == "backup" { // the short form of mode=backup
+		word = "mode=backup"
+	}
+	name, value, _ := strings.Cut(word, "=")
+	all := pathKeys()
+	i := slices.IndexFunc(all, func(k Key) bool { return k.Word == name })
+	if i < 0 {
+		return fmt.Errorf("%q is none of %s", word, pathWords())
+	}
+	if name == "quota" { // the only word of two keys
+		size, period, _ := strings.Cut(value, "/")
+		if err := p.set("quota_period", period); err != nil && period != "" {
+			return fmt.Errorf("period %q: %w", period, err)
+		}
+		value = size
+	}
+	if err := p.set(strings.TrimPrefix(all[i].Name, "path."), value); err != nil {
+		return fmt.Errorf("%s %q: %w", name, value, err)
+	}
+	return nil
+}
+
+// set reads text into the field of a key.
+func (p *Path) set(name, text string) error {
+	v := reflect.ValueOf(p).Elem()
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("toml") == name {
+			k, _ := keyOf("path." + name)
+			return k.set(v.Field(i), text)
+		}
+	}
+	panic("a path has no key " + name) // a mistake in a tag
+}

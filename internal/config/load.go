@@ -1,0 +1,72 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/synbond/synbond/internal/box"
+)
+
+// Load returns the settings of a box: the defaults, then the keys in file, then
+// those given by flags. Without a role, keys of both roles are permitted. The file
+// may be "" and flags nil. A mistake in a flag is a [*FlagError].
+func Load(role box.Role, file string, flags *Flags) (*Settings, error) {
+	s := Defaults(role)
+	if file != "" {
+		d, err := readDocument(file)
+		if err != nil {
+			return nil, err
+		}
+		s.origin = d
+		if err := d.decode(s, role); err != nil {
+			return nil, err
+		}
+	}
+	if flags != nil {
+		if err := flags.apply(s, role); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.checkQuotas(); err != nil {
+		return nil, err
+	}
+	s.complete()
+	return s, nil
+}
+
+// checkQuotas reports a path with a period of a quota, and without a quota.
+func (s *Settings) checkQuotas() error {
+	for i, p := range s.Paths {
+		if p.Quota == 0 && (p.QuotaPeriod != "" || p.QuotaStart != 0) {
+			return s.mistake(fmt.Sprintf("path[%d]", i), fmt.Errorf("path %s: a quota of no bytes: leave its period out, or choose another mode", p.name()))
+		}
+	}
+	return nil
+}
+
+// GuessRole returns the role of the box whose configuration the file is: only a
+// HAG has a key join.
+func GuessRole(file string) (box.Role, error) {
+	d, err := readDocument(file)
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(d.keys, func(w written) bool { return w.name == "join" }) {
+		return box.HAG, nil
+	}
+	return box.CPE, nil
+}
+
+// mistake says where in the file, or in which flag, a mistake in a key is.
+func (s *Settings) mistake(path string, err error) error {
+	name, _, _ := strings.Cut(path, "[")
+	if slices.Contains(s.given, name) {
+		k, _ := keyOf(name)
+		return &FlagError{k.Flag, err}
+	}
+	if line, ok := s.origin.lineOf(path); ok {
+		return fmt.Errorf("%s:%d: %w", s.origin.file, line, err)
+	}
+	return err
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+
+	"github.com/synbond/synbond/internal/box"
+)
+
+// Settings are all that can be configured of a box. docs/configuration.md and
+// examples/reference.toml explain every key.
+type Settings struct {
+	Plain         []string  `toml:"plain" flag:"plain" value:"IF" help:"interface that faces hosts without MPTCP (repeat for more)"`
+	Paths         []Path    `toml:"path" flag:"path" value:"IF[,WORD=VALUE]..." help:"interface of a path, with any of WORDS; new flows are routed over the first path (repeat for more)"`
+	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag" help:"address of this machine and port for further subflows, once per address family"`
+	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
+	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
+	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" default:"/var/lib/synbond" role:"cpe" help:"folder of the file with the usage of quotas"`
+	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`
+	Control       string    `toml:"control" flag:"control" value:"PATH" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
+	// Queue is the number of the NFQUEUE.
+	Queue             int        `toml:"queue" flag:"queue" value:"N" min:"0" max:"65535" default:"91" help:"number of the NFQUEUE"`
+	Metrics           string     `toml:"metrics" flag:"metrics" value:"ADDR" help:"address for Prometheus metrics, such as [::1]:9100"`
+	Record            string     `toml:"record" flag:"record" value:"DIR" help:"folder in which handshakes are recorded"`
+	RecordFiles       int        `toml:"record_files" min:"1" default:"10"`
+	RecordFileSize    int        `toml:"record_file_size" min:"100000" default:"10000000"` // bytes
+	CongestionControl string     `toml:"congestion_control" flag:"congestion-control" value:"C" help:"congestion control of multipath legs, such as bbr (default: the kernel's)"`
+	InitialWindow     int        `toml:"initial_window" flag:"initial-window" value:"N" min:"0" max:"65535" default:"64" help:"initial window of the first subflow of a multipath leg, and of further ones until the box has learnt more, in segments; 0 for the kernel's"`
+	LogLevel          Level      `toml:"log_level" flag:"log-level" value:"L" default:"info" help:"debug, info, warn or error"`
+	EndToEnd          string     `toml:"end_to_end" oneof:"marked prefer" default:"marked"`
+	EndToEndDSCP      int        `toml:"end_to_end_dscp" min:"0" max:"63" default:"43"`
+	Limits            Limits     `toml:"limits"`
+	Probe             Probe      `toml:"probe"`
+	Learn             LearnCache `toml:"learn"`
+	Timeouts          Timeouts   `toml:"timeouts"`
+	Rules             []Rule     `toml:"rule"`
+
+	origin *document // the file, nil without one
+	given  []string  // keys that flags have set
+}
+
+// Path is one [[path]].
+type Path struct {
+	Interface   string    `toml:"interface" required:"true"`
+	Name        string    `toml:"name" word:"name" value:"N"` // "" for that of the interface
+	Join        []Address `toml:"join" word:"join" value:"ADDR:PORT" role:"cpe"`
+	Mode        string    `toml:"mode" word:"mode" value:"M" oneof:"always overflow standby backup" default:"always" role:"cpe"`
+	BusyRate    Rate      `toml:"busy_rate" word:"busy" value:"RATE" role:"cpe"`
+	BusyFor     Duration  `toml:"busy_for" default:"500ms" role:"cpe"`
+	IdleFor     Duration  `toml:"idle_for" default:"5s" role:"cpe"`
+	Quota       Size      `toml:"quota" word:"quota" value:"SIZE/PERIOD" role:"cpe"`
+	QuotaPeriod string    `toml:"quota_period" oneof:"day week month" default:"month" role:"cpe"`
+	QuotaStart  int       `toml:"quota_start" min:"0" max:"28" default:"1" role:"cpe"`
+	Rate        Rate      `toml:"rate" word:"rate" value:"RATE" role:"cpe"`
+}
+
+// Limits bound the number of flows.
+type Limits struct {
+	Flows    int `toml:"flows" min:"0" default:"100000"`
+	HalfOpen int `toml:"half_open" min:"0" default:"8192"`
+	Ended    int `toml:"ended" min:"0" default:"4096"`
+}
+
+// Probe has the settings of the probes between CPE and HAG. The limits are those
+// of package paths.
+type Probe struct {
+	Every   Duration `toml:"every" min:"10ms" max:"1s" default:"50ms" role:"cpe"`
+	Idle    Duration `toml:"idle" min:"100ms" max:"10s" default:"5s" role:"cpe"`
+	Silence Duration `toml:"silence" min:"20ms" max:"1m" default:"200ms" role:"cpe"`
+	Hold    Duration `toml:"hold" min:"1ms" max:"1m" default:"1s" role:"cpe"`
+	Secret  string   `toml:"secret"`
+	Off     bool     `toml:"off" default:"false" role:"cpe"`
+}
+
+// LearnCache bounds what action learn remembers.
+type LearnCache struct {
+	Prefix4 int      `toml:"prefix4" min:"0" max:"32" default:"32"`
+	Prefix6 int      `toml:"prefix6" min:"0" max:"128" default:"64"`
+	TTL     Duration `toml:"ttl" default:"1h"`
+	Max     int      `toml:"max" min:"0" default:"10000"`
+}
+
+// Timeouts of flows.
+type Timeouts struct {
+	Dial      Duration `toml:"dial" default:"20s"`
+	HalfOpen  Duration `toml:"half_open" default:"64s"`
+	Keepalive Duration `toml:"keepalive" default:"2h4m"`
+}
+
+// Rule is one [[rule]] of the policy. A key that is left out matches everything.
+type Rule struct {
+	Name      string   `toml:"name"` // "" for rule-N
+	From      []Prefix `toml:"from"`
+	To        []Prefix `toml:"to"`
+	Ports     []Ports  `toml:"ports"`
+	Side      string   `toml:"side" oneof:"plain multipath"`
+	MPCapable *bool    `toml:"mp_capable"`
+	Action    string   `toml:"action" oneof:"relay pass strip learn reject" required:"true"`
+	Paths     []string `toml:"paths" role:"cpe"`
+	After     Size     `toml:"after" role:"cpe"`
+}
+
+// Defaults returns the settings of a box that is told nothing.
+func Defaults(role box.Role) *Settings {
+	s := &Settings{}
+	for at := range fields(s) {
+		if at.key.Default != "" {
+			if err := at.key.set(at.value, at.key.defaultFor(role)); err != nil {
+				panic("default of " + at.key.Name + ": " + err.Error()) // a mistake in a tag
+			}
+		}
+	}
+	return s
+}
+
+// defaultFor returns the key's default for a role.
+func (k *Key) defaultFor(role box.Role) string {
+	if role == "" {
+		return k.Default
+	}
+	return strings.ReplaceAll(k.Default, "ROLE", string(role))
+}
+
+// complete sets the defaults of the paths, once file and flags have been read.
+func (s *Settings) complete() {
+	for at := range fields(s) {
+		if strings.Contains(at.path, "[") && at.key.Default != "" && at.value.IsZero() {
+			_ = at.key.set(at.value, at.key.Default) // a test sets every default
+		}
+	}
+}
+
+// fieldOf returns the field of a key that is in no array of tables.
+func (s *Settings) fieldOf(k *Key) reflect.Value {
+	return reflect.ValueOf(s).Elem().FieldByIndex(k.index)
+}
