@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
-	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -105,8 +105,8 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 			t.Errorf("%s has %+v", b.Role, f)
 		}
 	}
-	manager.join(t, paths.Address{AddrPort: netip.AddrPortFrom(local, 0), ID: 1},
-		paths.Address{AddrPort: netip.AddrPortFrom(remote, server.Port())})
+	manager.join(t, mptcp.Address{AddrPort: netip.AddrPortFrom(local, 0), ID: 1},
+		mptcp.Address{AddrPort: netip.AddrPortFrom(remote, server.Port())})
 	eventually(t, "the server takes the client's join", func() bool {
 		return maps.Equal(kinds(t, onCell), map[string]int{"join": 1, "join answer": 1})
 	})
@@ -115,17 +115,17 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 
 // pathManager is a userspace path manager on a host.
 type pathManager struct {
-	pm     *paths.PM
+	pm     *mptcp.PM
 	tokens chan uint32 // of connections that are established
 }
 
 func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
 	t.Helper()
 	m := pathManager{tokens: make(chan uint32, 8)}
-	var events *paths.Events
+	var events *mptcp.Events
 	err := h.Do(func() (err error) {
-		if m.pm, err = paths.Open(); err == nil {
-			events, err = paths.Listen()
+		if m.pm, err = mptcp.Open(); err == nil {
+			events, err = mptcp.Listen()
 		}
 		return err
 	})
@@ -135,8 +135,8 @@ func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- events.Run(ctx, func(ev paths.Event) {
-			if ev.Type == paths.Established {
+		done <- events.Run(ctx, func(ev mptcp.Event) {
+			if ev.Type == mptcp.Established {
 				m.tokens <- ev.Token
 			}
 		})
@@ -153,7 +153,7 @@ func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
 }
 
 // join opens a subflow of the connection that is established next.
-func (m pathManager) join(t *testing.T, local, remote paths.Address) {
+func (m pathManager) join(t *testing.T, local, remote mptcp.Address) {
 	t.Helper()
 	select {
 	case token := <-m.tokens:

@@ -11,8 +11,8 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
-	"github.com/synbond/synbond/internal/paths"
 )
 
 // converse connects from a host, has a few words echoed, and closes.
@@ -146,7 +146,7 @@ func endToEnd(t *testing.T, p *pair) {
 		t.Fatal(err)
 	}
 	chat(t, c, "hello")
-	manager.join(t, paths.Address{AddrPort: netip.AddrPortFrom(second, 0), ID: 1}, paths.Address{AddrPort: server})
+	manager.join(t, mptcp.Address{AddrPort: netip.AddrPortFrom(second, 0), ID: 1}, mptcp.Address{AddrPort: server})
 	time.Sleep(200 * time.Millisecond) // for the join
 	chat(t, c, "still there")
 	hangUp(t, c)

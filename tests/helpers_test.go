@@ -17,9 +17,9 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/cli"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
-	"github.com/synbond/synbond/internal/paths"
 )
 
 // roleVar makes the test binary run as another program: see runRole.
@@ -248,7 +248,7 @@ func snapshot(t *testing.T, hosts ...*netlab.Host) []string {
 			t.Fatal(err)
 		}
 		err = h.Do(func() error {
-			pm, err := paths.Open()
+			pm, err := mptcp.Open()
 			if err != nil {
 				return err
 			}

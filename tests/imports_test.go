@@ -33,13 +33,16 @@ const (
 var rooms = map[string][]string{
 	"rewrite":         {},
 	"state":           {"rewrite"},
-	"nfq":             {netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"nfq":             {"internal/nl", netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
 	"relay":           {sysLib, syncLib},
-	"internal/mptcp":  {bpfLib, sysLib},
-	"internal/paths":  {netlinkLib, routingLib, genetlinkLib, filterLib, sysLib, syncLib},
+	"internal/nl":     {netlinkLib, sysLib},
+	"internal/paths":  {},
+	"internal/probe":  {"internal/paths", sysLib, syncLib},
+	"internal/host":   {"internal/paths", "internal/nl", netlinkLib, routingLib, sysLib},
+	"internal/mptcp":  {"internal/paths", "internal/nl", "internal/host", netlinkLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
 	"internal/api":    {},
 	"internal/core":   {"rewrite", "state"},
-	"internal/box":    {"internal/api", "internal/core", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
+	"internal/box":    {"internal/api", "internal/core", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
 	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket"},
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
@@ -55,7 +58,7 @@ var rooms = map[string][]string{
 	"relay/relaytest":            {"relay"},
 	"internal/packettest":        {"github.com/gopacket/gopacket"},
 	"internal/cli/man":           {"internal/cli", "github.com/spf13/cobra"},
-	"internal/netlab/netlabtest": {"internal/netlab"},
+	"internal/netlab/netlabtest": {"internal/netlab", sysLib},
 }
 
 // imports returns what the files of a folder import that are not tests.

@@ -15,8 +15,10 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/probe"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 )
@@ -37,9 +39,10 @@ type Box struct {
 
 	kernel    kernel
 	journal   *journal
+	machine   *host.Machine
 	set       *paths.Set
-	steering  *steering       // of a CPE
-	answerer  *paths.Answerer // of a HAG
+	steering  *steering        // of a CPE
+	responder *probe.Responder // of a HAG
 	sides     sides
 	recorder  Recorder
 	transport api.Transport
@@ -56,7 +59,7 @@ type Box struct {
 type kernel struct {
 	queue *nfq.Queue
 	relay *relay.Relay
-	diag  *paths.Diag
+	diag  *host.Diag
 }
 
 // newBox returns a box without anything of the kernel's.
@@ -113,13 +116,13 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 // work starts what a box does all the time, each in a goroutine of g.
 func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return b.kernel.relay.Run(ctx) })
-	g.Go(func() error { return b.set.Watch(ctx) })
+	g.Go(func() error { return b.machine.Watch(ctx, b.cfg.Role == CPE) })
 	g.Go(func() error { return b.expire(ctx) })
 	g.Go(func() error { return b.recorder.Run(ctx) })
 	g.Go(func() error { return b.adopt(ctx) })
 	g.Go(func() error {
-		return paths.WatchNeighbours(ctx, func(n netip.Addr) {
-			b.neighbourFailed(func(d core.Dial) bool { return paths.NextHop(d.Server.Addr()) == n })
+		return host.WatchNeighbours(ctx, func(n netip.Addr) {
+			b.neighbourFailed(func(d core.Dial) bool { return host.NextHop(d.Server.Addr()) == n })
 		})
 	})
 	if s := b.steering; s != nil {
@@ -127,8 +130,8 @@ func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.monitor.Run(ctx, s.news) })
 		g.Go(func() error { return b.steer(ctx) })
 	}
-	if b.answerer != nil {
-		g.Go(func() error { return b.answerer.Run(ctx) })
+	if b.responder != nil {
+		g.Go(func() error { return b.responder.Run(ctx) })
 	}
 }
 
@@ -138,10 +141,12 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	var err error
-	if b.set, err = paths.NewSet(b.cfg.Paths, b.cfg.Join...); err != nil {
+	if b.machine, err = host.OpenMachine(); err != nil {
 		return err
 	}
-	undo.add(b.set.ForgetClosed)
+	undo.add(b.machine.Close)
+	undo.add(b.machine.ForgetClosed)
+	b.set = paths.NewSet(b.machine, b.cfg.Paths, b.cfg.Join...)
 	if err := b.meet(undo); err != nil {
 		return err
 	}
@@ -166,7 +171,7 @@ func (b *Box) openKernel(undo *undo) (err error) {
 		return err
 	}
 	undo.add(b.kernel.relay.Close)
-	if b.kernel.diag, err = paths.OpenDiag(); err != nil {
+	if b.kernel.diag, err = host.OpenDiag(); err != nil {
 		return err
 	}
 	undo.add(b.kernel.diag.Close)
@@ -182,10 +187,10 @@ func (b *Box) meet(undo *undo) (err error) {
 	if b.cfg.Role == CPE {
 		return b.newSteering(undo)
 	}
-	if b.answerer, err = paths.NewAnswerer(b.cfg.Join, b.cfg.Probe.Secret, b.cfg.Log); err != nil {
+	if b.responder, err = probe.NewResponder(b.cfg.Join, b.cfg.Probe.Secret, mptcp.EndSubflows, b.cfg.Log); err != nil {
 		return err
 	}
-	undo.add(b.answerer.Close)
+	undo.add(b.responder.Close)
 	return nil
 }
 

@@ -153,7 +153,7 @@ func (b *Box) track(a *core.Action) {
 		return
 	}
 	b.conns.setToken(a.Flow, token)
-	b.subflows.Track(token, paths.Terms{Paths: uint8(a.Subflows.Paths), After: a.Subflows.After}, c)
+	b.subflows.Track(token, paths.SubflowPolicy{Paths: uint8(a.Subflows.Paths), After: a.Subflows.After}, c)
 	if !b.core.Live(a.Flow) {
 		b.untrack(a.Flow)
 	}
@@ -231,7 +231,7 @@ func (b *Box) paired(id state.ID, d relay.Dial) (wanted bool) {
 // grown tells the path manager that a connection is worth further subflows.
 func (b *Box) grown(id state.ID) {
 	if token := b.conns.token(id); token != 0 {
-		b.subflows.Grown(token)
+		b.subflows.SetLarge(token)
 	}
 }
 

@@ -39,8 +39,8 @@ type bench struct {
 	relay *relaytest.Relay
 
 	mu      sync.Mutex
-	tracked map[uint32]paths.Terms // by token
-	gone    bool                   // half-open connections
+	tracked map[uint32]paths.SubflowPolicy // by token
+	gone    bool                           // half-open connections
 }
 
 // doubleRelay is a [relaytest.Relay] as a dialer.
@@ -63,7 +63,7 @@ func newBench(t *testing.T, cfg Config) *bench {
 	}
 	cfg.Table = cfg.Table.WithDefaults()
 	cfg.Log = slog.New(slog.DiscardHandler)
-	x := &bench{t: t, Box: newBox(cfg), relay: new(relaytest.Relay), tracked: make(map[uint32]paths.Terms)}
+	x := &bench{t: t, Box: newBox(cfg), relay: new(relaytest.Relay), tracked: make(map[uint32]paths.SubflowPolicy)}
 	x.queue = nfqtest.NewQueue(t, x.handle)
 	x.sides = sides{byIndex: map[uint32]state.Side{lan: state.Plain, dsl: state.Multipath}}
 	x.Box.queue, x.Box.relay, x.Box.subflows, x.Box.halfOpen = x.queue, doubleRelay{x.relay}, x, x
@@ -71,14 +71,14 @@ func newBench(t *testing.T, cfg Config) *bench {
 }
 
 // Track implements subflows.
-func (x *bench) Track(token uint32, terms paths.Terms, _ paths.Traffic) {
+func (x *bench) Track(token uint32, terms paths.SubflowPolicy, _ paths.Traffic) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.tracked[token] = terms
 }
 
-// Grown implements subflows.
-func (x *bench) Grown(uint32) {}
+// SetLarge implements subflows.
+func (x *bench) SetLarge(uint32) {}
 
 // Forget implements subflows.
 func (x *bench) Forget(token uint32) {

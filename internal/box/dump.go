@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
-	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/state"
 )
 
@@ -50,7 +50,7 @@ func (b *Box) writeDump(w io.Writer, all bool) error {
 // described yields the flows of a dump.
 func (b *Box) described(all bool) iter.Seq[api.Flow] {
 	return func(yield func(api.Flow) bool) {
-		backups, err := paths.Backups()
+		backups, err := mptcp.Backups()
 		if err != nil {
 			b.cfg.Log.Warn("the dump cannot show backup subflows", "err", err)
 		}
@@ -88,7 +88,7 @@ func (b *Box) totals() api.Totals {
 	return out
 }
 
-func (b *Box) describe(f state.Flow, now time.Duration, backups map[paths.Ends]bool) api.Flow {
+func (b *Box) describe(f state.Flow, now time.Duration, backups map[mptcp.Ends]bool) api.Flow {
 	out := api.Flow{
 		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
 		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason.String(), Rule: f.Rule,
@@ -112,7 +112,7 @@ func (b *Box) describe(f state.Flow, now time.Duration, backups map[paths.Ends]b
 		sub := api.Subflow{
 			Local: s.Local, Remote: s.Remote, RTTUS: s.RTT.Microseconds(),
 			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived, Retransmitted: s.Retransmitted,
-			Backup: backups[paths.Ends{Local: s.Local, Remote: s.Remote}],
+			Backup: backups[mptcp.Ends{Local: s.Local, Remote: s.Remote}],
 		}
 		if p := b.set.Of(s.Local, s.Remote); p != nil {
 			sub.Path = p.Name

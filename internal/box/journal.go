@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/mptcp"
 )
 
 // journal is a file beside the control socket that says how the machine was
@@ -21,7 +21,7 @@ type journal struct {
 	NetNS        string            `json:"netns"` // the namespace that this is about
 	Sysctls      map[string]string `json:"sysctls"`
 	LoopbackDown bool              `json:"loopback_down,omitempty"`
-	Limits       *paths.Limits     `json:"limits,omitempty"`
+	Limits       *mptcp.Limits     `json:"limits,omitempty"`
 	Joins        []netip.AddrPort  `json:"joins,omitempty"`
 	Shaped       map[string]string `json:"shaped,omitempty"` // interfaces, and the ifb device of each
 }
@@ -99,7 +99,7 @@ func (j *journal) restoreJoins() error {
 	if j.Limits == nil && len(j.Joins) == 0 {
 		return nil
 	}
-	pm, err := paths.Open()
+	pm, err := mptcp.Open()
 	if err != nil {
 		return err
 	}

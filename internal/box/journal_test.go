@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/paths"
@@ -52,13 +53,13 @@ func change(t *testing.T, j *journal, endpoint netip.AddrPort) {
 	for _, s := range []sysctl{{setting, "0", false}, {settings, "9", false}} {
 		check(t, s.set(j))
 	}
-	p, err := paths.Open()
+	p, err := mptcp.Open()
 	check(t, err)
 	defer p.Close()
 	limits, err := p.Limits()
 	check(t, err)
 	check(t, j.remember(func() { j.Limits = &limits }))
-	check(t, p.SetLimits(paths.Limits{Subflows: 8, Announcements: 1}))
+	check(t, p.SetLimits(mptcp.Limits{Subflows: 8, Announcements: 1}))
 	check(t, j.remember(func() { j.Joins = append(j.Joins, endpoint) }))
 	check(t, p.AddEndpoint(endpoint))
 }
@@ -70,7 +71,7 @@ func situation(t *testing.T) string {
 	check(t, err)
 	b, err := readSysctl(settings)
 	check(t, err)
-	p, err := paths.Open()
+	p, err := mptcp.Open()
 	check(t, err)
 	defer p.Close()
 	limits, err := p.Limits()

@@ -37,7 +37,7 @@ func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
 		p := b.set.Paths[i]
 		gauge := func(d *prometheus.Desc, v float64) { send(d, prometheus.GaugeValue, v, p.Name) }
 		gauge(pathUpDesc, truth(s.Up))
-		gauge(pathNormalDesc, truth(v.uses[i] == paths.Normal))
+		gauge(pathNormalDesc, truth(v.desired[i] == paths.Normal))
 		gauge(pathSubflowsDesc, float64(counters[i].Open))
 		if s.Probed {
 			gauge(pathRTTDesc, s.RTT.Seconds())
@@ -47,7 +47,7 @@ func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
 		send(pathBytesDesc, prometheus.CounterValue, float64(s.BytesReceived), p.Name, "down")
 		if p.Quota.Bytes > 0 {
 			gauge(pathQuotaDesc, float64(p.Quota.Bytes))
-			gauge(pathUsedDesc, float64(b.steering.ledger.Used(p.Name)))
+			gauge(pathUsedDesc, float64(b.steering.usage.Used(p.Name)))
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/probe"
 )
 
 // kernelWindow is the initial window of Linux, in segments (RFC 6928; TCP_INIT_CWND).
@@ -40,8 +41,8 @@ func (b *Box) paths() api.Paths {
 	for _, p := range b.set.Paths {
 		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface})
 	}
-	if b.answerer != nil {
-		for _, p := range b.answerer.Peers() {
+	if b.responder != nil {
+		for _, p := range b.responder.Peers() {
 			out.Peers = append(out.Peers, b.peer(p, now))
 		}
 	}
@@ -55,7 +56,7 @@ func (b *Box) paths() api.Paths {
 	}
 	for i, s := range v.statuses {
 		at := b.pathState(b.set.Paths[i], s, now)
-		at.Use, at.RateUp, at.RateDown, at.Subflows = v.uses[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
+		at.Use, at.RateUp, at.RateDown, at.Subflows = v.desired[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
 		out.Paths[i].PathState = at
 	}
 	return out
@@ -69,7 +70,7 @@ func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *api.PathSt
 		RTTUS: s.RTT.Microseconds(), Loss: s.Loss, Probed: s.Probed, BytesUp: s.BytesSent, BytesDown: s.BytesReceived,
 	}
 	if p.Quota.Bytes > 0 {
-		out.Quota = &api.Quota{Limit: p.Quota.Bytes, Used: b.steering.ledger.Used(p.Name), Until: p.Quota.End(now)}
+		out.Quota = &api.Quota{Limit: p.Quota.Bytes, Used: b.steering.usage.Used(p.Name), Until: p.Quota.End(now)}
 	}
 	return out
 }
@@ -89,7 +90,7 @@ func (b *Box) furtherWindow(at netip.Addr, ends []netip.AddrPort) int {
 	return b.window.Further(at, ends[i].Addr())
 }
 
-func (b *Box) peer(p paths.Peer, now time.Time) api.Peer {
+func (b *Box) peer(p probe.Peer, now time.Time) api.Peer {
 	out := api.Peer{Box: boxID(p.Box), HeardMS: now.Sub(p.Heard).Milliseconds()}
 	for _, at := range p.Paths {
 		out.Paths = append(out.Paths, api.PeerPath{

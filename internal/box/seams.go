@@ -35,15 +35,15 @@ type connection interface {
 	Info() (relay.Info, bool)
 }
 
-// subflows opens the further subflows of connections. [paths.Manager] is one.
+// subflows opens the further subflows of connections. [mptcp.Manager] is one.
 type subflows interface {
-	Track(token uint32, terms paths.Terms, traffic paths.Traffic)
-	Grown(token uint32)
+	Track(token uint32, policy paths.SubflowPolicy, traffic paths.Traffic)
+	SetLarge(token uint32)
 	Forget(token uint32)
 }
 
 // halfOpen knows the kernel's connections, also those whose handshake is not
-// complete. [paths.Diag] is one.
+// complete. [host.Diag] is one.
 type halfOpen interface {
 	Connected(local, remote netip.AddrPort) (bool, error)
 }

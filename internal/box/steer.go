@@ -10,16 +10,18 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/probe"
 	"github.com/synbond/synbond/state"
 )
 
 // steering is what a CPE does about its paths.
 type steering struct {
-	monitor *paths.Monitor
-	manager *paths.Manager
+	monitor *probe.Monitor
+	manager *mptcp.Manager
 	policy  *paths.Steering
-	ledger  *paths.Ledger
+	usage   *paths.Usage
 	shaper  shaper
 	changed chan struct{} // has room for one: the monitor has news
 	view    atomic.Pointer[view]
@@ -29,13 +31,13 @@ type steering struct {
 type view struct {
 	hag      paths.HAGStatus
 	statuses []paths.Status
-	uses     []paths.Use
+	desired  []paths.DesiredState
 	rates    []paths.Rate
 }
 
 // Names and times of steering.
 const (
-	ledgerFile = "quota.json" // in the folder for the box's state
+	usageFile = "quota.json" // in the folder for the box's state
 	// steerEvery is how often rates are measured. What the monitor finds is acted
 	// upon at once.
 	steerEvery = 100 * time.Millisecond
@@ -48,28 +50,28 @@ func (b *Box) newSteering(undo *undo) (err error) {
 		changed: make(chan struct{}, 1),
 		shaper:  shaper{journal: b.journal, log: b.cfg.Log, seen: make(map[string]int)},
 	}
-	if s.ledger, err = b.cfg.openLedger(); err != nil {
+	if s.usage, err = b.cfg.openUsage(); err != nil {
 		return err
 	}
-	undo.add(s.ledger.Save)
-	s.policy = paths.NewSteering(b.set.Paths, s.ledger)
-	if s.monitor, err = paths.NewMonitor(b.set, b.cfg.Probe, b.cfg.Log); err != nil {
+	undo.add(s.usage.Save)
+	s.policy = paths.NewSteering(b.set.Paths, s.usage)
+	if s.monitor, err = probe.NewMonitor(b.machine, nil, b.set.Paths, b.cfg.Probe, b.cfg.Log); err != nil {
 		return err
 	}
-	if s.manager, err = paths.NewManager(b.set, b.cfg.Log); err != nil {
+	if s.manager, err = mptcp.NewManager(b.set, b.cfg.Log); err != nil {
 		return err
 	}
 	undo.add(s.manager.Close)
 	b.subflows = s.manager
 	n := len(b.set.Paths)
-	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.Use, n), make([]paths.Rate, n)})
+	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n)})
 	b.steering = s
 	return nil
 }
 
-// openLedger opens the ledger of the paths' quotas. It touches no file if there are none.
-func (c *Config) openLedger() (*paths.Ledger, error) {
-	file := filepath.Join(c.StateDir, ledgerFile)
+// openUsage opens the usage of the paths' quotas. It touches no file if there are none.
+func (c *Config) openUsage() (*paths.Usage, error) {
+	file := filepath.Join(c.StateDir, usageFile)
 	for _, p := range c.Paths {
 		if p.Quota.Bytes == 0 {
 			continue
@@ -79,7 +81,7 @@ func (c *Config) openLedger() (*paths.Ledger, error) {
 		}
 		break
 	}
-	return paths.OpenLedger(file, c.Log), nil
+	return paths.OpenUsage(file, c.Log), nil
 }
 
 // news wakes steer.
@@ -105,7 +107,7 @@ func (b *Box) steer(ctx context.Context) error {
 		b.turn()
 		if b.now()-saved >= saveEvery {
 			saved = b.now()
-			if err := s.ledger.Save(); err != nil {
+			if err := s.usage.Save(); err != nil {
 				b.cfg.Log.Warn("quotas", "err", err)
 			}
 		}
@@ -122,9 +124,9 @@ func (b *Box) steer(ctx context.Context) error {
 func (b *Box) turn() {
 	s := b.steering
 	before, now := s.view.Load(), &view{hag: s.monitor.HAG(), statuses: s.monitor.Statuses()}
-	now.uses = s.policy.Uses(b.now(), time.Now(), now.statuses)
+	now.desired = s.policy.Desired(b.now(), time.Now(), now.statuses)
 	now.rates = s.policy.Rates()
-	policy := b.cfg.dialPolicy(now.hag.State, now.statuses, now.uses)
+	policy := b.cfg.dialPolicy(now.hag.State, now.statuses, now.desired)
 	acts := b.core.SetDialPolicy(nil, b.now(), policy)
 	for i, status := range now.statuses {
 		if before.statuses[i].Up && !status.Up {
@@ -132,14 +134,14 @@ func (b *Box) turn() {
 		}
 		s.shaper.look(b.set.Paths[i], status.Interface)
 	}
-	s.manager.Want(now.uses)
+	s.manager.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
 	s.view.Store(now)
 }
 
 // endPath ends the subflows of a path that has gone down.
 func (b *Box) endPath(i int) {
-	n, err := b.steering.monitor.DestroyPath(i)
+	n, err := mptcp.EndSubflows(b.set.OnPath(i))
 	if err != nil {
 		b.cfg.Log.Warn("end the subflows of a path", "path", b.set.Paths[i].Name, "err", err)
 		return
@@ -147,9 +149,9 @@ func (b *Box) endPath(i int) {
 	b.cfg.Log.Debug("subflows of a path that is down have ended", "path", b.set.Paths[i].Name, "subflows", n)
 }
 
-// dialPolicy returns the dial policy for new flows when the HAG and the paths are so,
-// and the paths are wanted for these uses.
-func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, uses []paths.Use) (p core.DialPolicy) {
+// dialPolicy returns the dial policy for new flows in this state of the HAG and the
+// paths, with these desired states of the paths.
+func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, desired []paths.DesiredState) (p core.DialPolicy) {
 	for i, s := range all {
 		if !s.Up {
 			p.Down |= 1 << i
@@ -164,9 +166,9 @@ func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, uses []paths
 	if p.Mode != core.OwnSource {
 		return p
 	}
-	for _, want := range []paths.Use{paths.Normal, paths.Backup} {
+	for _, want := range []paths.DesiredState{paths.Normal, paths.Backup} {
 		for i, s := range all {
-			if uses[i] != want {
+			if desired[i] != want {
 				continue
 			}
 			for family, addr := range []netip.Addr{s.Addr6, s.Addr4} {

@@ -22,32 +22,32 @@ func TestDialPolicyFollowsTheHAGAndTheFirstPath(t *testing.T) {
 		hag  paths.HAGState
 		down core.Mode // what to do while the first path is down
 		all  []paths.Status
-		uses []paths.Use
+		uses []paths.DesiredState
 		want core.DialPolicy
 	}{
-		{"all is well", paths.HAGUp, core.NoBox, []paths.Status{up, up}, []paths.Use{normal, normal}, core.DialPolicy{}},
-		{"a HAG that was never heard of may be there", paths.HAGUnknown, core.NoBox, []paths.Status{up, up}, []paths.Use{normal, normal}, core.DialPolicy{}},
-		{"another path than the first is down", paths.HAGUp, core.OwnSource, []paths.Status{up, down}, []paths.Use{normal, no}, core.DialPolicy{Down: 1 << 1}},
-		{"the HAG is down", paths.HAGDown, core.OwnSource, []paths.Status{up, up}, []paths.Use{normal, normal}, core.DialPolicy{Mode: core.NoBox, Reason: state.HAGDown}},
-		{"the first path is down", paths.HAGUp, core.NoBox, []paths.Status{down, up}, []paths.Use{no, normal}, core.DialPolicy{Mode: core.NoBox, Reason: state.FirstPathDown, Down: 1}},
+		{"all is well", paths.HAGUp, core.NoBox, []paths.Status{up, up}, []paths.DesiredState{normal, normal}, core.DialPolicy{}},
+		{"a HAG that was never heard of may be there", paths.HAGUnknown, core.NoBox, []paths.Status{up, up}, []paths.DesiredState{normal, normal}, core.DialPolicy{}},
+		{"another path than the first is down", paths.HAGUp, core.OwnSource, []paths.Status{up, down}, []paths.DesiredState{normal, no}, core.DialPolicy{Down: 1 << 1}},
+		{"the HAG is down", paths.HAGDown, core.OwnSource, []paths.Status{up, up}, []paths.DesiredState{normal, normal}, core.DialPolicy{Mode: core.NoBox, Reason: state.HAGDown}},
+		{"the first path is down", paths.HAGUp, core.NoBox, []paths.Status{down, up}, []paths.DesiredState{no, normal}, core.DialPolicy{Mode: core.NoBox, Reason: state.FirstPathDown, Down: 1}},
 		{
-			"another takes its place", paths.HAGUp, core.OwnSource, []paths.Status{down, up, up}, []paths.Use{no, normal, normal},
+			"another takes its place", paths.HAGUp, core.OwnSource, []paths.Status{down, up, up}, []paths.DesiredState{no, normal, normal},
 			core.DialPolicy{Mode: core.OwnSource, Reason: state.FirstPathDown, Sources: [2]core.Source{{Path: 1, Addr: a6, Interface: "b"}, {Path: 1, Addr: a4, Interface: "b"}}, Down: 1},
 		},
 		{
-			"rather than a backup", paths.HAGUp, core.OwnSource, []paths.Status{down, up, up}, []paths.Use{no, backup, normal},
+			"rather than a backup", paths.HAGUp, core.OwnSource, []paths.Status{down, up, up}, []paths.DesiredState{no, backup, normal},
 			core.DialPolicy{Mode: core.OwnSource, Reason: state.FirstPathDown, Sources: [2]core.Source{{Path: 2, Addr: a6, Interface: "c"}, {Path: 2, Addr: a4, Interface: "c"}}, Down: 1},
 		},
 		{
-			"each family by itself", paths.HAGUp, core.OwnSource, []paths.Status{down, only4, only6}, []paths.Use{no, normal, normal},
+			"each family by itself", paths.HAGUp, core.OwnSource, []paths.Status{down, only4, only6}, []paths.DesiredState{no, normal, normal},
 			core.DialPolicy{Mode: core.OwnSource, Reason: state.FirstPathDown, Sources: [2]core.Source{{Path: 2, Addr: a6, Interface: "c"}, {Path: 1, Addr: a4, Interface: "b"}}, Down: 1},
 		},
 		{
-			"none is left", paths.HAGUnknown, core.OwnSource, []paths.Status{down, down}, []paths.Use{no, no},
+			"none is left", paths.HAGUnknown, core.OwnSource, []paths.Status{down, down}, []paths.DesiredState{no, no},
 			core.DialPolicy{Mode: core.OwnSource, Reason: state.FirstPathDown, Down: 1 | 1<<1},
 		},
 		{
-			"the HAG is silent on all", paths.HAGDown, core.OwnSource, []paths.Status{down, down}, []paths.Use{no, no},
+			"the HAG is silent on all", paths.HAGDown, core.OwnSource, []paths.Status{down, down}, []paths.DesiredState{no, no},
 			core.DialPolicy{Mode: core.NoBox, Reason: state.HAGDown, Down: 1 | 1<<1},
 		},
 	} {

@@ -219,7 +219,7 @@ func (c *Config) raiseFileLimit() (short bool, err error) {
 
 // installJoins has the kernel accept joins, as many as a CPE may have paths.
 func (b *Box) installJoins(j *journal) error {
-	pm, err := paths.Open()
+	pm, err := mptcp.Open()
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (b *Box) installJoins(j *journal) error {
 		if err := j.remember(func() { j.Limits = &limits }); err != nil {
 			return err
 		}
-		if err := pm.SetLimits(paths.Limits{Subflows: paths.MaxPaths, Announcements: limits.Announcements}); err != nil {
+		if err := pm.SetLimits(mptcp.Limits{Subflows: paths.MaxPaths, Announcements: limits.Announcements}); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
-	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 )
@@ -151,7 +151,7 @@ func (d *diagnosis) probe() error {
 	d.judge("userspace path manager (CPE)", h.Do(func() error {
 		return os.WriteFile("/proc/sys/net/mptcp/pm_type", []byte("1"), 0)
 	}), "Linux 5.19 or later")
-	d.judge("end of TIME-WAIT on request (HAG)", h.Do(paths.ProbeDestroy), "kernel option CONFIG_INET_DIAG_DESTROY; without it a HAG may have to wait a minute before it can restart")
+	d.judge("end of TIME-WAIT on request (HAG)", h.Do(host.CanEndSockets), "kernel option CONFIG_INET_DIAG_DESTROY; without it a HAG may have to wait a minute before it can restart")
 	d.prefer("initial window of subflows (BPF)", h.Do(probeWindow),
 		"run as root, with kernel options CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF; without it short transfers are slower")
 	return h.Close()
@@ -185,7 +185,7 @@ func probeSockets(family int) error {
 }
 
 func probePathManager() error {
-	pm, err := paths.Open()
+	pm, err := mptcp.Open()
 	if err != nil {
 		return err
 	}

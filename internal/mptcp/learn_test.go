@@ -9,25 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// Of uapi linux/mptcp.h and linux/mptcp_pm.h.
+// Of uapi linux/mptcp.h and linux/mptcp_pm.h, beside those of the package.
 const (
 	solMPTCP  = 284
 	mptcpInfo = 1
-
-	cmdAddAddr   = 1 // MPTCP_PM_CMD_ADD_ADDR
-	cmdSetLimits = 5 // MPTCP_PM_CMD_SET_LIMITS
-
-	attrAddr     = 1 // MPTCP_PM_ATTR_ADDR
-	attrSubflows = 3 // MPTCP_PM_ATTR_SUBFLOWS
-
-	addrFamily = 1 // MPTCP_PM_ADDR_ATTR_FAMILY
-	addrFour   = 3 // MPTCP_PM_ADDR_ATTR_ADDR4
-	addrFlags  = 6 // MPTCP_PM_ADDR_ATTR_FLAGS
 
 	flagSubflow = 1 << 1 // MPTCP_PM_ADDR_FLAG_SUBFLOW
 )
@@ -39,37 +28,18 @@ var further = netip.MustParseAddr("127.0.0.2")
 // connection of the test's network namespace.
 func openFurther(t *testing.T) {
 	t.Helper()
-	c, err := genetlink.Dial(nil)
+	p, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	family, err := c.GetFamily("mptcp_pm")
-	if err != nil {
+	defer p.Close()
+	if err := p.SetLimits(Limits{Subflows: 1}); err != nil {
 		t.Fatal(err)
 	}
-	execute := func(command uint8, encode func(*netlink.AttributeEncoder)) {
-		t.Helper()
-		e := netlink.NewAttributeEncoder()
-		encode(e)
-		data, err := e.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := genetlink.Message{Header: genetlink.Header{Command: command, Version: family.Version}, Data: data}
-		if _, err := c.Execute(m, family.ID, netlink.Request|netlink.Acknowledge); err != nil {
-			t.Fatal(err)
-		}
+	endpoint := Address{AddrPort: netip.AddrPortFrom(further, 0), Flags: flagSubflow}
+	if _, err := p.do(cmdAddAddr, netlink.Acknowledge, endpoint.append(nil, attrAddr)); err != nil {
+		t.Fatal(err)
 	}
-	execute(cmdSetLimits, func(e *netlink.AttributeEncoder) { e.Uint32(attrSubflows, 1) })
-	execute(cmdAddAddr, func(e *netlink.AttributeEncoder) {
-		e.Nested(attrAddr, func(e *netlink.AttributeEncoder) error {
-			e.Uint16(addrFamily, unix.AF_INET)
-			e.Bytes(addrFour, further.AsSlice())
-			e.Uint32(addrFlags, flagSubflow)
-			return nil
-		})
-	})
 }
 
 // subflows returns the number of a connection's subflows beside the first one.

@@ -3,39 +3,38 @@ package paths
 import "time"
 
 const (
-	// livelyPackets that arrive within the time that silence takes prove that a
-	// line is alive: one that is full delays answers.
+	// livelyPackets is the number of packets that, received within the time of
+	// silence, prove that a path works: a full path delays replies to probes.
 	livelyPackets = 3
-	// A path is probed all the time while this many packets are sent between two
-	// probes, and for some time after, since an acknowledgement is sent for what
-	// arrives only: a line that goes silent takes them away. Fewer packets are
-	// worth a probe now and then.
+	// busyPackets sent between two probes make a path busy for busyLinger: it is
+	// probed at the full rate, because a path that goes silent carries no
+	// acknowledgements, and so no further packets either.
 	busyPackets = 4
 	busyLinger  = 500 * time.Millisecond
 )
 
-// activity is what a path's interface carries beside probes, in packets.
+// activity counts the packets of a path's interface, without probes and replies.
 type activity struct {
-	probes, echoes int64 // of all that the interface has sent and received
+	probes, replies int64 // sent and received by the interface
 
 	sent      int64
-	mark      int64 // sent, when the last probe was
+	mark      int64 // sent, at the time of the last probe
 	busyUntil time.Time
 
-	received int64 // at some time, not long ago
+	received int64 // at the time since
 	since    time.Time
-	lively   time.Time // when packets came one after the other last
+	lively   time.Time // last time at which livelyPackets came together
 }
 
-// observe takes the counters of the interface. An interface that was made anew
-// counts from zero.
-func (a *activity) observe(now time.Time, c counters, window time.Duration) {
-	a.sent = int64(c.sentPackets) - a.probes
+// observe takes the counters of the interface. They start from zero if the
+// interface was made anew.
+func (a *activity) observe(now time.Time, c LinkCounters, window time.Duration) {
+	a.sent = int64(c.SentPackets) - a.probes
 	a.mark = min(a.mark, a.sent)
 	if a.sent-a.mark >= busyPackets {
 		a.busyUntil = now.Add(busyLinger)
 	}
-	received := int64(c.receivedPackets) - a.echoes
+	received := int64(c.ReceivedPackets) - a.replies
 	more := received - a.received
 	if more >= livelyPackets {
 		a.lively = now
@@ -45,5 +44,5 @@ func (a *activity) observe(now time.Time, c counters, window time.Duration) {
 	}
 }
 
-// idle tells whether nothing was sent since the last probe.
+// idle reports whether nothing was sent since the last probe.
 func (a *activity) idle() bool { return a.sent == a.mark }

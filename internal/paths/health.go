@@ -6,29 +6,32 @@ import (
 	"time"
 )
 
-// What probing goes by, beside its [ProbeConfig].
+// Constants of probing, beside the [ProbeConfig].
 const (
-	// silenceProbes must be out before a path is called silent.
-	silenceProbes = 3
-	// mostSilence is how long packets that still arrive make up for answers that do not.
-	mostSilence = 2 * time.Second
-	// lullProbe is between probes of a path by which few packets are sent.
-	lullProbe = 250 * time.Millisecond
-	// missingProbe is between probes of a path on which answers stay away or are
-	// refused, at most; a path that never answered is idle.
-	missingProbe = time.Second
-	// late is by how much an answer may come later than usual, beside its variation,
-	// before another probe is sent to see.
-	late = 20 * time.Millisecond
-	// warmUp is how many round trips are measured at once at first.
-	warmUp = 8
-	// reordered is how many later probes may be answered before one counts as missed.
-	reordered = 3
-	// probesMost are remembered as being out.
-	probesMost = 64
-	// calm is how long a path must have been up for its earlier falls to be forgotten.
-	calm    = time.Minute
-	maxHold = time.Minute
+	// SilenceProbes is the number of unanswered probes after which a path, or an
+	// address of it, may count as silent.
+	SilenceProbes = 3
+	// maxSilence is the longest time for which received packets make up for missing
+	// replies.
+	maxSilence = 2 * time.Second
+	// lullInterval is the time between probes of a path that sends few packets.
+	lullInterval = 250 * time.Millisecond
+	// retryInterval is the longest time between probes while replies are missing or
+	// refused. A path that never replied is probed as an idle one.
+	retryInterval = time.Second
+	// lateness is the delay of a reply, beyond its usual variation, after which the
+	// next probe is sent.
+	lateness = 20 * time.Millisecond
+	// initialSamples is the number of round trips that are measured without a pause.
+	initialSamples = 8
+	// reordering is the number of later probes that may be answered before a probe
+	// counts as missed.
+	reordering = 3
+	// maxOutstanding is the number of probes without a reply that are remembered.
+	maxOutstanding = 64
+	// stableAfter is the time up after which a path's earlier failures are forgotten.
+	stableAfter = time.Minute
+	maxHold     = time.Minute
 )
 
 // Reasons for which a path is down.
@@ -42,52 +45,52 @@ const (
 	reasonSilent    = "silent"
 )
 
-// reasonRefused is why a path may be up and yet of no use.
+// reasonRefused is the reason why a path that is up is of no use.
 const reasonRefused = "no box takes probes at the join address"
 
-// outcome is what came back of a path's probes last.
+// outcome is the last response to a path's probes.
 type outcome uint8
 
 const (
-	nothing outcome = iota
+	noResponse outcome = iota
 	answered
 	refused // port unreachable: the machine is there, but no box
-	denied  // the box is there, and does not take these probes
+	denied  // the box is there, and does not accept these probes
 )
 
-// flight is a probe that is out.
-type flight struct {
+// outstanding is a probe without a reply.
+type outstanding struct {
 	sequence uint64
 	at       time.Time
 }
 
-// health is the state machine of one path: it is told of its link, of probes and
-// of packets, says when to probe, and whether the path is up. It knows no socket
-// and no clock, and is for one goroutine.
+// Health decides whether one path is up, and when to probe it. Its inputs are the
+// state of the link, the probes sent, the responses, and the packet counters of the
+// interface. It has no socket and no clock, and is for one goroutine.
 //
-// A path whose link is well is up until probes have shown that the HAG answers
-// over it; from then on answers must keep coming. One that was down is held back
-// for a while, longer each time it falls again soon.
-type health struct {
+// A path whose link works is up until the HAG has answered a probe over it. From
+// then on replies must keep coming. A path that was down is held back before it is
+// up again, longer each time that it soon fails again.
+type Health struct {
 	cfg ProbeConfig
 
 	up     bool
-	reason string // of what was wrong last
+	reason string // of the last failure
 	since  time.Time
 	hold   time.Duration
-	well   time.Time // since when nothing is wrong; zero while something is
+	ok     time.Time // since when nothing is wrong; zero while something is
 	fault  string    // of the link
 	silent bool
 
-	heard   bool // it has answered in this run
+	heard   bool // the HAG has answered in this run
 	outcome outcome
 	denial  string
 	urgent  bool // there is something to tell the HAG
 
 	activity     activity
-	out          []flight // oldest first
+	probes       []outstanding // oldest first
 	lastSent     time.Time
-	lastAnswer   time.Time
+	lastReply    time.Time
 	srtt, rttvar time.Duration
 	minRTT       time.Duration
 	sent, missed uint64
@@ -95,27 +98,43 @@ type health struct {
 	history      uint64 // of the last 64 probes: a bit for each that was missed
 }
 
-func newHealth(cfg ProbeConfig, now time.Time) *health {
-	return &health{cfg: cfg, since: now, fault: reasonInterface, reason: reasonInterface}
+// NewHealth returns the health of a path without an interface. The configuration
+// must be complete: see [ProbeConfig.WithDefaults].
+func NewHealth(cfg ProbeConfig, now time.Time) *Health {
+	return &Health{cfg: cfg, since: now, fault: reasonInterface, reason: reasonInterface}
 }
 
-// link tells how the path's link is: what is wrong with it, or nothing.
-func (h *health) link(fault string) {
+// SetLink takes the fault of the path's link (see [Link.Fault]), "" for none.
+func (h *Health) SetLink(fault string) {
 	if fault == h.fault {
 		return
 	}
 	h.fault = fault
-	h.out, h.lastSent = h.out[:0], time.Time{}
-	h.silent = h.heard // until it answers again
+	h.probes, h.lastSent = h.probes[:0], time.Time{}
+	h.silent = h.heard // until the HAG answers again
 }
 
-// probed tells that a probe was sent. One that could not be is not counted among
-// the interface's packets.
-func (h *health) probed(now time.Time, sequence uint64, ok bool) {
-	if len(h.out) == probesMost {
+// Renumbered fails the path because its address or interface was replaced: subflows
+// from the old address cannot go on.
+func (h *Health) Renumbered(now time.Time) {
+	h.SetLink(reasonRenumber)
+	h.Check(now, false)
+}
+
+// SetUrgent makes the path be probed at the full rate while there is something to
+// tell the HAG that has answered.
+func (h *Health) SetUrgent(urgent bool) { h.urgent = h.heard && urgent }
+
+// ProbeNow makes a probe due at once.
+func (h *Health) ProbeNow() { h.lastSent = time.Time{} }
+
+// Probed takes note of a probe. If it could not be sent, ok is false, and it does
+// not count among the interface's packets.
+func (h *Health) Probed(now time.Time, sequence uint64, ok bool) {
+	if len(h.probes) == maxOutstanding {
 		h.miss(1)
 	}
-	h.out = append(h.out, flight{sequence, now})
+	h.probes = append(h.probes, outstanding{sequence, now})
 	h.lastSent, h.activity.mark = now, h.activity.sent
 	h.sent++
 	if ok {
@@ -123,50 +142,56 @@ func (h *health) probed(now time.Time, sequence uint64, ok bool) {
 	}
 }
 
-// find returns which probe that is out has the number, or -1.
-func (h *health) find(sequence uint64) int {
-	return slices.IndexFunc(h.out, func(f flight) bool { return f.sequence == sequence })
+// Received counts a packet that came back to the path's prober, valid or not.
+func (h *Health) Received() { h.activity.replies++ }
+
+// find returns the index of an outstanding probe, or -1.
+func (h *Health) find(sequence uint64) int {
+	return slices.IndexFunc(h.probes, func(p outstanding) bool { return p.sequence == sequence })
 }
 
-// expects tells whether a probe of that number is out.
-func (h *health) expects(sequence uint64) bool { return h.find(sequence) >= 0 }
+// Expects reports whether a probe of that number is outstanding.
+func (h *Health) Expects(sequence uint64) bool { return h.find(sequence) >= 0 }
 
-// answer takes the answer to a probe that is out.
-func (h *health) answer(now time.Time, sequence uint64) {
+// Replied takes the reply to an outstanding probe.
+func (h *Health) Replied(now time.Time, sequence uint64) {
 	i := h.find(sequence)
-	h.measure(now.Sub(h.out[i].at))
-	h.out = slices.Delete(h.out, i, i+1)
+	h.measure(now.Sub(h.probes[i].at))
+	h.probes = slices.Delete(h.probes, i, i+1)
 	h.history <<= 1
 	n := 0
-	for n < len(h.out) && h.out[n].sequence+reordered < sequence {
+	for n < len(h.probes) && h.probes[n].sequence+reordering < sequence {
 		n++
 	}
 	h.miss(n)
 	h.heard, h.silent, h.outcome = true, false, answered
-	h.lastAnswer = now
+	h.lastReply = now
 }
 
 // miss gives up the oldest n probes.
-func (h *health) miss(n int) {
-	h.out = slices.Delete(h.out, 0, n)
+func (h *Health) miss(n int) {
+	h.probes = slices.Delete(h.probes, 0, n)
 	h.missed += uint64(n)
 	h.history = h.history<<n | (1<<n - 1)
 }
 
-// refuse tells that a probe came back as undeliverable, or was denied for a
-// reason: either way the line is alive.
-func (h *health) refuse(now time.Time, denial string) {
-	h.out = h.out[:0]
+// Refused takes a response that is no reply: the port is unreachable, or, with a
+// reason, the HAG denies the probes. Either way the path works. It reports whether
+// the last response was another one; then the other paths are worth a probe.
+func (h *Health) Refused(now time.Time, denial string) (news bool) {
+	before := h.outcome
+	h.probes = h.probes[:0]
 	h.outcome, h.denial = refused, denial
 	if denial != "" {
 		h.outcome = denied
 	}
 	h.silent = false
-	h.lastAnswer = now
+	h.lastReply = now
+	return h.outcome != before
 }
 
 // measure takes a round trip time (RFC 6298, section 2).
-func (h *health) measure(rtt time.Duration) {
+func (h *Health) measure(rtt time.Duration) {
 	if h.samples++; h.samples == 1 {
 		h.srtt, h.rttvar, h.minRTT = rtt, rtt/2, rtt
 		return
@@ -176,12 +201,15 @@ func (h *health) measure(rtt time.Duration) {
 	h.minRTT = min(h.minRTT, rtt)
 }
 
-// traffic takes the counters of the interface.
-func (h *health) traffic(now time.Time, c counters) { h.activity.observe(now, c, h.cfg.Silence) }
+// Observe takes the counters of the interface.
+func (h *Health) Observe(now time.Time, c LinkCounters) { h.activity.observe(now, c, h.cfg.Silence) }
 
-// check draws the conclusions of what was told. sole says that no other path is
-// up: then this one is not held back.
-func (h *health) check(now time.Time, sole bool) {
+// Up reports whether the path is up, as of the last [Health.Check].
+func (h *Health) Up() bool { return h.up }
+
+// Check decides whether the path is up. With sole set, no other path is up, and
+// this one is not held back.
+func (h *Health) Check(now time.Time, sole bool) {
 	if at, armed := h.silentAt(); armed && !now.Before(at) {
 		h.silent = true
 	}
@@ -191,42 +219,42 @@ func (h *health) check(now time.Time, sole bool) {
 	}
 	switch {
 	case problem != "":
-		h.reason, h.well = problem, time.Time{}
+		h.reason, h.ok = problem, time.Time{}
 		if h.up {
-			h.fall(now)
+			h.fail(now)
 		}
 	case h.up:
-	case h.well.IsZero():
-		h.well = now
+	case h.ok.IsZero():
+		h.ok = now
 		fallthrough
 	default:
-		if sole || now.Sub(h.well) >= h.hold {
+		if sole || now.Sub(h.ok) >= h.hold {
 			h.up, h.since = true, now
 		}
 	}
 }
 
-func (h *health) fall(now time.Time) {
+func (h *Health) fail(now time.Time) {
 	h.hold = max(2*h.hold, h.cfg.Hold)
-	if now.Sub(h.since) >= calm {
+	if now.Sub(h.since) >= stableAfter {
 		h.hold = h.cfg.Hold
 	}
 	h.hold = min(h.hold, maxHold)
 	h.up, h.since = false, now
 }
 
-// silentAt returns when the path will count as silent if nothing comes.
-func (h *health) silentAt() (at time.Time, armed bool) {
-	if !h.heard || h.silent || h.fault != "" || len(h.out) < silenceProbes {
+// silentAt returns the time at which the path counts as silent if nothing comes.
+func (h *Health) silentAt() (at time.Time, armed bool) {
+	if !h.heard || h.silent || h.fault != "" || len(h.probes) < SilenceProbes {
 		return time.Time{}, false
 	}
-	expected := h.out[0].at.Add(h.srtt)
-	awaited := later(h.lastAnswer, expected)
+	expected := h.probes[0].at.Add(h.srtt)
+	awaited := later(h.lastReply, expected)
 	at = awaited.Add(h.cfg.Silence + 4*h.rttvar)
-	if h.activity.lively.After(h.out[0].at.Add(-h.cfg.Silence)) {
-		// Packets came by the line. If they have ceased, answers do not wait behind them.
-		quiet := later(h.lastAnswer, h.activity.lively).Add(h.cfg.Silence)
-		at = earlier(later(quiet, expected), later(at, awaited.Add(mostSilence)))
+	if h.activity.lively.After(h.probes[0].at.Add(-h.cfg.Silence)) {
+		// Packets came over the path. Once they have ceased, no reply waits behind them.
+		quiet := later(h.lastReply, h.activity.lively).Add(h.cfg.Silence)
+		at = earlier(later(quiet, expected), later(at, awaited.Add(maxSilence)))
 	}
 	return at, true
 }
@@ -245,38 +273,39 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// interval is how long after the last probe the next one is due.
-func (h *health) interval(now time.Time) time.Duration {
+// interval returns the time between the last probe and the next.
+func (h *Health) interval(now time.Time) time.Duration {
 	c := h.cfg
 	switch {
 	case h.outcome == refused:
-		return missingProbe
+		return retryInterval
 	case h.outcome == denied:
 		return c.Idle
 	case !h.heard:
-		return min(c.Every<<min(len(h.out), 16), c.Idle)
+		return min(c.Every<<min(len(h.probes), 16), c.Idle)
 	case h.silent:
-		return min(c.Every<<min(len(h.out), 16), missingProbe)
-	case now.Before(h.activity.busyUntil), h.urgent, h.samples < warmUp, len(h.out) > 0 && !now.Before(h.overdueAt()):
+		return min(c.Every<<min(len(h.probes), 16), retryInterval)
+	case now.Before(h.activity.busyUntil), h.urgent, h.samples < initialSamples, len(h.probes) > 0 && !now.Before(h.overdueAt()):
 		return c.Every
 	case !h.up:
-		return max(c.Every, min(h.hold/4, lullProbe))
+		return max(c.Every, min(h.hold/4, lullInterval))
 	case !h.activity.idle():
-		return max(c.Every, lullProbe)
+		return max(c.Every, lullInterval)
 	}
 	return c.Idle
 }
 
-// overdueAt is when the oldest probe should have been answered.
-func (h *health) overdueAt() time.Time { return h.out[0].at.Add(h.srtt + 4*h.rttvar + late) }
+// overdueAt returns the time by which the oldest probe should have been answered.
+func (h *Health) overdueAt() time.Time { return h.probes[0].at.Add(h.srtt + 4*h.rttvar + lateness) }
 
-// due tells whether a probe is to be sent now.
-func (h *health) due(now time.Time) bool {
+// Due reports whether a probe is to be sent now.
+func (h *Health) Due(now time.Time) bool {
 	return !h.cfg.Off && h.fault == "" && now.Sub(h.lastSent) >= h.interval(now)
 }
 
-// next returns when to check again if nothing is told before.
-func (h *health) next(now time.Time) time.Time {
+// Next returns when to call [Health.Check] and [Health.Due] again, unless there is
+// an input before.
+func (h *Health) Next(now time.Time) time.Time {
 	at := now.Add(h.cfg.Idle)
 	soonest := func(t time.Time) {
 		if t.After(now) && t.Before(at) {
@@ -287,22 +316,22 @@ func (h *health) next(now time.Time) time.Time {
 		return at
 	}
 	soonest(h.lastSent.Add(h.interval(now)))
-	if len(h.out) > 0 {
+	if len(h.probes) > 0 {
 		soonest(h.overdueAt())
 	}
 	if t, armed := h.silentAt(); armed {
 		soonest(t)
 	}
-	if !h.up && !h.well.IsZero() {
-		soonest(h.well.Add(h.hold))
+	if !h.up && !h.ok.IsZero() {
+		soonest(h.ok.Add(h.hold))
 	}
 	return at
 }
 
-// note says what is to be known of a path, be it up or down.
-func (h *health) note() string {
+// note returns the reason to show for a path, be it up or down.
+func (h *Health) note() string {
 	switch {
-	case !h.up && !h.well.IsZero():
+	case !h.up && !h.ok.IsZero():
 		return "held back for " + h.hold.String() + ", was: " + h.reason
 	case !h.up:
 		return h.reason
@@ -314,8 +343,8 @@ func (h *health) note() string {
 	return ""
 }
 
-// status tells how the path is, but for its link.
-func (h *health) status() Status {
+// Status returns the path's status without the figures of its link.
+func (h *Health) Status() Status {
 	n := max(min(h.samples+h.missed, 64), 1)
 	return Status{
 		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard,

@@ -7,28 +7,28 @@ import (
 
 // line is a path over a line with a round trip of 40 ms, in a time of its own.
 type line struct {
-	*health
+	*Health
 	now      time.Time
 	sequence uint64
-	packets  counters
+	packets  LinkCounters
 	dead     bool // nothing comes back
 	full     bool // the line delivers packets although answers stay away
 	idle     bool // nothing but probes is sent
 	sole     bool
-	loses    uint64   // of so many probes one is lost; 0 for none
-	coming   []flight // answers under way
+	loses    uint64        // of so many probes one is lost; 0 for none
+	coming   []outstanding // answers under way
 }
 
 const lineRTT = 40 * time.Millisecond
 
 func newLine(t *testing.T, cfg ProbeConfig) *line {
 	t.Helper()
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.WithDefaults()
 	check(t, err)
 	epoch := time.Unix(1000, 0)
-	l := &line{health: newHealth(cfg, epoch), now: epoch}
-	l.link("")
-	l.check(epoch, false)
+	l := &line{Health: NewHealth(cfg, epoch), now: epoch}
+	l.SetLink("")
+	l.Check(epoch, false)
 	return l
 }
 
@@ -51,26 +51,26 @@ func (l *line) run(d time.Duration) (kept time.Duration) {
 func (l *line) pass() {
 	if !l.dead {
 		for len(l.coming) > 0 && !l.coming[0].at.After(l.now) {
-			l.packets.receivedPackets++
-			l.activity.echoes++
-			if l.expects(l.coming[0].sequence) {
-				l.answer(l.now, l.coming[0].sequence)
+			l.packets.ReceivedPackets++
+			l.Received()
+			if l.Expects(l.coming[0].sequence) {
+				l.Replied(l.now, l.coming[0].sequence)
 			}
 			l.coming = l.coming[1:]
 		}
 	}
 	if !l.idle && (!l.dead || l.full) {
-		l.packets.receivedPackets += 2
-		l.packets.sentPackets++
+		l.packets.ReceivedPackets += 2
+		l.packets.SentPackets++
 	}
-	l.traffic(l.now, l.packets)
-	l.check(l.now, l.sole)
-	if l.due(l.now) {
+	l.Observe(l.now, l.packets)
+	l.Check(l.now, l.sole)
+	if l.Due(l.now) {
 		l.sequence++
-		l.probed(l.now, l.sequence, true)
-		l.packets.sentPackets++
+		l.Probed(l.now, l.sequence, true)
+		l.packets.SentPackets++
 		if !l.dead && (l.loses == 0 || l.sequence%l.loses != 0) {
-			l.coming = append(l.coming, flight{l.sequence, l.now.Add(lineRTT)})
+			l.coming = append(l.coming, outstanding{l.sequence, l.now.Add(lineRTT)})
 		}
 	}
 }
@@ -104,8 +104,8 @@ func TestHealthFollowsWhatHappensToALine(t *testing.T) {
 		}},
 		{"a line without any answer is as its link is", ProbeConfig{}, []step{
 			{"silent", silent, time.Minute, true, "", time.Minute, 0},
-			{"unplugged", func(l *line) { l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
-			{"plugged", func(l *line) { l.link("") }, 2 * time.Second, true, "", time.Second, 1002 * time.Millisecond},
+			{"unplugged", func(l *line) { l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged", func(l *line) { l.SetLink("") }, 2 * time.Second, true, "", time.Second, 1002 * time.Millisecond},
 		}},
 		{"a full line may answer late, but not too late", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
@@ -114,22 +114,22 @@ func TestHealthFollowsWhatHappensToALine(t *testing.T) {
 		}},
 		{"a line that comes back with its link must answer again", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"unplugged", func(l *line) { silent(l); l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
-			{"plugged, silent", func(l *line) { l.link("") }, 10 * time.Second, false, reasonSilent, 0, 0},
+			{"unplugged", func(l *line) { silent(l); l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged, silent", func(l *line) { l.SetLink("") }, 10 * time.Second, false, reasonSilent, 0, 0},
 			{"answers", back, 4 * time.Second, true, "", 0, 0},
 		}},
 		{"the only path is not held back", ProbeConfig{Hold: time.Minute}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"unplugged", func(l *line) { l.sole = true; l.link(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 0},
-			{"plugged", func(l *line) { l.link("") }, time.Second, true, "", lineRTT, 2 * lineRTT},
+			{"unplugged", func(l *line) { l.sole = true; l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 0},
+			{"plugged", func(l *line) { l.SetLink("") }, time.Second, true, "", lineRTT, 2 * lineRTT},
 		}},
 		{"a refused path is up, and says why it is of no use", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"refused", func(l *line) { silent(l); l.refuse(l.now, "") }, 100 * time.Millisecond, true, reasonRefused, 0, 0},
+			{"refused", func(l *line) { silent(l); l.Refused(l.now, "") }, 100 * time.Millisecond, true, reasonRefused, 0, 0},
 			{"and then silent", nothing, 10 * time.Second, false, reasonSilent, 0, 0},
 		}},
 		{"a HAG that does not understand leaves the link to judge", ProbeConfig{}, []step{
-			{"denied", func(l *line) { silent(l); l.refuse(l.now, "why") }, time.Minute, true, "why", time.Minute, 0},
+			{"denied", func(l *line) { silent(l); l.Refused(l.now, "why") }, time.Minute, true, "why", time.Minute, 0},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -152,9 +152,9 @@ func TestPathThatFlapsIsHeldBackLongerEachTime(t *testing.T) {
 	l := newLine(t, ProbeConfig{})
 	l.run(10 * time.Second)
 	flap := func() time.Duration {
-		l.link(reasonCarrier)
+		l.SetLink(reasonCarrier)
 		l.run(time.Second)
-		l.link("")
+		l.SetLink("")
 		return l.run(2 * maxHold).Truncate(time.Second)
 	}
 	// Each return is awaited for two minutes: all but the first few fall together.
@@ -164,9 +164,9 @@ func TestPathThatFlapsIsHeldBackLongerEachTime(t *testing.T) {
 		}
 	}
 	for _, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		l.link(reasonCarrier)
+		l.SetLink(reasonCarrier)
 		l.run(time.Second)
-		l.link("")
+		l.SetLink("")
 		if got := l.run((want + 1) * time.Second).Truncate(time.Second); got != want*time.Second {
 			t.Errorf("held back for %v, want %v s", got, want)
 		}
@@ -201,7 +201,7 @@ func TestIdlePathIsProbedSeldom(t *testing.T) {
 	// A packet now and then costs a probe each, not more.
 	before = l.sent
 	for range 100 {
-		l.packets.sentPackets++
+		l.packets.SentPackets++
 		l.run(time.Second)
 	}
 	if n := l.sent - before; n < 90 || n > 140 {
@@ -215,7 +215,7 @@ func TestLossAndRoundTripAreMeasured(t *testing.T) {
 	if kept := l.run(time.Minute); kept < time.Minute {
 		t.Errorf("it went down after %v: %s", kept, l.note())
 	}
-	s := l.status()
+	s := l.Status()
 	if s.RTT.Round(time.Millisecond) != lineRTT || s.MinRTT != lineRTT || s.RTTVar > time.Millisecond {
 		t.Errorf("round trip %v, least %v, variation %v", s.RTT, s.MinRTT, s.RTTVar)
 	}
@@ -231,12 +231,12 @@ func TestProbeConfigIsChecked(t *testing.T) {
 	}{
 		{ProbeConfig{}, true},
 		{ProbeConfig{Every: time.Millisecond}, false},
-		{ProbeConfig{Idle: maxIdle}, true},
-		{ProbeConfig{Idle: maxIdle + 1}, false},
+		{ProbeConfig{Idle: MaxProbeIdle}, true},
+		{ProbeConfig{Idle: MaxProbeIdle + 1}, false},
 		{ProbeConfig{Silence: -1}, false},
 		{ProbeConfig{Hold: time.Hour}, false},
 	} {
-		if _, err := c.cfg.withDefaults(); (err == nil) != c.ok {
+		if _, err := c.cfg.WithDefaults(); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c.cfg, err)
 		}
 	}

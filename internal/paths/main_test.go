@@ -1,66 +1,59 @@
 package paths
 
 import (
-	"context"
-	"net"
 	"net/netip"
+	"slices"
 	"testing"
-	"time"
-
-	"github.com/synbond/synbond/internal/netlab"
-	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// The words that tests of several packages share.
-var (
-	check      = netlabtest.Check
-	eventually = netlabtest.Eventually
-	leftOver   = netlabtest.LeavesNothing
-)
-
-func TestMain(m *testing.M) { netlabtest.Main(m) }
-
-// build makes a network of two lines that ends with the test, which must leave
-// no file descriptor and no goroutine.
-func build(t *testing.T) *netlab.Network {
+// check ends a test at an error.
+func check(t *testing.T, err error) {
 	t.Helper()
-	netlabtest.Require(t)
-	leftOver(t)
-	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
-	check(t, err)
-	t.Cleanup(func() { check(t, n.Close()) })
-	return n
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
-// pm opens a path manager on a host.
-func pm(t *testing.T, h *netlab.Host) *PM {
-	t.Helper()
-	var p *PM
-	check(t, h.Do(func() (err error) {
-		p, err = Open()
-		return err
-	}))
-	t.Cleanup(func() { check(t, p.Close()) })
-	return p
+// fakeMachine is a [Machine] that tests change.
+type fakeMachine struct {
+	links  map[string]Link
+	egress map[netip.Addr]int
 }
 
-// connected makes an MPTCP connection from the CPE's first line to the HAG.
-func connected(t *testing.T, n *netlab.Network, network, server string) (c, s net.Conn) {
-	t.Helper()
-	l, err := n.HAG.Listen(network, net.JoinHostPort(server, "0"))
-	check(t, err)
-	t.Cleanup(func() { l.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	c, err = n.CPE.Dial(ctx, network, "", l.Addr().String())
-	check(t, err)
-	t.Cleanup(func() { c.Close() })
-	s, err = l.Accept()
-	check(t, err)
-	t.Cleanup(func() { s.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
-	s.SetDeadline(time.Now().Add(20 * time.Second))
-	return c, s
+func (m *fakeMachine) Link(name string) Link     { return m.links[name] }
+func (m *fakeMachine) Egress(dst netip.Addr) int { return m.egress[dst] }
+
+func (m *fakeMachine) Owner(a netip.Addr) int {
+	for _, l := range m.links {
+		if slices.Contains(l.Addrs, a) {
+			return l.Index
+		}
+	}
+	return 0
 }
 
-func at(addr netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(addr, port) }
+func (m *fakeMachine) Exists(index int) bool {
+	for _, l := range m.links {
+		if l.Index == index {
+			return true
+		}
+	}
+	return false
+}
+
+// link returns an interface that works, with these addresses.
+func link(index int, addrs ...string) Link {
+	l := Link{Index: index, Enabled: true, Carrier: true}
+	for _, s := range addrs {
+		a := netip.MustParseAddr(s)
+		l.Addrs = append(l.Addrs, a)
+		first := &l.Addr6
+		if a.Is4() {
+			first = &l.Addr4
+		}
+		if !first.IsValid() {
+			*first = a
+		}
+	}
+	return l
+}

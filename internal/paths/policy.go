@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Mode is when a path is used. "Before" means earlier in the configuration.
+// Mode decides when a path is used. "Before" means earlier in the configuration.
 type Mode string
 
 const (
-	// Always uses the path whenever it is up. It is the mode of a path that names none.
+	// Always uses the path whenever it is up. It is the default.
 	Always Mode = "always"
-	// Overflow keeps the path as a backup, and uses it when those before it are busy.
+	// Overflow keeps the path as a backup, and uses it when the paths before it are busy.
 	Overflow Mode = "overflow"
 	// Standby opens no subflow on the path while one before it can be used.
 	Standby Mode = "standby"
-	// AsBackup keeps the path open, for the kernel to use when no other carries.
+	// AsBackup keeps the path open, for the kernel to use when no other subflow can send.
 	AsBackup Mode = "backup"
 )
 
@@ -34,10 +34,10 @@ func ParseMode(s string) (Mode, error) {
 	return "", fmt.Errorf("mode %q of a path: want one of %q", s, modes)
 }
 
-// Busy is when a path of mode [Overflow] is used: once those before it have
-// carried Rate for as long as For, until all together, itself too, have carried
-// less for as long as Idle. The two differ, so that a path that takes over part
-// of the traffic does not thereby make itself needless.
+// Busy is the condition under which a path of mode [Overflow] is used: from when the
+// paths before it have carried Rate for the time For, until all of them and the path
+// itself have carried less for the time Idle. The two conditions differ so that the
+// traffic that the path takes over does not end its use.
 type Busy struct {
 	Rate uint64        // bit/s, the larger direction
 	For  time.Duration // default 500 ms
@@ -50,7 +50,7 @@ func (b Busy) withDefaults() Busy {
 	return b
 }
 
-// Validate tells what is wrong with when a path is to be used.
+// Validate returns what is wrong with a path's mode, times and quota, or nil.
 func (p Path) Validate() error {
 	if _, err := ParseMode(string(p.Mode)); err != nil {
 		return err
@@ -64,73 +64,73 @@ func (p Path) Validate() error {
 	return p.Quota.Validate()
 }
 
-// Condition is how a path is doing.
+// Condition is the state of a path that a [Policy] decides by.
 type Condition struct {
 	Up    bool
-	Rate  uint64 // bit/s that it carries now, the larger direction
+	Rate  uint64 // present rate of the larger direction, bit/s
 	Spent bool   // its quota is used up
 }
 
-// Policy decides what each path is wanted for. It has no clock of its own.
+// Policy decides the desired state of each path. It has no clock of its own.
 type Policy struct {
-	paths []Path
-	over  []overflow
+	paths    []Path
+	overflow []overflow
 }
 
-// overflow is whether a path of that mode is used.
+// overflow decides whether a path of that mode is used.
 type overflow struct {
 	busy  Busy
 	used  bool
-	since time.Duration // when it was last right to leave that as it is
+	since time.Duration // last time at which used was right
 }
 
 // NewPolicy returns the policy of these paths.
 func NewPolicy(all []Path) *Policy {
 	p := &Policy{paths: all}
 	for _, path := range all {
-		p.over = append(p.over, overflow{busy: path.Busy.withDefaults()})
+		p.overflow = append(p.overflow, overflow{busy: path.Busy.withDefaults()})
 	}
 	return p
 }
 
-// Uses returns what each path is wanted for at the time now, which may count
-// from anywhere but must not go back, in these conditions.
+// Desired returns the desired state of each path under these conditions. Now is
+// monotonic and may count from anywhere.
 //
-// A path that is down is closed, and so is one whose quota is used up; only when
-// that goes for all that are up do quotas not count: a connection over a dear line
-// is better than none. Whatever its mode, but for [AsBackup], the first path that
-// can be used is used.
-func (p *Policy) Uses(now time.Duration, all []Condition) []Use {
-	thrifty := slices.ContainsFunc(all, func(c Condition) bool { return c.Up && !c.Spent })
-	uses := make([]Use, len(p.paths))
+// A path that is down is closed, and so is a path whose quota is used up, unless
+// all paths that are up have used up theirs: an expensive path is better than no
+// connection. The first path that can be used is normal whatever its mode, except
+// [AsBackup].
+func (p *Policy) Desired(now time.Duration, all []Condition) []DesiredState {
+	quotasCount := slices.ContainsFunc(all, func(c Condition) bool { return c.Up && !c.Spent })
+	desired := make([]DesiredState, len(p.paths))
 	first := true
-	var before uint64 // what the paths before carry
+	var before uint64 // rate of the paths before
 	for i, c := range all {
 		mode := p.paths[i].Mode
-		over := p.over[i].update(now, before, before+c.Rate)
+		over := p.overflow[i].update(now, before, before+c.Rate)
 		before += c.Rate
-		if !c.Up || c.Spent && thrifty {
+		if !c.Up || c.Spent && quotasCount {
 			continue
 		}
 		switch {
 		case mode == AsBackup:
-			uses[i] = Backup
+			desired[i] = Backup
 		case first:
-			uses[i] = Normal
+			desired[i] = Normal
 		case mode == Standby:
-			uses[i] = Closed
+			desired[i] = Closed
 		case mode == Overflow && !over:
-			uses[i] = Backup
+			desired[i] = Backup
 		default:
-			uses[i] = Normal
+			desired[i] = Normal
 		}
 		first = false
 	}
-	return uses
+	return desired
 }
 
-// update tells whether the path is to be used, given what those before it carry,
-// and what they and itself do.
+// update reports whether the path is to be used. Before is the rate of the paths
+// before it, all includes its own.
 func (o *overflow) update(now time.Duration, before, all uint64) bool {
 	change, hold := before >= o.busy.Rate, o.busy.For
 	if o.used {
@@ -144,8 +144,8 @@ func (o *overflow) update(now time.Duration, before, all uint64) bool {
 	return o.used
 }
 
-// initial is what the paths are wanted for when all of them are up and idle.
-func (s *Set) initial() []Use {
+// initial returns the desired states when all paths are up and idle.
+func (s *Set) initial() []DesiredState {
 	up := slices.Repeat([]Condition{{Up: true}}, len(s.Paths))
-	return NewPolicy(s.Paths).Uses(0, up)
+	return NewPolicy(s.Paths).Desired(0, up)
 }

@@ -23,31 +23,31 @@ func of(modes ...Mode) (all []Path) {
 	return all
 }
 
-func TestUsesFollowModesAndConditions(t *testing.T) {
+func TestDesiredStatesFollowModesAndConditions(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		modes []Mode
 		at    []Condition
-		want  []Use
+		want  []DesiredState
 	}{
-		{"all paths are used whenever they are up", []Mode{Always, Always}, []Condition{up, up}, []Use{Normal, Normal}},
-		{"no mode is always", []Mode{"", ""}, []Condition{up, up}, []Use{Normal, Normal}},
-		{"one that is down is not", []Mode{Always, Always}, []Condition{down, up}, []Use{Closed, Normal}},
-		{"when all are down, none is", []Mode{Always, Standby}, []Condition{down, down}, []Use{Closed, Closed}},
-		{"a backup stays one", []Mode{Always, AsBackup}, []Condition{up, up}, []Use{Normal, Backup}},
-		{"even alone", []Mode{Always, AsBackup}, []Condition{down, up}, []Use{Closed, Backup}},
-		{"a standby waits", []Mode{Always, Standby}, []Condition{up, up}, []Use{Normal, Closed}},
-		{"and steps in", []Mode{Always, Standby}, []Condition{down, up}, []Use{Closed, Normal}},
-		{"the second standby waits for the first", []Mode{Always, Standby, Standby}, []Condition{down, up, up}, []Use{Closed, Normal, Closed}},
-		{"an overflow is ready", []Mode{Always, Overflow}, []Condition{up, up}, []Use{Normal, Backup}},
-		{"and steps in", []Mode{Always, Overflow}, []Condition{down, up}, []Use{Closed, Normal}},
-		{"the first path is used whatever its mode", []Mode{Overflow, Standby}, []Condition{up, up}, []Use{Normal, Closed}},
-		{"a quota that is used up closes a path", []Mode{Always, Always}, []Condition{up, spent}, []Use{Normal, Closed}},
-		{"and makes way for a standby", []Mode{Always, Standby}, []Condition{spent, up}, []Use{Closed, Normal}},
-		{"but for the last that is up", []Mode{Always, Overflow}, []Condition{down, spent}, []Use{Closed, Normal}},
-		{"when all are used up none counts", []Mode{Always, Overflow}, []Condition{spent, spent}, []Use{Normal, Backup}},
+		{"all paths are used whenever they are up", []Mode{Always, Always}, []Condition{up, up}, []DesiredState{Normal, Normal}},
+		{"no mode is always", []Mode{"", ""}, []Condition{up, up}, []DesiredState{Normal, Normal}},
+		{"one that is down is not", []Mode{Always, Always}, []Condition{down, up}, []DesiredState{Closed, Normal}},
+		{"when all are down, none is", []Mode{Always, Standby}, []Condition{down, down}, []DesiredState{Closed, Closed}},
+		{"a backup stays one", []Mode{Always, AsBackup}, []Condition{up, up}, []DesiredState{Normal, Backup}},
+		{"even alone", []Mode{Always, AsBackup}, []Condition{down, up}, []DesiredState{Closed, Backup}},
+		{"a standby waits", []Mode{Always, Standby}, []Condition{up, up}, []DesiredState{Normal, Closed}},
+		{"and steps in", []Mode{Always, Standby}, []Condition{down, up}, []DesiredState{Closed, Normal}},
+		{"the second standby waits for the first", []Mode{Always, Standby, Standby}, []Condition{down, up, up}, []DesiredState{Closed, Normal, Closed}},
+		{"an overflow is ready", []Mode{Always, Overflow}, []Condition{up, up}, []DesiredState{Normal, Backup}},
+		{"and steps in", []Mode{Always, Overflow}, []Condition{down, up}, []DesiredState{Closed, Normal}},
+		{"the first path is used whatever its mode", []Mode{Overflow, Standby}, []Condition{up, up}, []DesiredState{Normal, Closed}},
+		{"a quota that is used up closes a path", []Mode{Always, Always}, []Condition{up, spent}, []DesiredState{Normal, Closed}},
+		{"and makes way for a standby", []Mode{Always, Standby}, []Condition{spent, up}, []DesiredState{Closed, Normal}},
+		{"but for the last that is up", []Mode{Always, Overflow}, []Condition{down, spent}, []DesiredState{Closed, Normal}},
+		{"when all are used up none counts", []Mode{Always, Overflow}, []Condition{spent, spent}, []DesiredState{Normal, Backup}},
 	} {
-		if got := NewPolicy(of(c.modes...)).Uses(0, c.at); !slices.Equal(got, c.want) {
+		if got := NewPolicy(of(c.modes...)).Desired(0, c.at); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
@@ -59,7 +59,7 @@ func TestOverflowIsUsedWhenTheOthersAreBusyForAWhile(t *testing.T) {
 		name       string
 		ms         int
 		first, own uint64 // Mbit/s
-		want       Use
+		want       DesiredState
 	}{
 		{"idle", 0, 0, 0, Backup},
 		{"busy just now", 100, 18, 0, Backup},
@@ -78,8 +78,8 @@ func TestOverflowIsUsedWhenTheOthersAreBusyForAWhile(t *testing.T) {
 		{"and busy once more", 19000, 19, 0, Backup},
 		{"for half a second", 19500, 19, 0, Normal},
 	} {
-		got := p.Uses(time.Duration(step.ms)*time.Millisecond, []Condition{carrying(step.first), carrying(step.own)})
-		if want := []Use{Normal, step.want}; !slices.Equal(got, want) {
+		got := p.Desired(time.Duration(step.ms)*time.Millisecond, []Condition{carrying(step.first), carrying(step.own)})
+		if want := []DesiredState{Normal, step.want}; !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", step.name, got, want)
 		}
 	}
@@ -88,9 +88,9 @@ func TestOverflowIsUsedWhenTheOthersAreBusyForAWhile(t *testing.T) {
 func TestOverflowCountsAllPathsBeforeIt(t *testing.T) {
 	p := NewPolicy(of(Always, Always, Overflow))
 	both := []Condition{carrying(8), carrying(8), up}
-	p.Uses(0, []Condition{up, up, up})
-	p.Uses(time.Second, both)
-	if got, want := p.Uses(2*time.Second, both), []Use{Normal, Normal, Normal}; !slices.Equal(got, want) {
+	p.Desired(0, []Condition{up, up, up})
+	p.Desired(time.Second, both)
+	if got, want := p.Desired(2*time.Second, both), []DesiredState{Normal, Normal, Normal}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -1,10 +1,13 @@
 package paths
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 )
+
+// MaxPaths is the largest number of paths of a box, and of subflows of a connection
+// (kernel: MPTCP_PM_ADDR_MAX).
+const MaxPaths = 8
 
 // Path is one way between CPE and HAG.
 type Path struct {
@@ -12,25 +15,37 @@ type Path struct {
 	Interface string
 	Join      []netip.AddrPort // where the HAG takes joins, at most one per address family
 
-	Mode  Mode   // when a CPE uses it; empty is [Always]
+	Mode  Mode   // when a CPE uses the path; empty is [Always]
 	Busy  Busy   // for mode [Overflow]
-	Quota Quota  // what a CPE may use of it
-	Rate  uint64 // bit/s that it may carry each way, 0 for as many as it can
+	Quota Quota  // of a CPE
+	Rate  uint64 // bit/s that the path may carry each way, 0 without a limit
 }
 
-// Set is the paths of a box, with the interfaces and addresses that they have now.
+// Machine is what the deciders read of the machine. It is safe for concurrent use.
+// A [Link] and the interface of a route may change between two calls.
+type Machine interface {
+	// Link returns the interface of that name, or the zero Link.
+	Link(name string) Link
+	// Owner returns the index of the interface that has address a, or 0.
+	Owner(a netip.Addr) int
+	// Exists reports whether there is an interface with that index.
+	Exists(index int) bool
+	// Egress returns the index of the interface by which packets to dst leave, 0 if
+	// there is no route.
+	Egress(dst netip.Addr) int
+}
+
+// Set is the paths of a box on its machine.
 type Set struct {
-	Paths  []Path
-	joins  []netip.AddrPort // every join address that is named
-	links  links
-	routes routes
+	Paths   []Path
+	joins   []netip.AddrPort // all join addresses
+	machine Machine
 }
 
-// NewSet looks up the interfaces of the paths. A HAG's own join addresses come
-// beside them; paths of a CPE without a join address of a family share the one
-// that another path names.
-func NewSet(all []Path, own ...netip.AddrPort) (*Set, error) {
-	s := &Set{joins: slices.Clone(own)}
+// NewSet returns the set of these paths. A HAG adds its own join addresses. Paths of
+// a CPE without a join address of a family share that of another path.
+func NewSet(machine Machine, all []Path, own ...netip.AddrPort) *Set {
+	s := &Set{machine: machine, joins: slices.Clone(own)}
 	for _, p := range all {
 		s.joins = append(s.joins, p.Join...)
 	}
@@ -38,18 +53,17 @@ func NewSet(all []Path, own ...netip.AddrPort) (*Set, error) {
 		choice := slices.Concat(p.Join, s.joins)
 		p.Join = nil
 		for _, is4 := range []bool{false, true} {
-			if j := pick(choice, is4); j.IsValid() {
+			if j := PickJoin(choice, is4); j.IsValid() {
 				p.Join = append(p.Join, j)
 			}
 		}
 		s.Paths = append(s.Paths, p)
 	}
-	s.routes.init()
-	return s, s.links.read()
+	return s
 }
 
-// pick returns the first address of a family, or the zero AddrPort.
-func pick(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
+// PickJoin returns the first address of a family, or the zero AddrPort.
+func PickJoin(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 	for _, a := range addrs {
 		if a.Addr().Is4() == is4 {
 			return a
@@ -58,36 +72,30 @@ func pick(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Watch keeps the set up to date until ctx ends.
-func (s *Set) Watch(ctx context.Context) error { return s.links.watch(ctx, s.routes.clear) }
-
-// Of returns the path that a subflow uses, or nil. A subflow from an address of
-// a path's interface uses that path. Otherwise the routing table tells: for a
-// client's address, and for a join that a HAG accepted.
+// Of returns the path of a subflow, or nil. A subflow from an address of a path's
+// interface uses that path. For other local addresses, a client's or the join
+// address of a HAG, the route to the remote address decides.
 func (s *Set) Of(local, remote netip.AddrPort) *Path {
-	if i := s.index(local, remote); i >= 0 {
+	if i := s.Index(local, remote); i >= 0 {
 		return &s.Paths[i]
 	}
 	return nil
 }
 
-// index returns which path a subflow uses, or -1.
-func (s *Set) index(local, remote netip.AddrPort) int {
+// Index returns the index of a subflow's path, or -1. It may ask the kernel for a route.
+func (s *Set) Index(local, remote netip.AddrPort) int {
 	if !slices.Contains(s.joins, local) {
-		if i := s.at(s.links.owner(local.Addr())); i >= 0 {
+		if i := s.at(s.machine.Owner(local.Addr())); i >= 0 {
 			return i
 		}
 	}
-	return s.towards(remote.Addr())
+	return s.at(s.machine.Egress(remote.Addr()))
 }
-
-// towards returns which path the routing table uses to reach dst, or -1.
-func (s *Set) towards(dst netip.Addr) int { return s.at(s.routes.egress(dst)) }
 
 // at returns the path on the interface with that index, or -1.
 func (s *Set) at(index int) int {
 	if index == 0 {
-		return -1 // no interface has it, nor has a path whose interface is away
+		return -1 // the Link of a path without an interface has index 0, too
 	}
-	return slices.IndexFunc(s.Paths, func(p Path) bool { return s.links.get(p.Interface).index == index })
+	return slices.IndexFunc(s.Paths, func(p Path) bool { return s.machine.Link(p.Interface).Index == index })
 }

@@ -6,87 +6,57 @@ import (
 	"time"
 )
 
-// Status is how a path is, as its box sees it.
+// Status is the status of a path as its box sees it.
 type Status struct {
 	Up bool
-	// Reason is why the path is down. For one that is up it is empty, or says why
-	// only its link is known to be well.
+	// Reason is why the path is down. For a path that is up it is empty, or it is why
+	// only its link is known to work.
 	Reason string
-	Since  time.Time // of Up being what it is
+	Since  time.Time // of the last change of Up
 
-	Interface                int    // its index, 0 while there is none
+	Interface                int    // its index, 0 without an interface
 	BytesSent, BytesReceived uint64 // by the interface, since it was made
 
 	Carrier      bool       // the interface is up and has a carrier
 	Addr4, Addr6 netip.Addr // from which subflows can be opened; the zero Addr without one
 
-	// Probed tells that the HAG has answered over this path since the box started:
-	// from then on the path is down when answers stay away.
+	// Probed is set once the HAG has answered over this path since the box started.
+	// From then on the path is down when replies are missing.
 	Probed       bool
 	RTT, RTTVar  time.Duration // of probes, smoothed (RFC 6298)
 	MinRTT       time.Duration
-	Loss         float64 // share of the last 64 probes that had no answer
+	Loss         float64 // share of the last 64 probes that had no reply
 	Sent, Missed uint64  // probes
 }
 
-// alike tells whether two statuses differ in figures only.
-func (s Status) alike(o Status) bool {
+// Alike reports whether two statuses differ in figures only.
+func (s Status) Alike(o Status) bool {
 	return s.Up == o.Up && s.Reason == o.Reason && s.Carrier == o.Carrier && s.Probed == o.Probed &&
 		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6
 }
 
-// HAGState is what a CPE knows of the box at the other end.
-type HAGState uint8
-
-const (
-	HAGUnknown HAGState = iota // no path has heard of it, or none can be used
-	HAGUp                      // it answers over a path at least
-	HAGDown                    // it answers over none, although there are paths whose links are well
-)
-
-func (s HAGState) String() string {
-	switch s {
-	case HAGUp:
-		return "up"
-	case HAGDown:
-		return "down"
-	}
-	return "unknown"
-}
-
-// MarshalText makes the state a word in JSON.
-func (s HAGState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// HAGStatus is how the HAG is, as a CPE sees it.
-type HAGStatus struct {
-	State    HAGState
-	Reason   string // of a state other than up
-	Since    time.Time
-	Instance uint64 // another after each restart of the HAG; 0 if it never answered
-}
-
-// ProbeConfig says how paths are probed. Zero values mean the defaults.
+// ProbeConfig is the configuration of probing. Zero values mean the defaults.
 type ProbeConfig struct {
 	Every   time.Duration // between probes of a path that carries bytes; 50 ms
-	Idle    time.Duration // and of one that carries none; 5 s, 10 s at most
-	Silence time.Duration // without an answer after which a path is down, beyond its usual variation; 200 ms
-	Hold    time.Duration // for which a path must be well before it is up again, doubled with each flap; 1 s
+	Idle    time.Duration // between probes of a path that carries none; 5 s, at most 10 s
+	Silence time.Duration // without a reply, beyond its usual variation, until a path is down; 200 ms
+	Hold    time.Duration // for which a path must work before it is up again, doubled with each failure; 1 s
 	Secret  string        // shared with the HAG; empty: probes are guarded against accidents only
-	Off     bool          // do not probe: a path is as its link is
+	Off     bool          // do not probe: the state of the link decides alone
 }
 
-// Defaults of a [ProbeConfig], and the longest idle time: a HAG takes an address
-// that it has not heard of for addressKept as free for another box.
+// Defaults of a [ProbeConfig], and the longest idle time. A HAG that does not hear
+// from an address for longer takes it as free for another box.
 const (
 	defaultEvery   = 50 * time.Millisecond
 	defaultIdle    = 5 * time.Second
 	defaultSilence = 200 * time.Millisecond
 	defaultHold    = time.Second
-	maxIdle        = 10 * time.Second
+	MaxProbeIdle   = 10 * time.Second
 )
 
-// withDefaults fills in what is zero, and checks the rest.
-func (c ProbeConfig) withDefaults() (ProbeConfig, error) {
+// WithDefaults fills in zero values, and returns an error if a value makes no sense.
+func (c ProbeConfig) WithDefaults() (ProbeConfig, error) {
 	for _, d := range []struct {
 		name      string
 		value     *time.Duration
@@ -94,7 +64,7 @@ func (c ProbeConfig) withDefaults() (ProbeConfig, error) {
 		low, high time.Duration
 	}{
 		{"every", &c.Every, defaultEvery, 10 * time.Millisecond, time.Second},
-		{"idle", &c.Idle, defaultIdle, 100 * time.Millisecond, maxIdle},
+		{"idle", &c.Idle, defaultIdle, 100 * time.Millisecond, MaxProbeIdle},
 		{"silence", &c.Silence, defaultSilence, 20 * time.Millisecond, time.Minute},
 		{"hold", &c.Hold, defaultHold, time.Millisecond, maxHold},
 	} {

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-func TestSteeringMeasuresChargesAndDecides(t *testing.T) {
+func TestSteeringMeasuresRatesCountsQuotasAndDecides(t *testing.T) {
 	all := of(Always, Overflow)
 	all[0].Name, all[1].Name = "dsl", "lte"
 	all[1].Quota = Quota{Bytes: 3e6, Period: Month}
-	l, _ := ledger(filepath.Join(t.TempDir(), "quota.json"))
+	l, _ := openUsage(filepath.Join(t.TempDir(), "quota.json"))
 	s := NewSteering(all, l)
 	var dsl, lte uint64 // bytes received
 	for _, step := range []struct {
@@ -20,21 +20,21 @@ func TestSteeringMeasuresChargesAndDecides(t *testing.T) {
 		dsl, lte uint64 // bytes since the last step
 		rate     uint64 // of dsl in Mbit/s
 		up       bool   // of dsl
-		want     []Use
+		want     []DesiredState
 	}{
-		{"at first", 0, 5e6, 5e6, 0, true, []Use{Normal, Backup}},
-		{"idle", 1000, 0, 0, 0, true, []Use{Normal, Backup}},
-		{"busy", 2000, 25e5, 0, 20, true, []Use{Normal, Normal}}, // 20 Mbit/s
-		{"both carry", 3000, 25e5, 2e6, 20, true, []Use{Normal, Normal}},
-		{"a status changed", 3010, 0, 0, 20, true, []Use{Normal, Normal}},
-		{"the quota is used up", 4000, 25e5, 1e6, 20, true, []Use{Normal, Closed}},
-		{"the other is all there is", 5000, 0, 0, 0, false, []Use{Closed, Normal}},
-		{"and goes on", 6000, 0, 1e6, 0, false, []Use{Closed, Normal}},
-		{"until it need not", 7000, 0, 0, 0, true, []Use{Normal, Closed}},
+		{"at first", 0, 5e6, 5e6, 0, true, []DesiredState{Normal, Backup}},
+		{"idle", 1000, 0, 0, 0, true, []DesiredState{Normal, Backup}},
+		{"busy", 2000, 25e5, 0, 20, true, []DesiredState{Normal, Normal}}, // 20 Mbit/s
+		{"both carry", 3000, 25e5, 2e6, 20, true, []DesiredState{Normal, Normal}},
+		{"a status changed", 3010, 0, 0, 20, true, []DesiredState{Normal, Normal}},
+		{"the quota is used up", 4000, 25e5, 1e6, 20, true, []DesiredState{Normal, Closed}},
+		{"the other is all there is", 5000, 0, 0, 0, false, []DesiredState{Closed, Normal}},
+		{"and goes on", 6000, 0, 1e6, 0, false, []DesiredState{Closed, Normal}},
+		{"until it need not", 7000, 0, 0, 0, true, []DesiredState{Normal, Closed}},
 	} {
 		dsl += step.dsl
 		lte += step.lte
-		got := s.Uses(time.Duration(step.ms)*time.Millisecond, date(2, 1), []Status{
+		got := s.Desired(time.Duration(step.ms)*time.Millisecond, date(2, 1), []Status{
 			{Up: step.up, Interface: 2, BytesReceived: dsl}, {Up: true, Interface: 3, BytesReceived: lte},
 		})
 		if !slices.Equal(got, step.want) {
@@ -45,12 +45,12 @@ func TestSteeringMeasuresChargesAndDecides(t *testing.T) {
 		}
 	}
 	if got := l.Used("lte"); got != 4e6 {
-		t.Errorf("%d bytes are charged", got)
+		t.Errorf("%d bytes are counted", got)
 	}
 	if got := l.Used("dsl"); got != 0 {
-		t.Errorf("%d bytes are charged to a path without a quota", got)
+		t.Errorf("%d bytes are counted to a path without a quota", got)
 	}
-	if got := s.Uses(8*time.Second, date(2, 1).AddDate(0, 1, 0), []Status{{Up: true, Interface: 2}, {Up: true, Interface: 3}}); got[1] == Closed {
+	if got := s.Desired(8*time.Second, date(2, 1).AddDate(0, 1, 0), []Status{{Up: true, Interface: 2}, {Up: true, Interface: 3}}); got[1] == Closed {
 		t.Error("a new month does not open the path again")
 	}
 }
@@ -58,25 +58,25 @@ func TestSteeringMeasuresChargesAndDecides(t *testing.T) {
 func TestPathWhoseInterfaceIsGoneCarriesNothing(t *testing.T) {
 	all := of(Always, Always, Overflow)
 	all[0].Name, all[1].Name, all[2].Name = "dsl", "cable", "lte"
-	l, _ := ledger(filepath.Join(t.TempDir(), "quota.json"))
+	l, _ := openUsage(filepath.Join(t.TempDir(), "quota.json"))
 	s := NewSteering(all, l)
 	var dsl uint64
-	uses := func(seconds int, index int) []Use {
-		return s.Uses(time.Duration(seconds)*time.Second, date(2, 1), []Status{
+	desired := func(seconds int, index int) []DesiredState {
+		return s.Desired(time.Duration(seconds)*time.Second, date(2, 1), []Status{
 			{Up: index != 0, Interface: index, BytesReceived: dsl}, {Up: true, Interface: 3}, {Up: true, Interface: 4},
 		})
 	}
-	var busy []Use
+	var busy []DesiredState
 	for i := range 3 {
-		busy = uses(i, 2)
+		busy = desired(i, 2)
 		dsl += 25e5 // 20 Mbit/s
 	}
 	if busy[2] != Normal {
 		t.Fatalf("beside a busy path the overflow is %v", busy[2])
 	}
-	var after []Use
+	var after []DesiredState
 	for i := range 20 {
-		after = uses(3+i, 0)
+		after = desired(3+i, 0)
 	}
 	if rate := s.Rates()[0]; rate != (Rate{}) || after[2] != Backup {
 		t.Errorf("a path without an interface carries %+v, and the overflow is %v", rate, after[2])

@@ -1,0 +1,13 @@
+// Package host reads the machine that a box runs on, by netlink: interfaces with
+// their addresses and counters, routes, neighbours, and the kernel's TCP sockets.
+//
+// A [Machine] is a snapshot of the interfaces of a network namespace that follows
+// their changes. It is the Machine that packages paths and probe decide by. All
+// else is read when it is asked for.
+//
+// Everything happens in the network namespace of the thread that opens a
+// connection to the kernel, or that asks.
+//
+// Source: rtnetlink(7), sock_diag(7); uapi linux/rtnetlink.h, linux/neighbour.h,
+// linux/if_link.h, linux/inet_diag.h.
+package host

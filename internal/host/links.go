@@ -1,0 +1,67 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// read reads the interfaces and addresses as they are now.
+func (m *Machine) read() error {
+	for {
+		// A change while the kernel lists makes the list inconsistent.
+		if err := m.list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+}
+
+func (m *Machine) list() error {
+	all, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses: %w", err)
+	}
+	byName := make(map[string]paths.Link, len(all))
+	for _, dev := range all {
+		flags := dev.Attrs().RawFlags
+		at := paths.Link{
+			Index: dev.Attrs().Index, Enabled: flags&unix.IFF_UP != 0,
+			Carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0,
+		}
+		for _, a := range addrs {
+			if a.LinkIndex == at.Index {
+				addAddress(&at, a)
+			}
+		}
+		byName[dev.Attrs().Name] = at
+	}
+	m.byName.Store(&byName)
+	return nil
+}
+
+// addAddress adds address a to a link, as the one to use if it is usable and the
+// first of its family.
+func addAddress(to *paths.Link, a netlink.Addr) {
+	ip, ok := netip.AddrFromSlice(a.IP)
+	ip = ip.Unmap()
+	to.Addrs = append(to.Addrs, ip)
+	if !ok || !ip.IsGlobalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) != 0 {
+		return
+	}
+	first := &to.Addr6
+	if ip.Is4() {
+		first = &to.Addr4
+	}
+	if !first.IsValid() {
+		*first = ip
+	}
+}

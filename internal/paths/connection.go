@@ -1,0 +1,167 @@
+package paths
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// connection is the planner's knowledge of one MPTCP connection.
+type connection struct {
+	token         uint32
+	local, remote netip.AddrPort // of its first subflow
+
+	noJoin      bool // the peer takes no joins at remote
+	tracked     bool // the box relays it
+	established bool // the kernel lets it have further subflows
+	gone        bool // it has been forgotten
+	orphan      bool // it was not tracked at the last sweep
+	fresh       bool // it never was given a subflow
+	single      bool // it shall have no further subflows yet, see [SubflowPolicy]
+	large       bool // it carries a large transfer
+	queued      bool // it is in queues.urgent
+	paced       bool // it is in queues.paced
+
+	policy  SubflowPolicy
+	traffic Traffic
+	seen    uint64        // bytes that it had carried at the last look
+	wake    time.Duration // its time in queues.later, 0 for none
+	// furtherAt is when single ends, whatever the connection carries; 0 for never.
+	furtherAt time.Duration
+
+	first    int              // path of its first subflow
+	subflows []plannedSubflow // by path; nil until it is tracked and established
+}
+
+// phase is the phase of a planned subflow's life.
+type phase uint8
+
+const (
+	absent  phase = iota // may be requested from at on
+	opening              // requested, and expected to be open by at
+	open                 // since at
+	closing              // its end was requested, and is expected by at
+)
+
+// plannedSubflow is the subflow of a connection on one path.
+type plannedSubflow struct {
+	local, remote netip.AddrPort // when it was last open
+	at            time.Duration  // see phase
+	phase         phase
+	id            uint8        // address ID of the last request; 0 is the first subflow's
+	told          DesiredState // as the peer was told; Closed if that is not known
+	failures      uint8        // since it last was open for a while
+}
+
+// backoff returns the delay after that number of failures: 50 ms at first, a minute
+// at most. The first requests may just be too early: a connection that is
+// established refuses subflows for a moment (ENOTCONN), and a HAG announces one
+// address after the other and refuses joins to those that it has not announced yet.
+func backoff(failures uint8) time.Duration {
+	return min(25*time.Millisecond<<failures, time.Minute)
+}
+
+const (
+	// settledAfter is the time open after which a subflow's failures are forgotten.
+	settledAfter = 10 * time.Second
+	// openTimeout is the longest time for which an attempt may take: a SYN is repeated
+	// for some 130 s (net.ipv4.tcp_syn_retries).
+	openTimeout = 150 * time.Second
+	// closeTimeout is the longest time after which the kernel reports a subflow closed
+	// whose end was requested.
+	closeTimeout = time.Second
+)
+
+// newBytes returns the bytes that the connection has carried since the last call.
+func (c *connection) newBytes() uint64 {
+	if c.traffic == nil {
+		return 0
+	}
+	before := c.seen
+	c.seen = c.traffic.BytesUp() + c.traffic.BytesDown()
+	return c.seen - before
+}
+
+// find returns the path of the subflow that the report of an end is about, or -1.
+func (c *connection) find(ev SubflowEvent) int {
+	if c == nil || c.subflows == nil {
+		return -1
+	}
+	i := c.first
+	if ev.LocalID != 0 {
+		i = pathOfID(ev.LocalID)
+	}
+	if i < 0 || i >= len(c.subflows) || c.subflows[i].phase == absent {
+		return -1
+	}
+	s := &c.subflows[i]
+	if s.id != ev.LocalID || s.phase != opening && (s.local != ev.Local || s.remote != ev.Remote) {
+		return -1
+	}
+	return i
+}
+
+// desired returns the desired state of the connection's subflow on path i.
+func (c *connection) desired(i int, all []DesiredState) DesiredState {
+	switch {
+	case c.policy.Paths != 0 && c.policy.Paths>>i&1 == 0:
+		return Closed
+	case c.single && i != c.first && all[c.first] != Closed && c.subflows[c.first].phase == open:
+		return Closed
+	}
+	return all[i]
+}
+
+// covered reports whether a subflow is open whose desired state is not Closed.
+func (c *connection) covered(all []DesiredState) bool {
+	for i := range c.subflows {
+		if c.subflows[i].phase == open && c.desired(i, all) != Closed {
+			return true
+		}
+	}
+	return false
+}
+
+// errNoAddress means that a path has no address, or no join address, of a family in common.
+var errNoAddress = errors.New("no usable address")
+
+// ends returns the two ends of a new subflow of c on path i. Remote is the server
+// itself if it takes joins there, else a join address of the path. In the latter
+// case an IPv6 connection may use an IPv4 path (kernel: mptcp_pm_addr_families_match),
+// never the other way round.
+func (s *Set) ends(c *connection, i int) (local Endpoint, remote netip.AddrPort, err error) {
+	p := &s.Paths[i]
+	link := s.machine.Link(p.Interface)
+	is4 := c.remote.Addr().Is4()
+	from, to := link.Addr(is4), c.remote
+	// Kernels that do not report the C flag leave it to the first attempt to find out.
+	noJoin := c.noJoin || c.subflows[i].failures > 0 && len(p.Join) > 0
+	if noJoin || !from.IsValid() {
+		to = PickJoin(p.Join, is4)
+	}
+	if !is4 && (!from.IsValid() || !to.IsValid()) {
+		from, to = link.Addr(true), PickJoin(p.Join, true)
+	}
+	if !from.IsValid() || !to.IsValid() {
+		return Endpoint{}, netip.AddrPort{}, errNoAddress
+	}
+	return Endpoint{netip.AddrPortFrom(from, 0), addressID(i, from), link.Index}, to, nil
+}
+
+// addressID returns the address ID of path i, by which the peer knows the address.
+// ID 0 is the address of the first subflow.
+func addressID(i int, a netip.Addr) uint8 {
+	id := uint8(2*i + 1)
+	if a.Is4() {
+		id++
+	}
+	return id
+}
+
+// pathOfID returns the path whose address has that ID, or -1.
+func pathOfID(id uint8) int {
+	if id == 0 || id > 2*MaxPaths {
+		return -1
+	}
+	return int(id-1) / 2
+}

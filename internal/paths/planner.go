@@ -1,0 +1,286 @@
+package paths
+
+import (
+	"cmp"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Planner decides which subflows the connections of a CPE get. It compares the
+// desired state of each path with the subflows that each connection has, as the
+// kernel's events report them, and returns requests for the difference. It makes no
+// system call except through the Set's [Machine] and has no clock: times count from
+// anywhere, and never go back. It is not safe for concurrent use.
+//
+// A subflow that fails, or that the kernel or the peer closes, is requested again,
+// later each time. A connection is never left without a subflow that it has.
+type Planner struct {
+	set *Set
+	log *slog.Logger
+
+	conns    map[uint32]*connection
+	desired  []DesiredState // by path
+	counters []SubflowCounters
+	queues   queues
+	swept    time.Duration // last sweep
+	sooner   bool          // there is something to do before the last Plan said
+
+	requests []Request     // of the last Plan
+	about    []*connection // the connections of these requests
+}
+
+// SubflowPolicy is the part of a box's policy that a connection's subflows obey.
+type SubflowPolicy struct {
+	// Paths are the paths that the connection may use, as a bit each; 0 is all of them.
+	Paths uint8
+	// After is the number of bytes that the connection must have carried before it gets
+	// a further subflow. With 0 it gets them when it carries a large transfer
+	// ([Planner.SetLarge]), or after furtherDelay: most connections are over before a
+	// further subflow would help, and one costs more than all the rest of a short
+	// connection.
+	After uint64
+}
+
+// furtherDelay is the age at which connections get their further subflows however
+// little they carry, so that they survive the failure of a path.
+const furtherDelay = 200 * time.Millisecond
+
+// Traffic is the number of bytes that a connection has carried. Its methods are
+// called often, and must not block.
+type Traffic interface {
+	BytesUp() uint64
+	BytesDown() uint64
+}
+
+// SubflowCounters count the subflows of a path, or of all paths.
+type SubflowCounters struct {
+	Open   int    `json:"open"`   // now, first ones of connections too
+	Opened uint64 `json:"opened"` // at the planner's request
+	Failed uint64 `json:"failed"` // attempts
+	Lost   uint64 `json:"lost"`   // closed by the peer or the kernel
+	Closed uint64 `json:"closed"` // at the planner's request
+}
+
+// SubflowEvent is the kernel's report of an established connection's first subflow,
+// or that a subflow was opened or closed.
+type SubflowEvent struct {
+	Token         uint32
+	Local, Remote netip.AddrPort
+	LocalID       uint8         // address ID, RFC 8684, section 3.2
+	NoJoin        bool          // the peer takes no joins at Remote
+	Err           syscall.Errno // why a subflow closed, 0 for an orderly close
+}
+
+// NewPlanner returns a planner for the paths in set, whose desired states are those
+// of idle paths that are up.
+func NewPlanner(set *Set, log *slog.Logger) *Planner {
+	return &Planner{
+		set: set, log: log, conns: make(map[uint32]*connection),
+		desired: set.initial(), counters: make([]SubflowCounters, len(set.Paths)),
+	}
+}
+
+// Sooner reports whether [Planner.Plan] has to be called before the time that it
+// returned last. It reports that once.
+func (p *Planner) Sooner() bool {
+	sooner := p.sooner
+	p.sooner = false
+	return sooner
+}
+
+// Track says that the box relays the connection with that token, under this policy.
+// Traffic may be nil if the policy sets no After.
+func (p *Planner) Track(now time.Duration, token uint32, policy SubflowPolicy, traffic Traffic) {
+	c := p.connection(token)
+	c.tracked, c.policy, c.traffic = true, policy, traffic
+	p.begin(now, c)
+}
+
+// Forget ends what Track began. The kernel's report that a connection has closed
+// does, too.
+func (p *Planner) Forget(token uint32) {
+	if c := p.conns[token]; c != nil {
+		p.drop(c)
+	}
+}
+
+// SetLarge says that a connection carries a large transfer: it gets its further
+// subflows unless its policy waits for a number of bytes.
+func (p *Planner) SetLarge(token uint32) {
+	c := p.conns[token]
+	if c == nil || c.large || c.policy.After > 0 {
+		return
+	}
+	c.large, c.single = true, false
+	p.queue(c)
+}
+
+// SetDesired takes the desired state of each path. The connections that carried most
+// since the last change get their subflows first.
+//
+// Subflows whose path is to be closed are closed in an orderly way, each once
+// another one is open that is to stay. Subflows of a path that is down are better
+// ended at once, before this call.
+func (p *Planner) SetDesired(desired []DesiredState) {
+	if slices.Equal(desired, p.desired) {
+		return
+	}
+	before := p.desired
+	p.desired = slices.Clone(desired)
+	type busy struct {
+		c     *connection
+		bytes uint64
+	}
+	order := make([]busy, 0, len(p.conns))
+	for _, c := range p.conns {
+		if c.subflows == nil {
+			continue
+		}
+		for i := range c.subflows {
+			if before[i] == Closed && desired[i] != Closed {
+				c.subflows[i].failures, c.subflows[i].at = 0, 0 // the path has changed since
+			}
+		}
+		order = append(order, busy{c, c.newBytes()})
+	}
+	slices.SortFunc(order, func(a, b busy) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, b := range order {
+		p.queue(b.c)
+	}
+}
+
+// Counters returns the counters of each path.
+func (p *Planner) Counters() []SubflowCounters { return slices.Clone(p.counters) }
+
+// Established takes the report that a connection is established, with the path of
+// its first subflow (see [Set.Index]).
+func (p *Planner) Established(now time.Duration, ev SubflowEvent, first int) {
+	c := p.connection(ev.Token)
+	c.established, c.noJoin = true, ev.NoJoin
+	c.local, c.remote, c.first = ev.Local, ev.Remote, first
+	p.begin(now, c)
+}
+
+// SubflowOpened takes the report that a subflow is open.
+func (p *Planner) SubflowOpened(now time.Duration, ev SubflowEvent) {
+	c, i := p.conns[ev.Token], pathOfID(ev.LocalID)
+	if c == nil || i < 0 || i >= len(c.subflows) {
+		return // of a connection, or a subflow, that the planner does not manage
+	}
+	s := &c.subflows[i]
+	if s.phase != opening {
+		return
+	}
+	p.enter(c, i, open, now)
+	s.local, s.remote = ev.Local, ev.Remote
+	p.counters[i].Opened++
+	p.queue(c) // another subflow may be dispensable now
+}
+
+// SubflowClosed takes the report that a subflow has ended or could not be opened.
+func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
+	c := p.conns[ev.Token]
+	i := c.find(ev)
+	if i < 0 {
+		return
+	}
+	s := &c.subflows[i]
+	p.log.Debug("subflow closed", "token", ev.Token, "path", p.set.Paths[i].Name, "err", ev.Err)
+	switch s.phase {
+	case opening:
+		p.counters[i].Failed++
+		p.retry(now, c, i)
+	case open:
+		p.counters[i].Lost++
+		if now-s.at >= settledAfter {
+			s.failures = 0
+		}
+		p.retry(now, c, i)
+	case closing:
+		p.counters[i].Closed++
+		p.enter(c, i, absent, 0)
+		p.queue(c)
+	}
+}
+
+// EventsLost says that some of the kernel's reports were lost. The planner then sets
+// the state of all subflows anew, so that those which are gone are noticed, and
+// forgets the connections that are not tracked: they may have ended.
+func (p *Planner) EventsLost(now time.Duration) {
+	for _, c := range p.conns {
+		if !c.tracked {
+			p.drop(c)
+			continue
+		}
+		for i := range c.subflows {
+			c.subflows[i].told = Closed
+		}
+		p.queue(c)
+		p.wakeAt(c, now+openTimeout) // no attempt waits forever
+	}
+}
+
+// connection returns the connection with that token, a new one if there is none.
+func (p *Planner) connection(token uint32) *connection {
+	c := p.conns[token]
+	if c == nil {
+		c = &connection{token: token}
+		p.conns[token] = c
+	}
+	return c
+}
+
+// begin gives a connection its subflows once the box relays it and the kernel lets
+// it have some.
+func (p *Planner) begin(now time.Duration, c *connection) {
+	if !c.tracked || !c.established || c.subflows != nil {
+		return
+	}
+	c.subflows = make([]plannedSubflow, len(p.set.Paths))
+	c.subflows[c.first] = plannedSubflow{local: c.local, remote: c.remote, told: Normal}
+	p.enter(c, c.first, open, now)
+	c.fresh = true
+	switch {
+	case c.policy.After > 0:
+		c.single = true
+		p.queues.counting = append(p.queues.counting, c)
+	case !c.large:
+		c.single, c.furtherAt = true, now+furtherDelay
+		p.wakeAt(c, c.furtherAt)
+	}
+	if !c.single || p.desired[c.first] != Normal {
+		p.queue(c)
+	}
+}
+
+// drop forgets a connection.
+func (p *Planner) drop(c *connection) {
+	for i := range c.subflows {
+		p.enter(c, i, absent, 0)
+	}
+	c.gone = true
+	delete(p.conns, c.token)
+}
+
+// enter changes the phase of a subflow. For the meaning of at see phase.
+func (p *Planner) enter(c *connection, i int, to phase, at time.Duration) {
+	s := &c.subflows[i]
+	if s.phase == open {
+		p.counters[i].Open--
+	}
+	if to == open {
+		p.counters[i].Open++
+	}
+	s.phase, s.at = to, at
+}
+
+// retry makes a subflow absent that is to be requested again after its backoff.
+func (p *Planner) retry(now time.Duration, c *connection, i int) {
+	s := &c.subflows[i]
+	s.failures = min(s.failures+1, 32)
+	p.enter(c, i, absent, now+backoff(s.failures))
+	p.queue(c) // another path may have to replace it
+}

@@ -1,0 +1,101 @@
+package probe
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+var someProbe = message{
+	version: messageVersion, kind: kindProbe, path: 7, flags: flagConfirmed, box: 0x0102030405060708,
+	sequence: 0x1112131415161718, cookie: 0x2122232425262728, instance: 0x3132333435363738,
+	revision: 0x41424344, down: 0x85, reason: otherSecret,
+}
+
+// probeBytes are those of someProbe without the MAC.
+var probeBytes = []byte{
+	's', 'B', 'p', 'r', 1, 1, 7, 1, // magic, version, type, path, flags
+	1, 2, 3, 4, 5, 6, 7, 8, // box
+	0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, // sequence
+	0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, // cookie
+	0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38, // instance
+	0x41, 0x42, 0x43, 0x44, // revision
+	0x85, 2, 0, 0, // down, reason, zero
+}
+
+func TestMessageHasItsFieldsWhereTheFormatSays(t *testing.T) {
+	b := newCodec("").append([]byte("before"), someProbe)
+	b, isAfter := bytes.CutPrefix(b, []byte("before"))
+	if !isAfter || len(b) != messageSize || !bytes.Equal(b[:offMAC], probeBytes) {
+		t.Fatalf("% x\nwant % x", b, probeBytes)
+	}
+	if m, err := newCodec("").parse(b); err != nil || m != someProbe {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestMalformedMessagesAreErrors(t *testing.T) {
+	good := newCodec("secret").append(nil, someProbe)
+	for n := range good {
+		if _, err := parseMessage(good[:n]); !errors.Is(err, errNoMessage) {
+			t.Errorf("the first %d bytes: %v", n, err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		at   int
+		byte byte
+		want error
+	}{
+		{"other magic", 0, 'S', errNoMessage},
+		{"another version", offVersion, 2, errOtherVersion},
+		{"type zero", offType, 0, errNoMessage},
+		{"type beyond the last", offType, byte(kindRefusal) + 1, errNoMessage},
+		{"path beyond the last", offPath, paths.MaxPaths, errNoMessage},
+		{"unknown flag", offFlags, 2, errNoMessage},
+		{"unknown reason", offReason, byte(otherSecret) + 1, errNoMessage},
+		{"zero that is not", offZero + 1, 1, errNoMessage},
+		{"another path", offPath, 1, errBadMAC},
+		{"another box", offBox, 9, errBadMAC},
+		{"another MAC", messageSize - 1, good[messageSize-1] + 1, errBadMAC},
+	} {
+		b := bytes.Clone(good)
+		b[c.at] = c.byte
+		if _, err := newCodec("secret").parse(b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	if _, err := newCodec("other").parse(good); !errors.Is(err, errBadMAC) {
+		t.Errorf("with another secret: %v", err)
+	}
+	if _, err := parseMessage(append(good, 0)); !errors.Is(err, errNoMessage) {
+		t.Errorf("one byte more: %v", err)
+	}
+}
+
+func TestMessageOfAnotherVersionKeepsTheSharedFields(t *testing.T) {
+	next := someProbe
+	next.version = messageVersion + 1
+	m, err := parseMessage(newCodec("").append(nil, next))
+	if !errors.Is(err, errOtherVersion) || m.version != next.version || m.kind != kindProbe || m.box != next.box || m.sequence != next.sequence {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func FuzzMessage(f *testing.F) {
+	c := newCodec("")
+	f.Add(c.append(nil, someProbe))
+	f.Add(c.append(nil, message{version: messageVersion, kind: kindRefusal, reason: otherVersion}))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := parseMessage(b)
+		if err != nil {
+			return
+		}
+		if again := newCodec("").append(nil, m); !bytes.Equal(again[:offMAC], b[:offMAC]) {
+			t.Errorf("% x\nbecomes % x", b, again)
+		}
+	})
+}

@@ -1,0 +1,304 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// Machine is what a [Monitor] reads of the machine. It is safe for concurrent use.
+type Machine interface {
+	// Link returns the interface of that name, or the zero Link.
+	Link(name string) paths.Link
+	// Routed reports whether packets from src to dst can leave by an interface.
+	Routed(dst, src netip.Addr, index int) bool
+	// Counters returns the counters of an interface.
+	Counters(index int) (paths.LinkCounters, error)
+	// Changed returns a channel that is closed at the next change of links or routes.
+	Changed() <-chan struct{}
+}
+
+// Monitor watches the paths of a CPE: their links, and whether the HAG's [Responder]
+// replies over them.
+type Monitor struct {
+	cfg     paths.ProbeConfig
+	machine Machine
+	dial    Dialer
+	log     *slog.Logger
+	box     uint64
+	codec   *codec
+
+	// Of Run's goroutine.
+	paths     []*path
+	responses chan response
+	revision  uint32 // of down
+	down      uint8  // a bit for each path that is not up
+	told      uint32 // the revision that the HAG has confirmed
+	instance  uint64 // of the HAG
+	relinked  time.Time
+	counted   time.Time
+
+	mu        sync.Mutex
+	published bool // at least once
+	statuses  []paths.Status
+	hag       paths.HAGStatus
+}
+
+// NewMonitor returns a monitor of these paths. A nil dial means [DialUDP]. It returns
+// an error if a value of cfg makes no sense.
+func NewMonitor(machine Machine, dial Dialer, all []paths.Path, cfg paths.ProbeConfig, log *slog.Logger) (*Monitor, error) {
+	cfg, err := cfg.WithDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if dial == nil {
+		dial = DialUDP
+	}
+	m := &Monitor{
+		cfg: cfg, machine: machine, dial: dial, log: log,
+		box: rand.Uint64(), codec: newCodec(cfg.Secret), responses: make(chan response, 64),
+	}
+	now := time.Now()
+	for i, p := range all {
+		// Sequence numbers are hard to guess: only who has seen a probe knows its number.
+		at := &path{Path: p, index: i, health: paths.NewHealth(cfg, now), sequence: rand.Uint64() >> 1}
+		m.paths = append(m.paths, at)
+		m.statuses = append(m.statuses, at.status())
+	}
+	m.hag.Since = now
+	return m, nil
+}
+
+// Statuses returns the status of each path. Before Run has begun, all are down.
+func (m *Monitor) Statuses() []paths.Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.statuses)
+}
+
+// HAG returns the status of the HAG.
+func (m *Monitor) HAG() paths.HAGStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hag
+}
+
+// Run watches until ctx ends. It calls changed after each change of a status that is
+// not one of figures only; changed must not block.
+func (m *Monitor) Run(ctx context.Context, changed func()) (err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	m.loop(ctx, g, changed)
+	for _, p := range m.paths {
+		err = errors.Join(err, p.close())
+	}
+	return errors.Join(err, g.Wait())
+}
+
+const (
+	// relinkPause is the shortest time between two readings of the links: a routing
+	// daemon changes many routes at once.
+	relinkPause = 20 * time.Millisecond
+	// maxLateness is the delay of the loop beyond which it first takes the responses
+	// that wait: the machine lacked the time to read them.
+	maxLateness = 10 * time.Millisecond
+	// countPause is the shortest time between two readings of the counters.
+	countPause = 5 * time.Millisecond
+)
+
+func (m *Monitor) loop(ctx context.Context, g *errgroup.Group, changed func()) {
+	receive := func(p *prober) { g.Go(func() error { p.receive(ctx, m.responses); return nil }) }
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	linkChanged := m.machine.Changed()
+	stale := true
+	next := time.Now()
+	for ctx.Err() == nil {
+		if time.Since(next) > maxLateness {
+			m.takeWaiting(ctx)
+		}
+		now := time.Now()
+		if stale && now.Sub(m.relinked) >= relinkPause {
+			linkChanged = m.machine.Changed()
+			m.relink(now, receive)
+			stale = false
+		}
+		next = m.step(now, changed)
+		if again := m.relinked.Add(relinkPause); stale && again.Before(next) {
+			next = again
+		}
+		timer.Reset(time.Until(next))
+		select {
+		case <-ctx.Done():
+		case <-linkChanged:
+			stale, linkChanged = true, nil
+		case r := <-m.responses:
+			m.take(r)
+		case <-timer.C:
+		}
+	}
+}
+
+// takeWaiting gives the receiving goroutines some time, and takes their responses.
+func (m *Monitor) takeWaiting(ctx context.Context) {
+	enough := time.NewTimer(maxLateness)
+	defer enough.Stop()
+	for {
+		select {
+		case r := <-m.responses:
+			m.take(r)
+		case <-enough.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// relink reads the links of all paths.
+func (m *Monitor) relink(now time.Time, receive func(*prober)) {
+	m.relinked = now
+	for _, p := range m.paths {
+		if err := p.relink(now, m, receive); err != nil {
+			m.log.Debug("probe", "path", p.Name, "err", err)
+		}
+	}
+}
+
+// step checks the paths, probes those that are due, and returns the time of the next
+// step.
+func (m *Monitor) step(now time.Time, changed func()) (next time.Time) {
+	m.count(now)
+	m.check(now)
+	next = now.Add(m.cfg.Every) // for the counters
+	for _, p := range m.paths {
+		p.health.SetUrgent(m.told != m.revision || p.unconfirmed())
+		if p.health.Due(now) {
+			m.probe(now, p)
+		}
+		if at := p.health.Next(now); at.Before(next) {
+			next = at
+		}
+	}
+	if m.publish(now) {
+		changed()
+	}
+	return next
+}
+
+// count reads the interfaces' counters, unless that was just done.
+func (m *Monitor) count(now time.Time) {
+	if now.Sub(m.counted) < countPause {
+		return
+	}
+	m.counted = now
+	for _, p := range m.paths {
+		if p.link.Index == 0 {
+			continue
+		}
+		if c, err := m.machine.Counters(p.link.Index); err == nil { // otherwise the interface has just gone
+			p.counters = c
+			p.health.Observe(now, c)
+		}
+	}
+}
+
+// check decides which paths are down, and starts to tell the HAG if others are than
+// before.
+func (m *Monitor) check(now time.Time) {
+	down, all := m.down, uint8(1<<len(m.paths)-1)
+	for i, p := range m.paths {
+		self := uint8(1) << i
+		p.health.Check(now, down|self == all)
+		down &^= self
+		if !p.health.Up() {
+			down |= self
+		}
+	}
+	if down != m.down {
+		m.down = down
+		m.revision++
+		m.probeAll()
+	}
+}
+
+// probeAll makes a probe due on each path.
+func (m *Monitor) probeAll() {
+	for _, p := range m.paths {
+		p.health.ProbeNow()
+	}
+}
+
+// probe sends a probe over a path.
+func (m *Monitor) probe(now time.Time, p *path) {
+	at := p.nextProber()
+	if at == nil {
+		return
+	}
+	p.sequence++
+	msg := message{
+		version: messageVersion, kind: kindProbe, path: uint8(p.index), box: m.box, sequence: p.sequence,
+		cookie: at.cookie, revision: m.revision, down: m.down,
+	}
+	var buf [messageSize]byte
+	_, err := at.conn.Write(m.codec.append(buf[:0], msg))
+	at.unanswered++
+	p.health.Probed(now, p.sequence, err == nil)
+	if err != nil {
+		m.log.Debug("probe", "path", p.Name, "err", err)
+	}
+}
+
+// take takes a response.
+func (m *Monitor) take(r response) {
+	i := slices.IndexFunc(m.paths, func(p *path) bool { return slices.Contains(p.probers[:], r.to) })
+	if i < 0 {
+		return // the prober has been closed since
+	}
+	h := m.paths[i].health
+	h.Received()
+	if r.refused {
+		m.refused(r, h, "")
+		return
+	}
+	msg, err := m.codec.parse(r.data[:])
+	if errors.Is(err, errNoMessage) || msg.box != m.box || !h.Expects(msg.sequence) {
+		return
+	}
+	switch {
+	case errors.Is(err, errOtherVersion):
+		m.refused(r, h, fmt.Sprintf("HAG refuses probes: it speaks version %d of their protocol, this box version %d", msg.version, messageVersion))
+	case msg.kind == kindRefusal:
+		m.refused(r, h, "HAG refuses probes: its probe secret is another")
+	case err == nil && msg.kind == kindReply:
+		m.replied(r, h, msg)
+	}
+}
+
+// refused takes a response that is no reply. The other paths are probed at once to
+// find out whether it holds for all.
+func (m *Monitor) refused(r response, h *paths.Health, denial string) {
+	if h.Refused(r.at, denial) {
+		m.probeAll()
+	}
+}
+
+func (m *Monitor) replied(r response, h *paths.Health, msg message) {
+	h.Replied(r.at, msg.sequence)
+	r.to.cookie, r.to.confirmed, r.to.unanswered = msg.cookie, msg.flags&flagConfirmed != 0, 0
+	if msg.instance != m.instance {
+		m.instance, m.told = msg.instance, m.revision-1
+	}
+	if r.to.confirmed && msg.revision == m.revision {
+		m.told = m.revision
+	}
+}

@@ -1,0 +1,86 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// Conn is a connected datagram socket. Read returns ECONNREFUSED where the port is
+// unreachable, and net.ErrClosed after Close.
+type Conn interface {
+	Read(b []byte) (int, error)
+	Write(b []byte) (int, error)
+	Close() error
+}
+
+// Dialer opens a socket on an interface, from a local address to a join address.
+type Dialer func(ifname string, local netip.Addr, join netip.AddrPort) (Conn, error)
+
+// DialUDP is the [Dialer] of the kernel's sockets.
+func DialUDP(ifname string, local netip.Addr, join netip.AddrPort) (Conn, error) {
+	d := net.Dialer{
+		LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)),
+		Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			bind := func(fd uintptr) { err = unix.BindToDevice(int(fd), ifname) }
+			return errors.Join(raw.Control(bind), err)
+		},
+	}
+	return d.Dial("udp", join.String())
+}
+
+// prober probes a path over one address family.
+type prober struct {
+	conn  Conn
+	index int // of the interface
+	local netip.Addr
+	join  netip.AddrPort
+
+	cookie     uint64 // the HAG's, for the local address as the HAG sees it
+	confirmed  bool   // the HAG has got the cookie back
+	unanswered int    // probes since the last reply
+}
+
+// response is what came back to a prober: a datagram, or a port unreachable.
+type response struct {
+	to      *prober
+	at      time.Time
+	data    [messageSize]byte
+	refused bool
+}
+
+// receive hands on the responses until the prober is closed or ctx ends.
+func (p *prober) receive(ctx context.Context, responses chan<- response) {
+	var buf [messageSize + 1]byte // one byte more than a message, to notice longer ones
+	for {
+		n, err := p.conn.Read(buf[:])
+		r := response{to: p, at: time.Now(), refused: errors.Is(err, unix.ECONNREFUSED)}
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case !r.refused && (err != nil || n != messageSize):
+			continue
+		}
+		copy(r.data[:], buf[:])
+		select {
+		case responses <- r:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// silent reports whether replies to the prober are missing.
+func (p *prober) silent() bool { return p.unanswered >= paths.SilenceProbes }
+
+// connects reports whether the prober's socket is the one for these ends.
+func (p *prober) connects(index int, local netip.Addr, join netip.AddrPort) bool {
+	return p.index == index && p.local == local && p.join == join
+}
