@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// seeds are files that the fuzzer begins with, in all formats.
+// seeds returns files in all formats.
 func seeds(f *testing.F) [][]byte {
 	f.Helper()
 	frames := everyFrame(f)
@@ -18,8 +18,8 @@ func seeds(f *testing.F) [][]byte {
 	}
 }
 
-// Any bytes: reading ends, with an error that tells what is wrong; what a frame
-// says of itself agrees; what was read can be written, and reads the same again.
+// FuzzReader reads any bytes: reading ends, with an error of the package; the fields of a
+// frame are consistent; the frames, written and read again, are the same.
 func FuzzReader(f *testing.F) {
 	for _, seed := range seeds(f) {
 		f.Add(seed)
@@ -44,7 +44,7 @@ func FuzzReader(f *testing.F) {
 		}
 		for i := range frames {
 			if seconds := frames[i].Time.Unix(); seconds < 0 || seconds > 1<<33 {
-				frames[i].Time = again[i].Time // nanoseconds since 1970 do not reach so far
+				frames[i].Time = again[i].Time // out of range for nanoseconds since 1970
 			}
 			if err := same(&again[i], &frames[i]); err != nil {
 				t.Fatalf("frame %d, read again: %v", i+1, err)
@@ -53,7 +53,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// checkFrame says what holds for any frame.
+// checkFrame checks the consistency of a frame's fields.
 func checkFrame(t *testing.T, f *Frame) {
 	t.Helper()
 	packet := f.Packet()
@@ -65,7 +65,7 @@ func checkFrame(t *testing.T, f *Frame) {
 	}
 }
 
-// Any bytes in a frame of any link type; and another packet in it.
+// FuzzFrame decodes any bytes as a frame of any link type, and replaces its packet.
 func FuzzFrame(f *testing.F) {
 	for _, frame := range everyFrame(f) {
 		f.Add(uint16(frame.In.LinkType), frame.Data, uint16(frame.Length-len(frame.Data)))
@@ -80,7 +80,7 @@ func FuzzFrame(f *testing.F) {
 		frame.Replace(packet)
 		checkFrame(t, frame)
 		if !bytes.Equal(frame.Data, cat(data[:header], packet)) || frame.Missing() != missing {
-			t.Fatalf("%x, %d missing, replaced by itself in %x", frame.Data, frame.Missing(), data)
+			t.Fatalf("frame %x, packet replaced by itself: got %x, %d missing", data, frame.Data, frame.Missing())
 		}
 	})
 }

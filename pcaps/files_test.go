@@ -19,7 +19,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// synPacket is a SYN with a good checksum, from its IP header on.
+// synPacket returns a SYN with a correct checksum, from its IP header on.
 func synPacket(t testing.TB, version int) []byte {
 	t.Helper()
 	tcp := &layers.TCP{SrcPort: 40000, DstPort: 80, SYN: true, Window: 65535, Seq: 1}
@@ -49,11 +49,11 @@ func synPacket(t testing.TB, version int) []byte {
 	return buffer.Bytes()
 }
 
-// cat is one slice of several.
+// cat concatenates slices.
 func cat(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
-// pcapFile is a capture file of raw IP packets, one per second after seconds and
-// fraction, built field by field.
+// pcapFile returns a capture file of raw IP packets, built field by field: one packet per
+// second, each with the same fraction of a second.
 func pcapFile(order binary.AppendByteOrder, magic, fraction uint32, packets ...[]byte) []byte {
 	b := order.AppendUint32(nil, magic)
 	b = order.AppendUint16(b, 2) // major version
@@ -72,12 +72,12 @@ func pcapFile(order binary.AppendByteOrder, magic, fraction uint32, packets ...[
 	return b
 }
 
-// The blocks of pcapng, in a byte order.
+// ngBlocks builds the blocks of pcapng in a byte order.
 type ngBlocks struct{ binary.AppendByteOrder }
 
 var littleEndian, bigEndian = ngBlocks{binary.LittleEndian}, ngBlocks{binary.BigEndian}
 
-// block is a block of any type.
+// block returns a block of any type.
 func (o ngBlocks) block(kind uint32, body ...[]byte) []byte {
 	content := padded(cat(body...))
 	length := uint32(12 + len(content))
@@ -103,7 +103,7 @@ func (o ngBlocks) section() []byte {
 	return o.block(0x0a0d0d0a, body)
 }
 
-// iface is an interface without snap length; options follow.
+// iface returns an interface description block without a snap length, with options.
 func (o ngBlocks) iface(link LinkType, options ...[]byte) []byte {
 	body := o.AppendUint16(nil, uint16(link))
 	body = o.AppendUint16(body, 0)
@@ -111,7 +111,7 @@ func (o ngBlocks) iface(link LinkType, options ...[]byte) []byte {
 	return o.block(1, append([][]byte{body}, options...)...)
 }
 
-// enhanced is an enhanced packet block with a whole packet.
+// enhanced returns an enhanced packet block with a whole packet.
 func (o ngBlocks) enhanced(iface uint32, ticks uint64, packet []byte, options ...[]byte) []byte {
 	body := o.AppendUint32(nil, iface)
 	body = o.AppendUint32(body, uint32(ticks>>32))
@@ -121,7 +121,7 @@ func (o ngBlocks) enhanced(iface uint32, ticks uint64, packet []byte, options ..
 	return o.block(6, append([][]byte{body, padded(packet)}, options...)...)
 }
 
-// simple is a simple packet block.
+// simple returns a simple packet block.
 func (o ngBlocks) simple(packet []byte) []byte {
 	return o.block(3, o.AppendUint32(nil, uint32(len(packet))), packet)
 }
@@ -129,18 +129,18 @@ func (o ngBlocks) simple(packet []byte) []byte {
 func gzipped(b []byte) []byte {
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
-	_, _ = z.Write(b) // a bytes.Buffer takes all
+	_, _ = z.Write(b) // a bytes.Buffer returns no error
 	_ = z.Close()
 	return out.Bytes()
 }
 
-// captured is a frame that outlives the reading of the next one.
+// captured is a frame with its own memory, valid after the Reader has read the next one.
 type captured struct {
 	Frame
 	In Interface
 }
 
-// readAll returns the frames of a file, and the error that is not io.EOF.
+// readAll returns the frames of a file, and the error unless it is io.EOF.
 func readAll(r io.Reader) ([]captured, error) {
 	reader, err := NewReader(r)
 	if err != nil {
@@ -161,7 +161,7 @@ func readAll(r io.Reader) ([]captured, error) {
 	}
 }
 
-// mustRead is readAll for a file without faults.
+// mustRead is like readAll, for a file without faults.
 func mustRead(t *testing.T, file []byte) []captured {
 	t.Helper()
 	all, err := readAll(bytes.NewReader(file))
@@ -171,17 +171,17 @@ func mustRead(t *testing.T, file []byte) []captured {
 	return all
 }
 
-// at is a time in the captures of these tests.
+// at returns a time, given in seconds and nanoseconds.
 func at(seconds, nanoseconds int64) time.Time { return time.Unix(seconds, nanoseconds).UTC() }
 
-// runTool runs a program of Wireshark on a file of these bytes, and returns the
-// lines that it prints.
+// runTool runs a program of Wireshark on a file, which is FILE in the arguments, and
+// returns the lines of its output.
 func runTool(t *testing.T, file []byte, tool string, args ...string) []string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			t.Fatal(tool, " is required here: ", err)
+			t.Fatal(tool, " is required with CI=true: ", err)
 		}
 		t.Skip(err)
 	}

@@ -2,14 +2,14 @@ package pcaps
 
 import "time"
 
-// Interface describes where frames were captured. Name and Description are empty
-// where the file does not tell, as in all pcap files.
+// Interface is a network interface with captured frames. Name and Description are
+// empty if the file does not have them, as in all pcap files.
 type Interface struct {
 	Name, Description string
 	LinkType          LinkType
 }
 
-// Direction tells whether an interface has received a frame or sent it.
+// Direction is the direction of a frame: received or sent by its interface.
 type Direction uint8
 
 // The directions, with the values of the epb_flags option of pcapng.
@@ -23,25 +23,25 @@ func (d Direction) String() string {
 	return [...]string{"unknown", "inbound", "outbound"}[d]
 }
 
-// Frame is one packet of a capture file. What it points to is valid until the
-// next one is read.
+// Frame is one packet of a capture file. Its slices are valid until the Reader reads
+// the next frame.
 type Frame struct {
 	Number    int       // in the file, from 1
-	Time      time.Time // where the file tells none, that of the frame before, or the Unix epoch
-	Interface int       // for [Reader.Interface]
-	Direction Direction // by epb_flags of pcapng, else by the packet type of Linux cooked captures
-	Data      []byte    // as captured, with its link-layer header
-	Length    int       // of the whole frame on the wire, bytes: at least that of Data
-	Comments  []string  // of pcapng
+	Time      time.Time // if absent in the file: the time of the frame before, or the Unix epoch
+	Interface int       // index for [Reader.Interface]
+	Direction Direction // from epb_flags of pcapng, or else from the packet type of Linux cooked captures
+	Data      []byte    // captured bytes, from the link-layer header on
+	Length    int       // of the whole frame on the wire, in bytes: len(Data) at least
+	Comments  []string  // pcapng only
 
-	ip, end int    // where the IP packet is in Data; both are 0 if there is none
+	ip, end int    // start and end of the IP packet in Data; both are 0 without one
 	missing int    // bytes of the IP packet behind Data
 	own     []byte // memory of Replace
 }
 
-// decode reads the link-layer header of Data: the direction, where no other has
-// told it, and where the IP packet is. The length in the IP header is believed as
-// far as the frame reaches: behind it is the padding of short Ethernet frames.
+// decode reads the link-layer header of Data: the direction, if still unknown, and the
+// place of the IP packet. The packet ends at the length in the IP header, within the
+// frame; the padding of short Ethernet frames follows.
 func (f *Frame) decode(t LinkType) {
 	f.ip, f.end, f.missing = 0, 0, 0
 	l := links[t]
@@ -63,9 +63,9 @@ func (f *Frame) decode(t LinkType) {
 	f.missing = at + length - f.end
 }
 
-// Packet returns the IP packet in the frame, from its header on and without what
-// the link layer has put behind it. It is nil if the frame has none, and shorter
-// than its header says by [Frame.Missing].
+// Packet returns the IP packet in the frame, from its header on and without padding of
+// the link layer. It is nil if the frame has no IP packet. It is shorter than the length
+// in its header by [Frame.Missing] bytes.
 func (f *Frame) Packet() []byte {
 	if f.end == 0 {
 		return nil
@@ -73,15 +73,14 @@ func (f *Frame) Packet() []byte {
 	return f.Data[f.ip:f.end:f.end]
 }
 
-// Missing returns how many bytes of the IP packet were on the wire but not kept
-// by the capture (its snap length).
+// Missing returns the number of bytes of the IP packet beyond the snap length of the
+// capture: bytes on the wire that are not in Data.
 func (f *Frame) Missing() int { return f.missing }
 
-// Replace puts another packet, of the same IP version, in the place of the one
-// that the frame must have. It gets no padding: network cards pad, behind the
-// place where a host captures what it sends. As many bytes as before are
-// [Frame.Missing]. The packet is copied, to memory that the frame shares with
-// copies of it.
+// Replace replaces the IP packet of the frame by another one of the same IP version. The
+// frame must have a packet. Replace adds no padding, because a host captures its own
+// packets before the network card pads them. [Frame.Missing] does not change. Replace
+// copies the packet, to memory that copies of the Frame share.
 func (f *Frame) Replace(packet []byte) {
 	f.own = append(append(f.own[:0], f.Data[:f.ip]...), packet...)
 	f.Data, f.end = f.own, len(f.own)

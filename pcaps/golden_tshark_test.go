@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestGoldenReplaysOpenCleanlyInTshark has tshark look at each packet that a
-// replay has not copied as it was.
-func TestGoldenReplaysOpenCleanlyInTshark(t *testing.T) {
+// TestTsharkFindsNoFaultInGoldenReplays decodes with tshark each packet that a replay has
+// built or edited.
+func TestTsharkFindsNoFaultInGoldenReplays(t *testing.T) {
 	var all bytes.Buffer
 	w := NewWriter(&all, Pcapng)
 	var from []string // of each frame
@@ -28,27 +28,27 @@ func TestGoldenReplaysOpenCleanlyInTshark(t *testing.T) {
 			if err := w.Write(&f.Frame, f.In); err != nil {
 				t.Fatal(err)
 			}
-			from = append(from, fmt.Sprintf("%s, frame %d: %s", r.name(), i+1, f.words()))
+			from = append(from, fmt.Sprintf("%s, frame %d: %s", r.name(), i+1, f.summary()))
 		}
 	}
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	if len(from) < 100 {
-		t.Errorf("only %d packets were made or edited", len(from))
+		t.Errorf("%d packets built or edited, want 100 at least", len(from))
 	}
 	for _, line := range faults(t, all.Bytes()) {
 		number, what, _ := strings.Cut(line, "\t")
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 1 || n > len(from) {
-			t.Fatalf("tshark says %q", line)
+			t.Fatalf("tshark printed %q", line)
 		}
-		t.Errorf("%s: tshark says %s", from[n-1], what)
+		t.Errorf("%s: tshark: %s", from[n-1], what)
 	}
 }
 
-// faults has tshark list the frames of a capture that are malformed, or have a
-// bad checksum. An error may quote a packet that has one.
+// faults returns tshark's lines for the frames of a capture that are malformed or have a
+// wrong checksum. The packet quoted by an ICMP error may have a wrong checksum.
 func faults(t *testing.T, file []byte) []string {
 	t.Helper()
 	const bad = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0" +

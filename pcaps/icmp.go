@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// transport finds the header of the upper layer in an IP packet that may be cut
-// off or malformed, as nftables does (kernel: ipv6_find_hdr): not in a fragment
-// behind the first, nor behind a header that it does not know.
+// transport returns the protocol and the offset of the upper-layer header in an IP
+// packet, which may be truncated or malformed. Like nftables (kernel: ipv6_find_hdr), it
+// finds none in a fragment other than the first, and none behind an unknown header.
 func transport(packet []byte) (protocol uint8, at int, ok bool) {
 	switch {
 	case len(packet) >= ipv4Size && packet[0]>>4 == 4:
@@ -50,8 +50,8 @@ func transport6(packet []byte) (protocol uint8, at int, ok bool) {
 	}
 }
 
-// icmpCause is what an ICMP error says, and the errno of a connect that it ends
-// (kernel: icmp_err_convert, icmpv6_err_convert). Without one it ends none.
+// icmpCause is the meaning of an ICMP error, and the errno with which it ends a connect
+// (kernel: icmp_err_convert, icmpv6_err_convert). An errno of 0 does not end it.
 type icmpCause struct {
 	name  string
 	errno syscall.Errno
@@ -62,7 +62,7 @@ var unreachable4 = [...]icmpCause{
 	{"host unreachable", syscall.EHOSTUNREACH},
 	{"protocol unreachable", syscall.ENOPROTOOPT},
 	{"port unreachable", syscall.ECONNREFUSED},
-	{"fragmentation needed", 0}, // is about the path MTU
+	{"fragmentation needed", 0}, // concerns the path MTU
 	{"source route failed", syscall.EOPNOTSUPP},
 	{"network unknown", syscall.ENETUNREACH},
 	{"host unknown", syscall.EHOSTDOWN},
@@ -86,7 +86,7 @@ var unreachable6 = [...]icmpCause{
 	{"route rejected", syscall.EACCES},
 }
 
-// icmpTypes are the errors beside "destination unreachable".
+// icmpTypes are the errors other than "destination unreachable".
 var icmpTypes = map[uint8]map[uint8]icmpCause{
 	protocolICMP: {
 		11: {"time exceeded", syscall.EHOSTUNREACH},
@@ -120,14 +120,14 @@ func causeOf(protocol, kind, code uint8) (icmpCause, bool) {
 type icmpReport struct {
 	kind     [2]uint8 // type and code
 	text     string
-	from     netip.Addr // who reports it
+	from     netip.Addr // sender of the error
 	errno    syscall.Errno
-	src, dst netip.AddrPort // of the segment that it quotes
-	seq      uint32
+	src, dst netip.AddrPort // of the quoted segment
+	seq      uint32         // of the quoted segment
 }
 
-// parseICMP reads an ICMP or ICMPv6 error that quotes a TCP segment at least as
-// far as its sequence number (RFC 792; RFC 4443, section 3).
+// parseICMP reads an ICMP or ICMPv6 error that quotes a TCP segment, at least up to its
+// sequence number (RFC 792; RFC 4443, section 3).
 func parseICMP(packet []byte) (icmpReport, bool) {
 	protocol, at, ok := transport(packet)
 	if !ok || protocol != protocolICMP && protocol != protocolICMPv6 || len(packet) < at+8 {
@@ -153,14 +153,14 @@ func parseICMP(packet []byte) (icmpReport, bool) {
 	return r, true
 }
 
-// endpoints reads source and destination of a packet with its ports at an offset.
+// endpoints returns source and destination of a packet, with its ports at an offset.
 func endpoints(packet []byte, at int) (src, dst netip.AddrPort) {
 	from, to := addresses(packet)
 	return netip.AddrPortFrom(from, binary.BigEndian.Uint16(packet[at:])),
 		netip.AddrPortFrom(to, binary.BigEndian.Uint16(packet[at+2:]))
 }
 
-// addresses reads source and destination of a packet that has its IP header.
+// addresses returns source and destination of a packet, which must have a whole IP header.
 func addresses(packet []byte) (src, dst netip.Addr) {
 	if packet[0]>>4 == 4 {
 		return netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))

@@ -9,21 +9,21 @@ import (
 	"io"
 )
 
-// maxGap is how many bytes are read for one frame: what libpcap takes for the
-// longest pcapng block. A damaged length must not read a whole file into memory.
+// maxGap is the largest number of bytes read for one frame: libpcap's limit for a pcapng
+// block. A damaged length must not read a whole file into memory.
 const maxGap = 16 << 20
 
 var errGap = fmt.Errorf("%w: a record of more than %d bytes", ErrFormat, maxGap)
 
-// input is what a capture is read from: a file, decompressed. It remembers how
-// it ended, for the library that reads from it does not always say.
+// input is the decompressed source of a capture. It keeps its last error, because the
+// library that reads from it does not always return that error.
 type input struct {
 	r    io.Reader
-	left int   // of maxGap, bytes
+	left int   // of maxGap, in bytes
 	err  error // of the last read
 }
 
-// newInput returns an input, and a buffer in front of it.
+// newInput returns an input, and a buffered reader of it.
 func newInput(r io.Reader) (*input, *bufio.Reader, error) {
 	const size = 128 << 10
 	raw := bufio.NewReaderSize(r, size)
@@ -33,7 +33,7 @@ func newInput(r io.Reader) (*input, *bufio.Reader, error) {
 		in.r, err = gzip.NewReader(raw)
 	}
 	if err == io.EOF {
-		err = nil // what a file of a few bytes is, the next to read it will say
+		err = nil // the next read reports the end of such a short file
 	}
 	in.err = damaged(err)
 	return in, bufio.NewReaderSize(in, size), in.err
@@ -50,7 +50,7 @@ func (in *input) Read(p []byte) (int, error) {
 	return n, in.err
 }
 
-// damaged makes an ErrFormat of the errors of a gzip stream.
+// damaged wraps the errors of a gzip stream in ErrFormat.
 func damaged(err error) error {
 	var corrupt flate.CorruptInputError
 	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {

@@ -2,19 +2,20 @@ package pcaps
 
 import "github.com/synbond/synbond/rewrite"
 
-// join is an MP_JOIN handshake on its way.
+// join is the MP_JOIN handshake of a subflow.
 type join struct {
-	to       *track // the connection
-	at       int    // in its Subflows
-	toClient bool   // the token is that of the connection's client
+	to       *track // the connection, nil if unknown
+	at       int    // index in the connection's Subflows, -1 beyond maxSubflows
+	toClient bool   // the token is the one of the connection's client
 	syn      rewrite.MPTCP
-	answer   rewrite.MPTCP
+	answer   rewrite.MPTCP // of the SYN+ACK
 }
 
-// maxSubflows bounds what is kept of one connection.
+// maxSubflows bounds the subflows in the report of one connection.
 const maxSubflows = 64
 
-// beginJoin takes up the SYN: its token names the connection, if that was captured.
+// beginJoin handles the SYN. Its token identifies the connection, if the capture has the
+// keys of the connection.
 func (r *replay) beginJoin(t *track, m rewrite.MPTCP, frame int) {
 	end, known := r.tokens[m.Token]
 	s := &t.session
@@ -34,14 +35,15 @@ func (r *replay) beginJoin(t *track, m rewrite.MPTCP, frame int) {
 	}
 }
 
-// state says in the connection how far it has come.
+// state sets the state of the subflow in the report of its connection.
 func (j *join) state(text string) {
 	if j.to != nil && j.at >= 0 {
 		j.to.flow.Subflows[j.at].State = text
 	}
 }
 
-// keys returns the connection's, the end's first that has sent the MP_JOIN.
+// keys returns the keys of the connection, first the one of the end that sent the MP_JOIN.
+// ok is false if the capture does not have both.
 func (j *join) keys() (joiner, joined uint64, ok bool) {
 	if j.to == nil {
 		return 0, 0, false
@@ -53,7 +55,7 @@ func (j *join) keys() (joiner, joined uint64, ok bool) {
 	return s.clientKey, s.serverKey, s.clientKnown && s.serverKnown
 }
 
-// answered takes up the SYN+ACK.
+// answered handles the SYN+ACK.
 func (j *join) answered(m rewrite.MPTCP) {
 	if !m.Join {
 		j.state("refused: no MP_JOIN in the SYN+ACK")
@@ -76,7 +78,7 @@ func (j *join) answered(m rewrite.MPTCP) {
 	j.state("answered")
 }
 
-// confirmed takes up the list of options of the third ACK.
+// confirmed handles the option list of the third ACK.
 func (j *join) confirmed(list []byte) {
 	joiner, joined, ok := j.keys()
 	if !ok || !j.answer.Join {

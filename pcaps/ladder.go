@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// printLadder draws a handshake: a column for each end, an arrow for each packet.
+// printLadder prints a handshake as a ladder diagram: a column for each end, and an arrow
+// for each packet.
 //
 //	   client                        box                        server
 //	0.000000 │── SYN ─────────────────→│                           │
@@ -26,7 +27,8 @@ func printLadder(w io.Writer, steps []Step) {
 	}
 }
 
-// draw draws the three columns, gap apart, and the arrow of one packet.
+// draw returns a line of the diagram: the three columns, gap apart, with the arrow of one
+// packet.
 func (s Step) draw(gap int) string {
 	left, right := min(s.From, s.To), max(s.From, s.To)
 	line := []rune(strings.Repeat(" ", 2*gap+3))

@@ -6,16 +6,16 @@ import (
 	"math/bits"
 )
 
-// LinkType says how the frames of an interface begin: a LINKTYPE_ value of the
-// registry at tcpdump.org.
+// LinkType is the format of the link-layer header in the frames of an interface: a
+// LINKTYPE_ value of the registry at tcpdump.org.
 type LinkType uint16
 
-// The link types in which IP packets are found.
+// The link types known to this package.
 const (
 	LinkNull       LinkType = 0   // BSD loopback: the protocol family in the byte order of its host
 	LinkEthernet   LinkType = 1   // Ethernet II, with any number of VLAN tags
-	LinkRawBSD     LinkType = 12  // what DLT_RAW is on most systems, and some write to files
-	LinkRawOpenBSD LinkType = 14  // what it is on OpenBSD
+	LinkRawBSD     LinkType = 12  // the value of DLT_RAW on most systems, which some programs write to files
+	LinkRawOpenBSD LinkType = 14  // the value of DLT_RAW on OpenBSD
 	LinkRaw        LinkType = 101 // an IP packet and nothing else
 	LinkLoop       LinkType = 108 // OpenBSD loopback: the protocol family in network byte order
 	LinkCooked     LinkType = 113 // Linux cooked v1: the "any" device
@@ -27,12 +27,12 @@ const (
 // link is the layout of a link-layer header.
 type link struct {
 	name   string
-	header int // its length without VLAN tags, bytes
-	// etherType reads the protocol from a whole header. Without it the packet
-	// itself tells its IP version.
+	header int // length without VLAN tags, in bytes
+	// etherType returns the protocol from a whole header. It is nil for raw IP, where the
+	// packet itself has the IP version.
 	etherType func(header []byte) uint16
-	// packetType is the offset of the byte with the PACKET_ value of
-	// linux/if_packet.h; 0 if the header has none.
+	// packetType is the offset of the byte with the PACKET_ value of linux/if_packet.h, or
+	// 0 without one.
 	packetType int
 }
 
@@ -69,8 +69,8 @@ func etherTypeAt(offset int) func([]byte) uint16 {
 	return func(header []byte) uint16 { return binary.BigEndian.Uint16(header[offset:]) }
 }
 
-// etherTypeOfFamily reads the four bytes of a protocol family, whose byte order
-// is that of the host that captured: families are small, so the other order shows.
+// etherTypeOfFamily reads the four bytes of a protocol family, in the byte order of the
+// capturing host. Families are small numbers: a large one is in the other byte order.
 func etherTypeOfFamily(header []byte) uint16 {
 	family := binary.BigEndian.Uint32(header)
 	if family > 0xffff {
@@ -85,8 +85,8 @@ func etherTypeOfFamily(header []byte) uint16 {
 	return 0
 }
 
-// network finds the IP header in a frame. There is none if ok is false: another
-// protocol, or a frame that the capture has cut off before it.
+// network returns the offset of the IP header in a frame. ok is false for another
+// protocol, and for a frame truncated before the IP header.
 func (l *link) network(frame []byte) (at int, ok bool) {
 	if len(frame) <= l.header {
 		return 0, false
@@ -116,7 +116,7 @@ func (l *link) network(frame []byte) (at int, ok bool) {
 	return 0, false
 }
 
-// direction reads the packet type of Linux cooked captures.
+// direction returns the direction from the packet type of Linux cooked captures.
 func (l *link) direction(frame []byte) Direction {
 	const outgoing = 4 // PACKET_OUTGOING
 	if l.packetType == 0 || len(frame) < l.header {
@@ -131,9 +131,9 @@ func (l *link) direction(frame []byte) Direction {
 	return Unknown
 }
 
-// ipLength returns the length in bytes that the header of an IP packet claims,
-// or 0 if it claims none: it is cut off, or the packet is larger than the field
-// can say, as large segments are that a host hands to its network card.
+// ipLength returns the length of a packet in bytes, from its IP header. It returns 0 for
+// a truncated header, and for a length field of 0: a host leaves the field of a large
+// segment for its network card to fill in.
 func ipLength(packet []byte) int {
 	switch {
 	case packet[0]>>4 == 4 && len(packet) >= 4:

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// The start of an Ethernet header: destination and source.
+// Destination and source of an Ethernet header.
 var macs = []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}
 
-// The headers of Linux cooked captures up to, or from, the protocol.
+// The headers of Linux cooked captures, without the protocol: last in v1, first in v2.
 var (
 	cookedIn   = []byte{0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0}
 	cookedOut  = []byte{0, 4, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0}
@@ -16,7 +16,7 @@ var (
 	cooked2Out = []byte{0, 0, 0, 0, 0, 3, 0, 1, 4, 6, 2, 0, 0, 0, 0, 1, 0, 0}
 )
 
-// linkHeader is a way in which a packet can be framed.
+// linkHeader is a link-layer header in front of a packet.
 type linkHeader struct {
 	name      string
 	link      LinkType
@@ -49,34 +49,34 @@ var linkHeaders = []linkHeader{
 	{"loopback of OpenBSD", LinkLoop, 4, []byte{0, 0, 0, 2}, Unknown},
 }
 
-// frameOf is a frame as a Reader hands it out. Length is that on the wire.
+// frameOf returns a frame as from a Reader. length is the length on the wire.
 func frameOf(link LinkType, data []byte, length int) *Frame {
 	f := &Frame{Data: data, Length: length}
 	f.decode(link)
 	return f
 }
 
-func TestPacketsAreFoundBehindEveryLinkHeader(t *testing.T) {
+func TestPacketBehindEveryLinkHeader(t *testing.T) {
 	for _, c := range linkHeaders {
 		t.Run(c.name, func(t *testing.T) {
 			packet := synPacket(t, c.version)
 			whole := cat(c.header, packet)
 			f := frameOf(c.link, whole, len(whole))
 			if !bytes.Equal(f.Packet(), packet) || f.Missing() != 0 {
-				t.Errorf("got %x, %d bytes missing, of %x", f.Packet(), f.Missing(), whole)
+				t.Errorf("frame %x: got %x, %d bytes missing", whole, f.Packet(), f.Missing())
 			}
 			if f.Direction != c.direction {
 				t.Errorf("%v, want %v", f.Direction, c.direction)
 			}
 			other := cat(c.header, synPacket(t, 10-c.version))
 			if f := frameOf(c.link, other, len(other)); c.header != nil && f.Packet() != nil {
-				t.Errorf("%x in a frame of IPv%d", f.Packet(), c.version)
+				t.Errorf("got %x in a frame of IPv%d", f.Packet(), c.version)
 			}
 		})
 	}
 }
 
-func TestWhatACaptureCutsOffIsCounted(t *testing.T) {
+func TestMissingCountsTruncatedBytes(t *testing.T) {
 	for _, c := range linkHeaders {
 		packet := synPacket(t, c.version)
 		whole := cat(c.header, packet, make([]byte, 6)) // padding
@@ -86,19 +86,19 @@ func TestWhatACaptureCutsOffIsCounted(t *testing.T) {
 			if !bytes.Equal(f.Packet(), want) {
 				t.Fatalf("%s, %d bytes: got %x, want %x", c.name, n, f.Packet(), want)
 			}
-			const length = 6 // up to the length field of either IP version: before it, padding counts, too
+			const length = 6 // end of the length field in either IP version; without it padding counts as missing
 			if total := len(want) + f.Missing(); len(want) >= length && total != len(packet) {
-				t.Fatalf("%s, %d bytes: %d of %d bytes and %d missing", c.name, n, len(want), len(packet), f.Missing())
+				t.Fatalf("%s, %d bytes: %d bytes and %d missing, want %d", c.name, n, len(want), f.Missing(), len(packet))
 			}
 		}
 	}
 }
 
-func TestPacketsEndWhereTheirHeaderSays(t *testing.T) {
+func TestPacketEndsAtLengthInIPHeader(t *testing.T) {
 	v4, v6 := synPacket(t, 4), synPacket(t, 6)
 	ether4, ether6 := cat(macs, []byte{8, 0}), cat(macs, []byte{0x86, 0xdd})
 	long := bytes.Clone(v6)
-	long[4] = 1 // 256 bytes more than there are
+	long[4] = 1 // 256 bytes more than the packet has
 	noLength4, noLength6 := bytes.Clone(v4), bytes.Clone(v6)
 	noLength4[2], noLength4[3] = 0, 0
 	noLength6[4], noLength6[5] = 0, 0
@@ -111,7 +111,7 @@ func TestPacketsEndWhereTheirHeaderSays(t *testing.T) {
 	}{
 		{"padding to 60 bytes", cat(ether4, v4, make([]byte, 6)), 60, v4, 0},
 		{"a frame check sequence", cat(ether6, v6, []byte{1, 2, 3, 4}), 78, v6, 0},
-		{"a frame check sequence that is cut off", cat(ether6, v6), 78, v6, 0},
+		{"a truncated frame check sequence", cat(ether6, v6), 78, v6, 0},
 		{"a packet longer than its frame", cat(ether6, long), 74, long, 0},
 		{"IPv4 without length, segmented by the network card", cat(ether4, noLength4), 5000, noLength4, 5000 - 54},
 		{"IPv6 without length", cat(ether6, noLength6), 90000, noLength6, 90000 - 74},
@@ -123,7 +123,7 @@ func TestPacketsEndWhereTheirHeaderSays(t *testing.T) {
 	}
 }
 
-func TestOtherFramesHaveNoPacket(t *testing.T) {
+func TestPacketIsNilWithoutIP(t *testing.T) {
 	v4 := synPacket(t, 4)
 	for _, c := range []struct {
 		name  string
@@ -138,12 +138,12 @@ func TestOtherFramesHaveNoPacket(t *testing.T) {
 	} {
 		f := frameOf(c.link, c.frame, len(c.frame)+10)
 		if f.Packet() != nil || f.Missing() != 0 {
-			t.Errorf("%s: %x, %d bytes missing", c.name, f.Packet(), f.Missing())
+			t.Errorf("%s: got %x, %d bytes missing", c.name, f.Packet(), f.Missing())
 		}
 	}
 }
 
-func TestReplaceKeepsTheLinkHeader(t *testing.T) {
+func TestReplaceKeepsLinkHeader(t *testing.T) {
 	for _, c := range linkHeaders {
 		packet := synPacket(t, c.version)
 		const padding, cut = 9, 5
@@ -166,12 +166,12 @@ func TestReplaceKeepsTheLinkHeader(t *testing.T) {
 			t.Errorf("%s: %d bytes, %d missing, want %d, %d", c.name, f.Length, f.Missing(), want, cut)
 		}
 		if !bytes.Equal(frame[len(c.header):][:len(packet)], packet) {
-			t.Errorf("%s: the first frame was written to", c.name)
+			t.Errorf("%s: Replace changes the first frame", c.name)
 		}
 	}
 }
 
-func TestThePacketTypeTellsTheDirection(t *testing.T) {
+func TestDirectionFromPacketTypeOfCookedCaptures(t *testing.T) {
 	const toHost, broadcast, multicast, otherHost, outgoing, loopback = 0, 1, 2, 3, 4, 5
 	for kind, want := range map[byte]string{
 		toHost: "inbound", broadcast: "inbound", multicast: "inbound", otherHost: "inbound",
@@ -188,7 +188,7 @@ func TestThePacketTypeTellsTheDirection(t *testing.T) {
 	}
 }
 
-func TestLinkTypesHaveNames(t *testing.T) {
+func TestLinkTypeNames(t *testing.T) {
 	for link, want := range map[LinkType]string{
 		LinkEthernet: "Ethernet", LinkCooked2: "Linux cooked v2", 147: "link type 147",
 	} {

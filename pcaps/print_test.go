@@ -8,7 +8,7 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-func TestReportIsPrintedForPeople(t *testing.T) {
+func TestPrintReport(t *testing.T) {
 	join, joinAnswer, joinACK := joinSteps(1)
 	second := talk{server6, client6}
 	p := play(t, newFilm(t, Pcapng).show(

@@ -21,26 +21,25 @@ var (
 var errNoCapture = fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
 
 // Reader reads a capture file: pcap with times in microseconds or nanoseconds, or
-// pcapng, of either byte order, compressed by gzip or not. Times of pcapng in
-// fractions that are a power of two, or in whole seconds, are inexact. A Reader is
-// not safe for concurrent use.
+// pcapng, in either byte order, with or without gzip compression. Times of pcapng in a
+// resolution of whole seconds or a power of two are inexact. A Reader is not safe for
+// concurrent use.
 type Reader struct {
 	in  *input
 	buf *bufio.Reader
 
-	pcap *pcapgo.Reader // of the two one is nil
-	ng   *pcapgo.NgReader
+	pcap *pcapgo.Reader   // nil for pcapng
+	ng   *pcapgo.NgReader // nil for pcap
 
 	swapped    bool // pcapng in big endian
 	interfaces []Interface
-	section    int // the first interface of this pcapng section
+	section    int // index of the first interface of this pcapng section
 	frame      Frame
-	err        error // that of all calls of Next from now on
+	err        error // returned by all further calls of Next
 }
 
-// NewReader reads the header of a file, which may come from a pipe. The error
-// wraps [ErrFormat] if it is no capture, and [ErrTruncated] if it ends within
-// the header.
+// NewReader reads the header of a file, which may be a pipe. The error wraps [ErrFormat]
+// if the file is not a capture, and [ErrTruncated] if it ends within the header.
 func NewReader(r io.Reader) (*Reader, error) {
 	in, buf, err := newInput(r)
 	c := &Reader{in: in, buf: buf}
@@ -57,13 +56,14 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return c, nil
 }
 
-// magics are the first four bytes of a file, read as little endian.
+// magics are the first four bytes of a file in little endian, each with the function that
+// opens the file.
 var magics = map[uint32]func(*Reader) error{
 	0x0a0d0d0a: (*Reader).openNg,   // the section header of pcapng, in both byte orders
 	0xa1b2c3d4: (*Reader).openPcap, // microseconds
-	0xd4c3b2a1: (*Reader).openPcap, // … in big endian
+	0xd4c3b2a1: (*Reader).openPcap, // microseconds, big endian
 	0xa1b23c4d: (*Reader).openPcap, // nanoseconds
-	0x4d3cb2a1: (*Reader).openPcap,
+	0x4d3cb2a1: (*Reader).openPcap, // nanoseconds, big endian
 }
 
 func (r *Reader) open() error {
@@ -98,24 +98,24 @@ func (r *Reader) openNg() error {
 	r.ng, err = pcapgo.NewNgReader(r.buf, pcapgo.NgReaderOptions{
 		WantMixedLinkType: true,
 		SectionEndCallback: func([]pcapgo.NgInterface, pcapgo.NgSectionInfo) {
-			r.section = len(r.interfaces) // the next section numbers its own from 0
+			r.section = len(r.interfaces) // the next section numbers its interfaces from 0
 		},
 	})
 	return err
 }
 
-// Interfaces returns how many interfaces the file has described so far: all that
-// the frames up to now refer to. Interfaces of a later section of a pcapng file
-// come behind those of the sections before.
+// Interfaces returns the number of interfaces described so far in the file, among them
+// those of all frames read so far. In a pcapng file with several sections, the
+// interfaces of a section follow those of the section before.
 func (r *Reader) Interfaces() int { return len(r.interfaces) }
 
-// Interface returns one by its index, from 0.
+// Interface returns an interface by its index, from 0.
 func (r *Reader) Interface(i int) Interface { return r.interfaces[i] }
 
-// Next reads a frame, which is valid until the next call. The error is io.EOF at
-// the end of the file. It wraps [ErrTruncated] when the file ends within a frame,
-// [ErrFormat] when it is damaged behind the frames up to now, and is else what
-// the underlying reader has returned. After an error there are no more frames.
+// Next reads a frame, which is valid until the next call. The error is io.EOF at the end
+// of the file. It wraps [ErrTruncated] if the file ends within a frame, and [ErrFormat] if
+// the file is damaged behind the frames read so far. Other errors are those of the
+// underlying reader. After an error there are no more frames.
 func (r *Reader) Next() (*Frame, error) {
 	if r.err != nil {
 		return nil, r.err
@@ -127,8 +127,8 @@ func (r *Reader) Next() (*Frame, error) {
 	}
 	switch {
 	case err == io.EOF && r.in.err == io.EOF && info.CaptureLength == 0:
-		// The library says io.EOF also where a gzip stream is cut off between
-		// two blocks, and a pcap file between a record's header and its data.
+		// The library returns io.EOF also for a gzip stream truncated between two
+		// blocks, and for a pcap file truncated between a record's header and its data.
 		r.err = err
 		return nil, err
 	case err != nil:
@@ -139,7 +139,7 @@ func (r *Reader) Next() (*Frame, error) {
 	return &r.frame, nil
 }
 
-// read reads from either format. What it returns is valid until the next call.
+// read reads a packet of either format. The results are valid until the next call.
 func (r *Reader) read() ([]byte, gopacket.CaptureInfo, pcapgo.NgPacketOptions, error) {
 	if r.ng == nil {
 		data, info, err := r.pcap.ZeroCopyReadPacketData()
@@ -154,11 +154,11 @@ func (r *Reader) read() ([]byte, gopacket.CaptureInfo, pcapgo.NgPacketOptions, e
 	return data, info, options, err
 }
 
-// fill makes a frame of what has been read.
+// fill sets the fields of the frame from the results of read.
 func (r *Reader) fill(data []byte, info gopacket.CaptureInfo, options *pcapgo.NgPacketOptions) {
 	f := &r.frame
 	f.Number++
-	if !info.Timestamp.IsZero() { // as in simple packet blocks
+	if !info.Timestamp.IsZero() { // zero in simple packet blocks
 		f.Time = info.Timestamp
 	}
 	f.Interface = info.InterfaceIndex
@@ -171,9 +171,9 @@ func (r *Reader) fill(data []byte, info gopacket.CaptureInfo, options *pcapgo.Ng
 	f.decode(r.interfaces[f.Interface].LinkType)
 }
 
-// direction reads the flags of an enhanced packet block. The library takes them
-// for little endian, so that in the other order their first byte is where it looks
-// for the errors of the link layer.
+// direction returns the direction from the flags of an enhanced packet block. The library
+// reads them as little endian: in a big endian file the first byte is in its field for
+// link-layer errors.
 func direction(flags *pcapgo.NgEpbFlags, swapped bool) Direction {
 	word := flags.Direction
 	if swapped {
@@ -185,13 +185,13 @@ func direction(flags *pcapgo.NgEpbFlags, swapped bool) Direction {
 	return Unknown
 }
 
-// failure says what an error means for the file, and where.
+// failure wraps an error in ErrTruncated or ErrFormat, and adds the place in the file.
 func (r *Reader) failure(err error, where string) error {
 	if errors.Is(err, ErrFormat) {
 		return fmt.Errorf("%w, %s", err, where)
 	}
 	if r.buf.Buffered() == 0 && r.in.err != nil {
-		err = r.in.err // where the library has not kept it
+		err = r.in.err // the library may have dropped it
 	}
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

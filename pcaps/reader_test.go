@@ -20,7 +20,7 @@ const (
 	nanos  = 0xa1b23c4d
 )
 
-func TestTimesAreKeptToTheNanosecond(t *testing.T) {
+func TestReaderKeepsNanoseconds(t *testing.T) {
 	packet := synPacket(t, 6)
 	inNg := func(o ngBlocks, ticks uint64, options ...[]byte) []byte {
 		return cat(o.section(), o.iface(LinkRaw, options...), o.enhanced(0, ticks, packet))
@@ -36,7 +36,7 @@ func TestTimesAreKeptToTheNanosecond(t *testing.T) {
 		{"pcap, µs, big endian", pcapFile(binary.BigEndian, micros, 123456, packet), at(1000, 123456000)},
 		{"pcap, ns", pcapFile(binary.LittleEndian, nanos, 123456789, packet), at(1000, 123456789)},
 		{"pcap, ns, big endian", pcapFile(binary.BigEndian, nanos, 123456789, packet), at(1000, 123456789)},
-		{"pcapng, µs if not told", inNg(littleEndian, 1000123456), at(1000, 123456000)},
+		{"pcapng, µs by default", inNg(littleEndian, 1000123456), at(1000, 123456000)},
 		{"pcapng, ms", inNg(littleEndian, 1000123, resolution(littleEndian, 3)), at(1000, 123000000)},
 		{"pcapng, ns", inNg(littleEndian, 1000123456789, resolution(littleEndian, 9)), at(1000, 123456789)},
 		{"pcapng, ps", inNg(littleEndian, 1000123456789123, resolution(littleEndian, 12)), at(1000, 123456789)},
@@ -52,7 +52,7 @@ func TestTimesAreKeptToTheNanosecond(t *testing.T) {
 	}
 }
 
-// everyBlock is a pcapng file with all that a Reader knows, and more.
+// everyBlock returns a pcapng file with all kinds of blocks, known to a Reader or not.
 func everyBlock(t testing.TB, o ngBlocks) []byte {
 	t.Helper()
 	v4, v6 := synPacket(t, 4), synPacket(t, 6)
@@ -68,7 +68,7 @@ func everyBlock(t testing.TB, o ngBlocks) []byte {
 		o.enhanced(1, 2_000_000, cat(macs, []byte{0x86, 0xdd}, v6), flags(1), comment("first"), comment("second")),
 		o.block(custom, []byte("whatever")),
 		o.simple(v4),
-		o.section(), // begins anew
+		o.section(), // interfaces count from 0 again
 		o.iface(LinkCooked, o.option(2, []byte("any"))),
 		o.enhanced(0, 4_000_000, cat(cookedOut, []byte{8, 0}, v4), comment("")),
 		o.enhanced(0, 5_000_000, cat(cookedOut, []byte{8, 0}, v4), flags(5)), // a received unicast
@@ -77,7 +77,7 @@ func everyBlock(t testing.TB, o ngBlocks) []byte {
 	)
 }
 
-func TestEveryKindOfBlockIsRead(t *testing.T) {
+func TestReaderReadsEveryKindOfBlock(t *testing.T) {
 	for _, o := range []ngBlocks{littleEndian, bigEndian} {
 		all := mustRead(t, everyBlock(t, o))
 		lan0, dsl0, cooked := Interface{"lan0", "plain side", LinkRaw}, Interface{"dsl0", "", LinkEthernet}, Interface{"any", "", LinkCooked}
@@ -91,10 +91,10 @@ func TestEveryKindOfBlockIsRead(t *testing.T) {
 		}{
 			{lan0, 0, at(1, 0), Unknown, nil, 4},
 			{dsl0, 1, at(2, 0), Inbound, []string{"first", "second"}, 6},
-			{lan0, 0, at(2, 0), Unknown, nil, 4}, // the time of the one before
+			{lan0, 0, at(2, 0), Unknown, nil, 4}, // without a time: the one of the frame before
 			{cooked, 2, at(4, 0), Outbound, []string{""}, 4},
-			{cooked, 2, at(5, 0), Inbound, nil, 4},  // the flags come before the packet type
-			{cooked, 2, at(6, 0), Outbound, nil, 4}, // but where they tell nothing
+			{cooked, 2, at(5, 0), Inbound, nil, 4},  // the flags override the packet type
+			{cooked, 2, at(6, 0), Outbound, nil, 4}, // flags without a direction do not
 		} {
 			if i == len(all) {
 				t.Fatalf("%v: only %d frames", o, i)
@@ -114,7 +114,7 @@ func TestEveryKindOfBlockIsRead(t *testing.T) {
 	}
 }
 
-func TestInterfacesWithoutFramesAreKnownAtTheEnd(t *testing.T) {
+func TestReaderKnowsInterfacesWithoutFramesAtEnd(t *testing.T) {
 	o := littleEndian
 	r, err := NewReader(bytes.NewReader(cat(o.section(), o.iface(LinkRaw), o.iface(LinkEthernet, o.option(2, []byte("lan0"))))))
 	if err != nil {
@@ -128,7 +128,7 @@ func TestInterfacesWithoutFramesAreKnownAtTheEnd(t *testing.T) {
 	}
 }
 
-func TestAFileMayEndAnywhere(t *testing.T) {
+func TestReaderReportsTruncationAtEveryByte(t *testing.T) {
 	v4, v6 := synPacket(t, 4), synPacket(t, 6)
 	for name, file := range map[string][]byte{
 		"pcap":               pcapFile(binary.LittleEndian, micros, 0, v4, v6, v4),
@@ -152,8 +152,8 @@ func TestAFileMayEndAnywhere(t *testing.T) {
 				}
 			}
 		}
-		if clean < len(whole) { // behind the header and each frame but the last, at least
-			t.Errorf("%s: of %d frames only %d prefixes are whole", name, len(whole), clean)
+		if clean < len(whole) { // at least behind the header, and behind each frame but the last
+			t.Errorf("%s: %d whole prefixes, want %d at least", name, clean, len(whole))
 		}
 		packed := gzipped(file)
 		for n := range packed {
@@ -164,7 +164,7 @@ func TestAFileMayEndAnywhere(t *testing.T) {
 	}
 }
 
-func TestDamageIsTold(t *testing.T) {
+func TestReaderReportsDamage(t *testing.T) {
 	packet := synPacket(t, 6)
 	pcap := pcapFile(binary.LittleEndian, micros, 0, packet, packet)
 	const lengths = 24 + 16 + 60 + 8 // of the second record
@@ -178,35 +178,35 @@ func TestDamageIsTold(t *testing.T) {
 		at    int
 		value []byte
 	}{
-		{"pcap: more captured than was there", pcap, lengths, []byte{61, 0, 0, 0}},
+		{"pcap: more captured than on the wire", pcap, lengths, []byte{61, 0, 0, 0}},
 		{"pcap: a huge length", pcap, lengths, []byte{255, 255, 255, 255, 255, 255, 255, 255}},
-		{"pcapng: more captured than was there", ng, second + 24, []byte{50}},
-		{"pcapng: an interface that is not described", ng, second + 8, []byte{1}},
+		{"pcapng: more captured than on the wire", ng, second + 24, []byte{50}},
+		{"pcapng: an unknown interface", ng, second + 8, []byte{1}},
 		{"gzip: a wrong checksum", packed, len(packed) - 8, []byte{0, 0, 0, 0}},
 	} {
 		file := slices.Clone(c.file)
 		copy(file[c.at:], c.value)
 		all, err := readAll(bytes.NewReader(file))
 		if !errors.Is(err, ErrFormat) || len(all) == 0 || !strings.Contains(err.Error(), fmt.Sprintf("after frame %d", len(all))) {
-			t.Errorf("%s: %d frames, then %v", c.name, len(all), err)
+			t.Errorf("%s: %d frames and error %v", c.name, len(all), err)
 		}
 	}
 }
 
-func TestWhatIsNoCaptureIsRefused(t *testing.T) {
+func TestReaderRefusesOtherFiles(t *testing.T) {
 	header := pcapFile(binary.LittleEndian, micros, 0)
 	version := slices.Clone(header)
 	version[4] = 9
 	for name, file := range map[string][]byte{
-		"nothing":                nil,
-		"a byte":                 {0x1f},
-		"text":                   []byte("Some text, which is no capture at all.\n"),
-		"compressed text":        gzipped([]byte("the same")),
-		"compressed nothing":     gzipped(nil),
-		"zeros":                  make([]byte, 1000),
-		"an unknown version":     version,
-		"a damaged gzip header":  {0x1f, 0x8b, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0},
-		"a byte order that isnt": littleEndian.block(0x0a0d0d0a, make([]byte, 16)),
+		"nothing":               nil,
+		"a byte":                {0x1f},
+		"text":                  []byte("Some text that is not a capture.\n"),
+		"compressed text":       gzipped([]byte("the same")),
+		"compressed nothing":    gzipped(nil),
+		"zeros":                 make([]byte, 1000),
+		"an unknown version":    version,
+		"a damaged gzip header": {0x1f, 0x8b, 99, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		"no byte-order magic":   littleEndian.block(0x0a0d0d0a, make([]byte, 16)),
 	} {
 		if r, err := NewReader(bytes.NewReader(file)); !errors.Is(err, ErrFormat) || r != nil {
 			t.Errorf("%s: %v", name, err)
@@ -217,12 +217,12 @@ func TestWhatIsNoCaptureIsRefused(t *testing.T) {
 		"pcapng": littleEndian.section(), "pcapng with an interface": cat(bigEndian.section(), bigEndian.iface(LinkNull)),
 	} {
 		if all := mustRead(t, file); len(all) != 0 {
-			t.Errorf("%s: %d frames in a file without", name, len(all))
+			t.Errorf("%s: %d frames, want none", name, len(all))
 		}
 	}
 }
 
-func TestAPipeIsReadAsItComes(t *testing.T) {
+func TestReaderReadsPipes(t *testing.T) {
 	file := everyBlock(t, bigEndian)
 	want := mustRead(t, file)
 	for name, r := range map[string]io.Reader{
@@ -237,8 +237,8 @@ func TestAPipeIsReadAsItComes(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheUnderlyingReaderAreHandedOn(t *testing.T) {
-	broken := errors.New("a cable is broken")
+func TestReaderReturnsErrorsOfUnderlyingReader(t *testing.T) {
+	broken := errors.New("broken pipe")
 	file := everyBlock(t, littleEndian)
 	for n := range file {
 		r := io.MultiReader(bytes.NewReader(file[:n]), iotest.ErrReader(broken))
@@ -248,7 +248,7 @@ func TestErrorsOfTheUnderlyingReaderAreHandedOn(t *testing.T) {
 	}
 }
 
-func TestAnErrorIsTheLastWord(t *testing.T) {
+func TestReaderRepeatsItsError(t *testing.T) {
 	r, err := NewReader(bytes.NewReader(pcapFile(binary.LittleEndian, micros, 0, synPacket(t, 4))[:60]))
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func TestAnErrorIsTheLastWord(t *testing.T) {
 	}
 }
 
-// endless is a source of zeros.
+// endless is an endless source of zeros.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) {
@@ -268,8 +268,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Lengths that are in the file without the bytes that they tell of, and with them.
-func TestLengthsInAFileAllocateNoMemory(t *testing.T) {
+// Huge lengths in a file, at the end of the file and with enough bytes behind them.
+func TestHugeLengthsAllocateLittleMemory(t *testing.T) {
 	huge := []byte{0xf0, 0xff, 0xff, 0x7f}
 	pcap := pcapFile(binary.LittleEndian, micros, 0, synPacket(t, 6))
 	copy(pcap[16:], huge)    // snap length
@@ -291,14 +291,14 @@ func TestLengthsInAFileAllocateNoMemory(t *testing.T) {
 			if err == nil {
 				t.Errorf("%s: no error", name)
 			}
-			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 32*maxGap { // in buffers that double; the lengths are 2 GiB
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 32*maxGap { // buffers that double; the lengths are 2 GiB
 				t.Errorf("%s: %d MiB allocated, then %v", name, allocated>>20, err)
 			}
 		}
 	}
 }
 
-func TestReadingAllocatesNothing(t *testing.T) {
+func TestReaderDoesNotAllocatePerFrame(t *testing.T) {
 	v6 := synPacket(t, 6)
 	ng := cat(littleEndian.section(), littleEndian.iface(LinkEthernet))
 	for range 300 {
@@ -317,7 +317,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 			}
 			f.Replace(f.Packet())
 		}); n != 0 {
-			t.Errorf("%s: %v allocations for a frame", name, n)
+			t.Errorf("%s: %v allocations per frame", name, n)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (s *scribe) seen(n *note) (record, bool) {
 		return record{}, false
 	}
 	s.follow(&rec, &seg, nic)
-	rec.Data = mend(&seg, rec.Data, 0)
+	rec.Data = withChecksum(&seg, rec.Data, 0)
 	if seg.Flags&rewrite.SYN == 0 {
 		rec.Data = rec.Data[:len(rec.Data)-len(seg.Payload)] // what the ends say is their own business
 	}

@@ -268,14 +268,14 @@ func (r *replay) segment(f *Frame, packet []byte) error {
 	case seg.IsSYN() && cut:
 		return r.unreadable(f)
 	case seg.IsSYN():
-		return r.syn(f, t, mend(seg, packet, f.Missing()))
+		return r.syn(f, t, withChecksum(seg, packet, f.Missing()))
 	case seg.IsSYNACK() && cut:
 		tcp := headerAt(seg, len(packet))
 		packet = f.Packet()
 		seg.Options = packet[min(tcp+tcpSize, len(packet)):]
 		return r.synack(f, t, packet, cut)
 	case seg.IsSYNACK():
-		return r.synack(f, t, mend(seg, packet, f.Missing()), cut)
+		return r.synack(f, t, withChecksum(seg, packet, f.Missing()), cut)
 	case t != nil && seg.Flags&rewrite.RST != 0:
 		return r.rst(f, t)
 	case t != nil && seg.Flags&rewrite.FIN != 0:

@@ -13,42 +13,44 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// LeastFileSize is what a file of a recording needs to hold any packet, in bytes.
+// LeastFileSize is the smallest size limit for a file of a recording, in bytes: enough for
+// any single packet.
 const LeastFileSize = 100_000
 
-// ring is a folder with the newest capture files of one role. A file that would
-// become too large is closed, and the oldest one makes room for the next.
+// ring is a folder with the newest capture files of one role. Before a file would exceed
+// its size limit, the ring closes it and begins the next one. It removes the oldest file
+// when there are too many.
 //
-// Files are written by one goroutine; mu lets others ask which file has a flow.
+// One goroutine writes; mu guards the list of files, for lookups by other goroutines.
 type ring struct {
 	dir, prefix string
 	comment     string // of each file
-	files       int    // at most
-	size        int64  // of each at most, in bytes
+	files       int    // largest number of files
+	size        int64  // largest size of a file, in bytes
 
-	interfaces []Interface // that every file describes
+	interfaces []Interface // described in every file
 
-	out     *os.File // nil while none can be written
+	out     *os.File // the file being written, if open
 	w       *Writer
-	written int64 // no less than the size of out once all is flushed
+	written int64 // upper bound of the size of out after a flush, in bytes
 	number  int   // of the last file of this process
 
 	seed maphash.Seed
 	mu   sync.Mutex
 	kept []ringFile // oldest first
-	open bool       // the last one is out
+	open bool       // out is open, and the last one in kept
 }
 
-// ringFile is a file of the ring. Its flows are kept as hashes: some 16 bytes each,
-// so that a ring of 100 MB needs 10 MB of memory at worst.
+// ringFile is a file of the ring. It keeps the hashes of its flows, about 16 bytes each: a
+// ring of 100 MB needs at most 10 MB of memory.
 type ringFile struct {
 	name  string
 	flows map[uint64]struct{}
 }
 
-// find lists the files that are there, of processes before this one.
+// find lists the files of earlier processes.
 func (r *ring) find() error {
-	dir, err := filepath.Abs(r.dir) // for those who ask from elsewhere
+	dir, err := filepath.Abs(r.dir) // file names are shown in other working directories, too
 	if err != nil {
 		return err
 	}
@@ -66,10 +68,10 @@ func (r *ring) find() error {
 	return nil
 }
 
-// begin opens the next file, after it has made room for it. A failure costs at
-// most one old file, however often it is tried again.
+// begin makes room for the next file and opens it. Repeated failures remove no more than
+// one old file in total.
 func (r *ring) begin(now time.Time) error {
-	// Addresses of customers, and keys of their connections, are not for everybody.
+	// The files contain customers' addresses and the keys of their connections.
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func (r *ring) begin(now time.Time) error {
 	return nil
 }
 
-// evict removes the oldest files until there is room for another one.
+// evict removes the oldest files until there is room for another file.
 func (r *ring) evict() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -114,8 +116,8 @@ func (r *ring) evict() error {
 	return nil
 }
 
-// create makes a file with a name of its own: a process that ended this second
-// may have used the first ones.
+// create creates a file with an unused name. A process that ended within the same second
+// may have used the first names.
 func (r *ring) create(now time.Time) (name string, err error) {
 	for {
 		r.number++
@@ -127,8 +129,8 @@ func (r *ring) create(now time.Time) (name string, err error) {
 	}
 }
 
-// What a file, an interface, a frame and a comment need at most beside their data
-// and texts, in bytes: blocks, options and padding of pcapng.
+// Upper bounds of the pcapng overhead of a file, an interface, a frame and a comment, in
+// bytes: blocks, options and padding, without the data and texts.
 const (
 	fileOverhead      = 96
 	interfaceOverhead = 64
@@ -136,8 +138,8 @@ const (
 	commentOverhead   = 8
 )
 
-// write appends a frame, to the next file if it does not fit into this one. After
-// an error no file is open.
+// write appends a frame, to a new file if the frame does not fit into the current one.
+// After an error no file is open.
 func (r *ring) write(f *Frame, in Interface, comments []string) error {
 	size := int64(frameOverhead + len(f.Data))
 	for _, c := range comments {
@@ -155,29 +157,29 @@ func (r *ring) write(f *Frame, in Interface, comments []string) error {
 	}
 	r.written += size
 	if err := r.w.Write(f, in, comments...); err != nil {
-		_ = r.close() // what goes wrong is known
+		_ = r.close() // err is the cause
 		return err
 	}
 	return nil
 }
 
-// flush hands what has been written to the kernel. After an error no file is open.
+// flush passes buffered frames to the kernel. After an error no file is open.
 func (r *ring) flush() error {
 	if !r.open {
 		return nil
 	}
 	err := r.w.Flush()
 	if err == nil {
-		_, err = os.Lstat(r.out.Name()) // somebody may have removed it
+		_, err = os.Lstat(r.out.Name()) // fails if the file has been removed
 	}
 	if err != nil {
-		_ = r.close() // what goes wrong is known
+		_ = r.close() // err is the cause
 		return err
 	}
 	return nil
 }
 
-// close ends the file that is written, if there is one.
+// close closes the current file, if one is open.
 func (r *ring) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -190,7 +192,7 @@ func (r *ring) close() error {
 
 func (r *ring) hash(k state.Key) uint64 { return maphash.Comparable(r.seed, k) }
 
-// remember notes that the file which is written has the handshake of a flow.
+// remember records that the current file contains the handshake of a flow.
 func (r *ring) remember(k state.Key) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +201,7 @@ func (r *ring) remember(k state.Key) {
 	}
 }
 
-// has tells whether a file of the ring has the handshake of a flow.
+// has reports whether a file of the ring contains the handshake of a flow.
 func (r *ring) has(k state.Key) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -217,7 +219,7 @@ func (r *ring) file(k state.Key) string {
 	return filepath.Join(r.dir, r.kept[i].name)
 }
 
-// where finds the newest file with a flow, -1 for none. It is called with r.mu held.
+// where returns the index of the newest file with a flow, or -1. The caller holds r.mu.
 func (r *ring) where(k state.Key) int {
 	h := r.hash(k)
 	for i := len(r.kept) - 1; i >= 0; i-- {
@@ -228,7 +230,7 @@ func (r *ring) where(k state.Key) int {
 	return -1
 }
 
-// current returns the path of the file that is written, or "".
+// current returns the path of the current file, or "".
 func (r *ring) current() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// newRing is a ring of 3 small files that is open.
+// newRing returns an open ring of three small files.
 func newRing(t *testing.T, dir string) *ring {
 	t.Helper()
 	var s scribe
@@ -25,7 +25,7 @@ func newRing(t *testing.T, dir string) *ring {
 	return &s.ring
 }
 
-// fillRing writes frames of 100 bytes, each of a flow of its own.
+// fillRing writes n frames of 100 bytes, each of another flow, numbered from first on.
 func fillRing(t *testing.T, r *ring, first, n int) {
 	t.Helper()
 	for i := first; i < first+n; i++ {
@@ -41,7 +41,8 @@ func numbered(i int) state.Key {
 	return state.KeyOf(netip.AddrPortFrom(netip.IPv6Loopback(), uint16(i)), netip.AddrPortFrom(netip.IPv6Loopback(), 80))
 }
 
-// ringFiles lists a folder by name, with how many frames each file has. All must be whole.
+// ringFiles returns the files of a folder, sorted by name, with their numbers of frames. All
+// files must be whole.
 func ringFiles(t *testing.T, dir string) (names []string, counts []int) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -71,7 +72,7 @@ func ringFiles(t *testing.T, dir string) (names []string, counts []int) {
 	return names, counts
 }
 
-func TestRingKeepsTheNewestFramesInBoundedFiles(t *testing.T) {
+func TestRingKeepsNewestFramesInBoundedFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new")
 	r := newRing(t, dir)
 	fillRing(t, r, 0, 50)
@@ -86,15 +87,15 @@ func TestRingKeepsTheNewestFramesInBoundedFiles(t *testing.T) {
 	kept := counts[0] + counts[1] + counts[2]
 	for i := range 50 {
 		if got := r.has(numbered(i)); got != (i >= 50-kept) {
-			t.Errorf("of frame %d of 50, %d being kept, the ring says %v", i, kept, got)
+			t.Errorf("frame %d of 50, with %d kept: has: %v", i, kept, got)
 		}
 	}
 	if got := r.file(numbered(49)); got != last {
-		t.Errorf("the last frame is in %q, want %q", got, last)
+		t.Errorf("file of the last frame: %q, want %q", got, last)
 	}
 }
 
-func TestRingCountsTheFilesOfEarlierProcessesAndNoOthers(t *testing.T) {
+func TestRingCountsOnlyFilesOfEarlierProcesses(t *testing.T) {
 	dir := t.TempDir()
 	others := []string{"hag-20260101T000000Z-0001.pcapng", "cpe-notes.pcapng", "cpe-20260101T000000Z-0001.pcapng.gz"}
 	own := []string{"cpe-20260101T000000Z-0001.pcapng", "cpe-20260101T000000Z-0002.pcapng", "cpe-20260102T000000Z-0001.pcapng"}
@@ -114,11 +115,11 @@ func TestRingCountsTheFilesOfEarlierProcessesAndNoOthers(t *testing.T) {
 	}
 	want := slices.Sorted(slices.Values(append(append(others, own[1:]...), filepath.Base(r.current()))))
 	if !slices.Equal(got, want) {
-		t.Errorf("in the folder are %q, want %q", got, want)
+		t.Errorf("files %q, want %q", got, want)
 	}
 }
 
-func TestRingThatCannotBeWrittenCostsOneFileAndGoesOn(t *testing.T) {
+func TestRingLosesOneFileWhileItCannotWrite(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ring")
 	r := newRing(t, dir)
 	fillRing(t, r, 0, 50)
@@ -127,11 +128,11 @@ func TestRingThatCannotBeWrittenCostsOneFileAndGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.flush(); err == nil || r.open {
-		t.Errorf("a file that is gone is flushed: %v", err)
+		t.Errorf("flush of a removed file: %v", err)
 	}
 	for range 5 {
 		if err := r.begin(time.Now()); err == nil {
-			t.Fatal("a file was opened in a folder that is none")
+			t.Fatal("begin opens a file in place of a folder")
 		}
 	}
 	if err := errors.Join(os.Remove(dir), os.Rename(moved, dir)); err != nil {
@@ -146,7 +147,7 @@ func TestRingThatCannotBeWrittenCostsOneFileAndGoesOn(t *testing.T) {
 	}
 }
 
-func TestRingNamesFilesOfOneSecondApart(t *testing.T) {
+func TestRingNamesDifferWithinOneSecond(t *testing.T) {
 	dir := t.TempDir()
 	a, b := newRing(t, dir), newRing(t, dir)
 	if a.current() == b.current() || a.current() == "" {

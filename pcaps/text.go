@@ -7,13 +7,13 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// flagsText names the flags that make a segment part of a handshake: "SYN+ACK".
+// flagsText returns the names of SYN, RST, FIN and ACK among the flags: "SYN+ACK".
 func flagsText(flags rewrite.Flags) string {
-	const told = rewrite.SYN | rewrite.RST | rewrite.FIN | rewrite.ACK
-	return strings.ReplaceAll((flags & told).String(), "|", "+")
+	const shown = rewrite.SYN | rewrite.RST | rewrite.FIN | rewrite.ACK
+	return strings.ReplaceAll((flags & shown).String(), "|", "+")
 }
 
-// describe tells people what a segment is: "SYN MP_CAPABLE v1".
+// describe returns a text for a segment: "SYN MP_CAPABLE v1".
 func describe(seg *rewrite.Segment, m rewrite.MPTCP) string {
 	text := flagsText(seg.Flags)
 	switch {
@@ -28,18 +28,19 @@ func describe(seg *rewrite.Segment, m rewrite.MPTCP) string {
 	return text
 }
 
-// describePacket describes a packet that was made or edited here.
+// describePacket returns a text for a packet that this package has built or edited.
 func describePacket(packet []byte) string {
 	var seg rewrite.Segment
 	if err := seg.Parse(packet); err != nil {
 		report, _ := parseICMP(packet)
 		return report.text
 	}
-	m, _ := seg.MPTCP() // a bad option is none
+	m, _ := seg.MPTCP() // ignores bad options
 	return describe(&seg, m)
 }
 
-// describeEdited describes what has become of a packet that was described before.
+// describeEdited returns a text for an edited packet, with the DSCP if the text would
+// otherwise equal the text before the edit.
 func describeEdited(packet []byte, before string) string {
 	after := describePacket(packet)
 	var seg rewrite.Segment

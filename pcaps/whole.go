@@ -7,24 +7,23 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// What a capture lacks of a packet that a live box would have had: the bytes
-// behind the snap length, and a checksum that its network card was to compute.
+// Completion of a captured packet to the packet on the wire: a capture lacks the bytes
+// beyond its snap length, and a checksum or length that the network card fills in.
 
-// completer makes packets as long as they were on the wire.
+// completer completes packets to their length on the wire.
 type completer struct {
-	// room is zero but for the packet that it holds, so that the bytes which a
-	// capture has cut off are zero without being cleared each time.
+	// room holds the last packet, and is zero behind it.
 	room [1<<16 + ipv6Size]byte
-	used int
+	used int // bytes of the last packet
 }
 
-// large is above what a line carries at once, in bytes: a host leaves it to its network
-// card to cut such a packet into segments, and need not say how long it is (TSO).
+// large (bytes): a longer packet is one that the host's network card will cut into
+// segments (TSO); its IP header may have no length.
 const large = 1500
 
-// whole returns the IP packet of a frame in its full length, and with it. What the
-// capture has cut off is zero. The packet is valid until the next call, and may be the
-// frame's own.
+// whole returns the IP packet of a frame in its full length, with that length in the IP
+// header. Missing bytes are zero. The packet is valid until the next call, and may be part
+// of the frame.
 func (c *completer) whole(f *Frame) []byte {
 	packet := f.Packet()
 	length := len(packet) + f.Missing()
@@ -42,12 +41,12 @@ func (c *completer) whole(f *Frame) []byte {
 	return c.room[:length]
 }
 
-// mend returns the packet of a frame with a checksum as it was on the wire, for a
-// packet whose TCP header is all there: where the capture was made on the sender,
-// the field may hold the sum over the pseudo-header only, and the network card was
-// to complete it (Linux CHECKSUM_PARTIAL); where the payload has been cut off, its
-// last bytes are chosen so that they match the checksum. All else stays as it is.
-func mend(seg *rewrite.Segment, packet []byte, missing int) []byte {
+// withChecksum returns a packet with a whole TCP header such that the checksum is the one
+// on the wire. There are two cases; otherwise it returns the packet unchanged:
+//   - In a capture on the sender, the field may hold the sum over the pseudo-header only,
+//     for the network card to complete (Linux CHECKSUM_PARTIAL).
+//   - In a truncated payload, withChecksum chooses the last bytes to match the checksum.
+func withChecksum(seg *rewrite.Segment, packet []byte, missing int) []byte {
 	tcp := headerAt(seg, len(packet))
 	pseudo := pseudoHeader(seg.Src.Addr(), seg.Dst.Addr(), protocolTCP, len(packet)-tcp)
 	field := binary.BigEndian.Uint16(packet[tcp+16:])
@@ -65,8 +64,8 @@ func mend(seg *rewrite.Segment, packet []byte, missing int) []byte {
 	return out
 }
 
-// fill sets the last bytes of a segment, at most two and at most missing, to what
-// its checksum lacks. One byte may not be enough.
+// fill adds lacks to the sum of a segment, by its last bytes: at most two, and at most
+// missing. One byte may not be enough.
 func fill(segment []byte, missing int, lacks uint16) {
 	last := len(segment) - 1
 	high, low := byte(lacks>>8), byte(lacks)
@@ -75,17 +74,17 @@ func fill(segment []byte, missing int, lacks uint16) {
 		return
 	}
 	if last%2 == 1 {
-		segment[last] = low // the captured byte beside it is the high one
+		segment[last] = low // the high byte of the word is a captured one
 		return
 	}
 	segment[last] = high
 	if missing >= 2 {
-		segment[last-1] = low // of the word before: RFC 1071, section 2 (A)
+		segment[last-1] = low // in the word before: RFC 1071, section 2 (A)
 	}
 }
 
-// headerAt returns the offset of the TCP header in a packet, given its length by its
-// IP header.
+// headerAt returns the offset of the TCP header in a packet, given the length of the packet
+// in its IP header.
 func headerAt(seg *rewrite.Segment, length int) int {
 	return length - len(seg.Payload) - len(seg.Options) - tcpSize
 }

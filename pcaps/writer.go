@@ -13,16 +13,17 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// Format is a kind of capture file.
+// Format is a format of capture files.
 type Format uint8
 
+// The formats.
 const (
-	Pcapng Format = iota // several interfaces, directions, comments
-	Pcap                 // one link type; times in nanoseconds
+	Pcapng Format = iota // with several interfaces, directions, comments
+	Pcap                 // with one link type, and times in nanoseconds
 )
 
-// FormatOf returns the format that the name of a file asks for: [Pcap] if it ends
-// with .pcap, else [Pcapng].
+// FormatOf returns the format for the name of a file: [Pcap] if it ends with .pcap, or
+// else [Pcapng].
 func FormatOf(name string) Format {
 	if strings.EqualFold(filepath.Ext(name), ".pcap") {
 		return Pcap
@@ -32,26 +33,26 @@ func FormatOf(name string) Format {
 
 // Writer writes a capture file. It is not safe for concurrent use.
 type Writer struct {
-	// Comment is about the whole file. It is written with the first interface,
-	// to pcapng only.
+	// Comment is a comment on the whole file. The Writer writes it before the first
+	// interface, to pcapng only.
 	Comment string
 
 	format     Format
 	w          *bufio.Writer
-	pcap       *pcapgo.Writer   // of the two one is nil,
-	ng         *pcapgo.NgWriter // and both before the first interface
+	pcap       *pcapgo.Writer   // nil for pcapng, and before the first interface
+	ng         *pcapgo.NgWriter // nil for pcap, and before the first interface
 	interfaces map[Interface]int
-	link       LinkType // of pcap
+	link       LinkType // of a pcap file
 }
 
-// NewWriter returns a Writer. Nothing is written before the first interface.
+// NewWriter returns a Writer. It writes nothing before the first interface or frame.
 func NewWriter(w io.Writer, format Format) *Writer {
 	return &Writer{format: format, w: bufio.NewWriterSize(w, 64<<10), interfaces: make(map[Interface]int)}
 }
 
-// Add describes an interface ahead of its first frame, if that has not been done:
-// a file with an interface and no frame is a whole one. A pcap file can have one
-// link type only, and keeps nothing else of an interface.
+// Add writes the description of an interface, if the file does not have it. A file without
+// frames needs one for its header. Write adds interfaces by itself. A pcap file can have
+// only one link type, and no name or description.
 func (w *Writer) Add(in Interface) error {
 	_, err := w.add(in)
 	return err
@@ -80,7 +81,7 @@ func (w *Writer) addPcap(in Interface) error {
 		}
 		return nil
 	}
-	const snapLength = 256 << 10 // the most that tcpdump captures
+	const snapLength = 256 << 10 // the maximum of tcpdump
 	w.pcap, w.link = pcapgo.NewWriterNanos(w.w), in.LinkType
 	return w.pcap.WriteFileHeader(snapLength, layers.LinkType(in.LinkType))
 }
@@ -99,9 +100,8 @@ func (w *Writer) addNg(in Interface) (index int, err error) {
 	return 0, err
 }
 
-// Write writes a frame that was captured at an interface. To pcapng it writes the
-// frame's direction and comments too, and then further comments; one comment has
-// up to 65,535 bytes.
+// Write writes a frame of an interface. To pcapng it also writes the direction and the
+// comments of the frame, and then further comments. A comment has at most 65,535 bytes.
 func (w *Writer) Write(f *Frame, in Interface, comments ...string) error {
 	index, err := w.add(in)
 	if err != nil {
@@ -125,7 +125,8 @@ func (w *Writer) Write(f *Frame, in Interface, comments ...string) error {
 	return w.ng.WritePacketWithOptions(info, f.Data, options)
 }
 
-// checkComments refuses those whose length the library would write modulo 65,536.
+// checkComments refuses a comment longer than 65,535 bytes: the library would write its
+// length modulo 65,536.
 func checkComments(comments []string) error {
 	for _, c := range comments {
 		if len(c) > math.MaxUint16 {
@@ -135,6 +136,5 @@ func checkComments(comments []string) error {
 	return nil
 }
 
-// Flush hands all frames to the underlying writer. Nothing is written before the
-// first interface or frame.
+// Flush writes all buffered data to the underlying writer.
 func (w *Writer) Flush() error { return w.w.Flush() }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// written is a capture file of these frames, each with further comments.
+// written returns a capture file of the frames, each with further comments.
 func written(t testing.TB, format Format, frames []captured, comments ...string) []byte {
 	t.Helper()
 	var file bytes.Buffer
@@ -25,7 +25,8 @@ func written(t testing.TB, format Format, frames []captured, comments ...string)
 	return file.Bytes()
 }
 
-// everyFrame is one frame of each link header, with all that pcapng keeps of it.
+// everyFrame returns a frame with each link header, with values in all fields that pcapng
+// keeps.
 func everyFrame(t testing.TB) []captured {
 	t.Helper()
 	var all []captured
@@ -44,7 +45,7 @@ func everyFrame(t testing.TB) []captured {
 	return all
 }
 
-// same tells the first difference between a frame and the one read back.
+// same returns an error for the first difference between two frames.
 func same(got, want *captured) error {
 	switch {
 	case got.Number != want.Number:
@@ -65,9 +66,9 @@ func same(got, want *captured) error {
 	return nil
 }
 
-func TestWhatIsWrittenToPcapngIsReadBack(t *testing.T) {
+func TestReaderReadsWrittenPcapng(t *testing.T) {
 	frames := everyFrame(t)
-	frames = append(frames, frames...) // interfaces that are known by now
+	frames = append(frames, frames...) // with known interfaces
 	got := mustRead(t, written(t, Pcapng, frames, "and more"))
 	if len(got) != len(frames) {
 		t.Fatalf("%d frames, want %d", len(got), len(frames))
@@ -80,11 +81,11 @@ func TestWhatIsWrittenToPcapngIsReadBack(t *testing.T) {
 		}
 	}
 	if last := got[len(got)-1].Interface; last != len(linkHeaders)-1 {
-		t.Errorf("the last frame has interface %d: some are described twice", last)
+		t.Errorf("the last frame has interface %d, want %d: an interface has two descriptions", last, len(linkHeaders)-1)
 	}
 }
 
-func TestWhatIsWrittenToPcapIsReadBack(t *testing.T) {
+func TestReaderReadsWrittenPcap(t *testing.T) {
 	for _, frame := range everyFrame(t) {
 		got := mustRead(t, written(t, Pcap, []captured{frame}, "lost"))
 		want := frame
@@ -100,7 +101,7 @@ func TestWhatIsWrittenToPcapIsReadBack(t *testing.T) {
 	}
 }
 
-func TestAPcapFileHasOneLinkType(t *testing.T) {
+func TestWriterRefusesSecondLinkTypeInPcap(t *testing.T) {
 	w := NewWriter(new(bytes.Buffer), Pcap)
 	for _, c := range []struct {
 		in   Interface
@@ -118,12 +119,12 @@ func TestAPcapFileHasOneLinkType(t *testing.T) {
 	}
 }
 
-func TestAFileOfInterfacesIsAWholeOne(t *testing.T) {
+func TestWriterWritesFileWithoutFrames(t *testing.T) {
 	for _, format := range []Format{Pcap, Pcapng} {
 		var file bytes.Buffer
 		w := NewWriter(&file, format)
 		if err := w.Flush(); err != nil || file.Len() != 0 {
-			t.Errorf("%d bytes are written before the first interface; %v", file.Len(), err)
+			t.Errorf("%d bytes before the first interface; %v", file.Len(), err)
 		}
 		if err := errors.Join(w.Add(Interface{LinkType: LinkRaw}), w.Flush()); err != nil {
 			t.Fatal(err)
@@ -134,25 +135,25 @@ func TestAFileOfInterfacesIsAWholeOne(t *testing.T) {
 	}
 }
 
-func TestFramesThatNoFileCanHoldAreRefused(t *testing.T) {
+func TestWriterRefusesLongCommentsAndWrongLengths(t *testing.T) {
 	long := strings.Repeat("x", 65536)
 	in := Interface{LinkType: LinkRaw}
 	for name, write := range map[string]func(*Writer) error{
 		"a comment of 64 KiB":         func(w *Writer) error { return w.Write(&Frame{}, in, long) },
-		"one that the frame has":      func(w *Writer) error { return w.Write(&Frame{Comments: []string{long}}, in) },
+		"a comment of the frame":      func(w *Writer) error { return w.Write(&Frame{Comments: []string{long}}, in) },
 		"a file's comment of 64 KiB":  func(w *Writer) error { w.Comment = long; return w.Add(in) },
 		"more bytes than on the wire": func(w *Writer) error { return w.Write(&Frame{Data: make([]byte, 2), Length: 1}, in) },
 	} {
 		if err := write(NewWriter(new(bytes.Buffer), Pcapng)); err == nil {
-			t.Errorf("%s is written", name)
+			t.Errorf("%s: no error", name)
 		}
 	}
 	if got := mustRead(t, written(t, Pcapng, []captured{{Frame{}, in}}, long[1:])); got[0].Comments[0] != long[1:] {
-		t.Errorf("a comment of %d bytes came back with %d", len(long)-1, len(got[0].Comments[0]))
+		t.Errorf("a comment of %d bytes: read %d", len(long)-1, len(got[0].Comments[0]))
 	}
 }
 
-func TestTheNameOfAFileTellsItsFormat(t *testing.T) {
+func TestFormatOfFileName(t *testing.T) {
 	for name, want := range map[string]Format{
 		"a.pcap": Pcap, "dir.pcapng/A.PCAP": Pcap, "a.pcapng": Pcapng, "a": Pcapng, "-": Pcapng, "a.pcap.new": Pcapng,
 	} {
@@ -162,9 +163,7 @@ func TestTheNameOfAFileTellsItsFormat(t *testing.T) {
 	}
 }
 
-// Another reader sees the same: headers that lead to TCP, names, comments, times,
-// directions.
-func TestTsharkReadsWhatIsWritten(t *testing.T) {
+func TestTsharkReadsWrittenPcapng(t *testing.T) {
 	frames := everyFrame(t)
 	file := written(t, Pcapng, frames)
 	lines := runTool(t, file, "tshark", "-n", "-r", "FILE", "-T", "fields",
@@ -189,7 +188,7 @@ func TestTsharkReadsWhatIsWritten(t *testing.T) {
 	}
 }
 
-func TestCapinfosReadsWhatIsWritten(t *testing.T) {
+func TestCapinfosReadsWrittenPcapng(t *testing.T) {
 	var file bytes.Buffer
 	w := NewWriter(&file, Pcapng)
 	w.Comment = "made by a test"

@@ -11,8 +11,8 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// words says what a frame is: "SYN MP_CAPABLE v1, [2001:db8:1::2]:40000 → [2001:db8:2::2]:80".
-func (f *captured) words() string {
+// summary returns a text for a frame: "SYN MP_CAPABLE v1, [2001:db8:1::2]:40000 → [2001:db8:2::2]:80".
+func (f *captured) summary() string {
 	p := f.Packet()
 	var seg rewrite.Segment
 	if p == nil {
@@ -27,7 +27,7 @@ func (f *captured) words() string {
 	return fmt.Sprintf("%s, %s → %s", strings.Join(elements(&seg), " "), seg.Src, seg.Dst)
 }
 
-// elements are the flags of a segment and its MPTCP options.
+// elements returns the flags of a segment and the names of its MPTCP options.
 func elements(seg *rewrite.Segment) []string {
 	words := []string{strings.ReplaceAll(seg.Flags.String(), "|", "+")}
 	o := new(rewrite.Option)
@@ -42,10 +42,10 @@ func elements(seg *rewrite.Segment) []string {
 	return words
 }
 
-// field is one thing in which two frames may differ.
+// field is one property of a frame, for a comparison.
 type field struct{ name, value string }
 
-// fields takes a frame apart, from the outside to the inside.
+// fields returns all properties of a frame, from the outermost header inwards.
 func (f *captured) fields() []field {
 	all := []field{
 		{"time", f.Time.UTC().Format(time.RFC3339Nano)},
@@ -75,7 +75,7 @@ func (f *captured) fields() []field {
 	return append(all, field{"bytes", fmt.Sprintf("%x", f.Data)})
 }
 
-// difference is the first field in which two frames differ, "" if there is none.
+// difference returns a text for the first field that differs between two frames, or "".
 func difference(want, got *captured) string {
 	w, g := want.fields(), got.fields()
 	for i := range min(len(w), len(g)) {
@@ -86,39 +86,39 @@ func difference(want, got *captured) string {
 	return ""
 }
 
-// differences compares two captures packet by packet, in words. A frame that is
-// missing, or one too many, is told as such, and does not make the rest differ.
-func differences(want, got []captured) (told []string) {
+// differences compares two captures frame by frame, and returns a text for each difference.
+// A missing or additional frame is one difference: the frames behind it still match.
+func differences(want, got []captured) (texts []string) {
 	w, g := 0, 0
 	for w < len(want) || g < len(got) {
 		switch {
 		case g == len(got), w < len(want) && nextIs(want[w:], &got[g]):
-			told = append(told, fmt.Sprintf("frame %d: missing: %s", w+1, want[w].words()))
+			texts = append(texts, fmt.Sprintf("frame %d: missing: %s", w+1, want[w].summary()))
 			w++
 		case w == len(want), nextIs(got[g:], &want[w]):
-			told = append(told, fmt.Sprintf("frame %d: one too many: %s", g+1, got[g].words()))
+			texts = append(texts, fmt.Sprintf("frame %d: additional: %s", g+1, got[g].summary()))
 			g++
 		default:
 			if d := difference(&want[w], &got[g]); d != "" {
-				told = append(told, fmt.Sprintf("frame %d: expected %s, got %s: %s", g+1, want[w].words(), got[g].words(), d))
+				texts = append(texts, fmt.Sprintf("frame %d: expected %s, got %s: %s", g+1, want[w].summary(), got[g].summary(), d))
 			}
 			w, g = w+1, g+1
 		}
 	}
-	return told
+	return texts
 }
 
-// nextIs tells whether a frame is not the first but the second of a list.
+// nextIs reports whether a frame equals the second of a list, and not the first.
 func nextIs(list []captured, f *captured) bool {
 	return len(list) > 1 && difference(&list[0], f) != "" && difference(&list[1], f) == ""
 }
 
-func TestDifferencesOfCapturesAreToldInWords(t *testing.T) {
+func TestDifferencesOfCaptures(t *testing.T) {
 	file := readFile(t, filepath.Join(goldenDir, "version0.hag.pcapng"))
 	want := mustRead(t, file)
 	for name, tt := range map[string]struct {
 		change func([]captured) []captured
-		told   []string // how each difference begins
+		want   []string // the beginning of each difference
 	}{
 		"the same": {func(all []captured) []captured { return all }, nil},
 		"an option is gone": {func(all []captured) []captured {
@@ -140,21 +140,21 @@ func TestDifferencesOfCapturesAreToldInWords(t *testing.T) {
 		"one is missing": {func(all []captured) []captured {
 			return slices.Delete(all, 1, 2)
 		}, []string{"frame 2: missing: SYN+ACK MP_CAPABLE v0, [2001:db8:2::2]:443 → [2001:db8:1::2]:40000"}},
-		"one is too many": {func(all []captured) []captured {
+		"one is additional": {func(all []captured) []captured {
 			return slices.Insert(all, 1, all[22])
-		}, []string{"frame 2: one too many: RST+ACK, [2001:db8:2::2]:443 → [2001:db8:11:1::2]:40002"}},
+		}, []string{"frame 2: additional: RST+ACK, [2001:db8:2::2]:443 → [2001:db8:11:1::2]:40002"}},
 		"the end is missing": {func(all []captured) []captured {
 			return all[:len(all)-1]
 		}, []string{"frame 29: missing: ACK, "}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			told := differences(want, tt.change(mustRead(t, file)))
-			if len(told) != len(tt.told) {
-				t.Fatalf("told %q, want %d", told, len(tt.told))
+			got := differences(want, tt.change(mustRead(t, file)))
+			if len(got) != len(tt.want) {
+				t.Fatalf("got %q, want %d", got, len(tt.want))
 			}
-			for i, begins := range tt.told {
-				if !strings.HasPrefix(told[i], begins) {
-					t.Errorf("told\n%s\nwant\n%s…", told[i], begins)
+			for i, begins := range tt.want {
+				if !strings.HasPrefix(got[i], begins) {
+					t.Errorf("got\n%s\nwant\n%s…", got[i], begins)
 				}
 			}
 		})
