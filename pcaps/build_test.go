@@ -51,11 +51,11 @@ func tcpPacket(h tcpHeader, payload string) []byte {
 }
 
 // talk builds the packets of one connection.
-type talk struct{ client, server netip.AddrPort }
+type conn struct{ client, server netip.AddrPort }
 
 var (
-	talk4 = talk{client4, server4}
-	talk6 = talk{client6, server6}
+	conn4 = conn{client4, server4}
+	conn6 = conn{client6, server6}
 )
 
 // mssOption is 1460 bytes.
@@ -63,31 +63,31 @@ var mssOption = []byte{2, 4, 0x05, 0xb4}
 
 func options(lists ...[]byte) []byte { return bytes.Join(append([][]byte{mssOption}, lists...), nil) }
 
-func (k talk) syn(lists ...[]byte) []byte {
+func (k conn) syn(lists ...[]byte) []byte {
 	return tcpPacket(tcpHeader{k.client, k.server, clientISN, 0, rewrite.SYN, 64000, options(lists...)}, "")
 }
 
-func (k talk) synData(payload string, lists ...[]byte) []byte {
+func (k conn) synData(payload string, lists ...[]byte) []byte {
 	return tcpPacket(tcpHeader{k.client, k.server, clientISN, 0, rewrite.SYN, 64000, options(lists...)}, payload)
 }
 
-func (k talk) synack(lists ...[]byte) []byte {
+func (k conn) synack(lists ...[]byte) []byte {
 	return tcpPacket(tcpHeader{k.server, k.client, serverISN, clientISN + 1, rewrite.SYN | rewrite.ACK, 65000, options(lists...)}, "")
 }
 
-func (k talk) ack(list []byte) []byte { return k.up(rewrite.ACK, list, "") }
+func (k conn) ack(list []byte) []byte { return k.fromClient(rewrite.ACK, list, "") }
 
 // up and down are segments after the handshake.
-func (k talk) up(flags rewrite.Flags, list []byte, payload string) []byte {
+func (k conn) fromClient(flags rewrite.Flags, list []byte, payload string) []byte {
 	return tcpPacket(tcpHeader{k.client, k.server, clientISN + 1, serverISN + 1, flags, 500, list}, payload)
 }
 
-func (k talk) down(flags rewrite.Flags, list []byte, payload string) []byte {
+func (k conn) fromServer(flags rewrite.Flags, list []byte, payload string) []byte {
 	return tcpPacket(tcpHeader{k.server, k.client, serverISN + 1, clientISN + 1, flags, 500, list}, payload)
 }
 
-// film is a capture that is being made, a millisecond between two frames.
-type film struct {
+// captureBuilder is a capture that is being made, a millisecond between two frames.
+type captureBuilder struct {
 	t      testing.TB
 	buffer bytes.Buffer
 	w      *Writer
@@ -97,22 +97,22 @@ type film struct {
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func newFilm(t testing.TB, format Format) *film {
-	f := &film{t: t, at: start, in: Interface{LinkType: LinkRaw}}
+func newCapture(t testing.TB, format Format) *captureBuilder {
+	f := &captureBuilder{t: t, at: start, in: Interface{LinkType: LinkRaw}}
 	f.w = NewWriter(&f.buffer, format)
 	return f
 }
 
 // show adds whole packets, as raw IP.
-func (f *film) show(packets ...[]byte) *film {
+func (f *captureBuilder) add(packets ...[]byte) *captureBuilder {
 	for _, p := range packets {
 		f.frame(Frame{Data: p})
 	}
 	return f
 }
 
-// frame adds a frame at the film's interface, now.
-func (f *film) frame(fr Frame, comments ...string) *film {
+// frame adds a frame at the captureBuilder's interface, now.
+func (f *captureBuilder) frame(fr Frame, comments ...string) *captureBuilder {
 	f.t.Helper()
 	fr.Time = f.at
 	fr.Length = max(fr.Length, len(fr.Data))
@@ -123,12 +123,12 @@ func (f *film) frame(fr Frame, comments ...string) *film {
 	return f
 }
 
-func (f *film) wait(d time.Duration) *film { f.at = f.at.Add(d); return f }
+func (f *captureBuilder) wait(d time.Duration) *captureBuilder { f.at = f.at.Add(d); return f }
 
 // by has the next frames captured at another interface.
-func (f *film) by(in Interface) *film { f.in = in; return f }
+func (f *captureBuilder) on(in Interface) *captureBuilder { f.in = in; return f }
 
-func (f *film) bytes() []byte {
+func (f *captureBuilder) bytes() []byte {
 	f.t.Helper()
 	if err := f.w.Flush(); err != nil {
 		f.t.Fatal(err)

@@ -26,8 +26,8 @@ const (
 	replayedDir = "golden/replayed"
 )
 
-// rehearsal is one way to replay a golden capture.
-type rehearsal struct {
+// replayCase is one way to replay a golden capture.
+type replayCase struct {
 	file   string // of the capture
 	role   string // "any" is none
 	action state.Action
@@ -35,7 +35,7 @@ type rehearsal struct {
 }
 
 // name is that of the expectations: SCENE.BOX.ROLE-ACTION.
-func (r rehearsal) name() string { return nameOf(r.file) + "." + r.role + "-" + r.action.String() }
+func (r replayCase) name() string { return nameOf(r.file) + "." + r.role + "-" + r.action.String() }
 
 // nameOf is what a capture shows and which box saw it: SCENE.BOX.
 func nameOf(file string) string {
@@ -67,8 +67,8 @@ var others = map[string][]state.Action{
 // withoutRole are captures that are replayed without a role, too.
 var withoutRole = []string{"cooked.cpe", "version0.hag"}
 
-// rehearsals lists all ways to replay the golden captures.
-func rehearsals(t *testing.T) (all []rehearsal) {
+// replayCases lists all ways to replay the golden captures.
+func replayCases(t *testing.T) (all []replayCase) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(goldenDir, "*.pcap*"))
 	if err != nil || len(files) == 0 {
@@ -81,12 +81,12 @@ func rehearsals(t *testing.T) (all []rehearsal) {
 		if !isLive {
 			told = state.Relay
 		}
-		all = append(all, rehearsal{file, role, told, true})
+		all = append(all, replayCase{file, role, told, true})
 		for _, a := range others[name] {
-			all = append(all, rehearsal{file: file, role: role, action: a})
+			all = append(all, replayCase{file: file, role: role, action: a})
 		}
 		if slices.Contains(withoutRole, name) {
-			all = append(all, rehearsal{file: file, role: "any", action: state.Relay})
+			all = append(all, replayCase{file: file, role: "any", action: state.Relay})
 		}
 	}
 	return all
@@ -95,7 +95,7 @@ func rehearsals(t *testing.T) (all []rehearsal) {
 // joins are the HAG's addresses in the lab at which it takes subflows.
 var joins = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:11:2::2]:9000"), netip.MustParseAddrPort("203.0.113.34:9000")}
 
-// result is what a rehearsal gives.
+// result is what a replayCase gives.
 type result struct {
 	text   []byte // what `synbond replay` would print
 	report *Report
@@ -103,7 +103,7 @@ type result struct {
 }
 
 // play replays the capture.
-func (r rehearsal) play(t *testing.T) (result, []byte) {
+func (r replayCase) play(t *testing.T) (result, []byte) {
 	t.Helper()
 	capture := readFile(t, r.file)
 	in, err := NewReader(bytes.NewReader(capture))
@@ -142,12 +142,12 @@ func readFile(t *testing.T, name string) []byte {
 // TestGoldenCapturesReplayAsExpected compares what replaying each capture says,
 // and what it writes to the last byte.
 func TestGoldenCapturesReplayAsExpected(t *testing.T) {
-	left := make(map[string]bool)                              // expectations of no rehearsal
+	left := make(map[string]bool)                              // expectations of no replayCase
 	files, _ := filepath.Glob(filepath.Join(replayedDir, "*")) // the pattern is right
 	for _, name := range files {
 		left[name] = true
 	}
-	for _, r := range rehearsals(t) {
+	for _, r := range replayCases(t) {
 		expected := filepath.Join(replayedDir, r.name())
 		text, out := expected+".txt", expected+".pcapng.gz"
 		delete(left, text)
@@ -175,7 +175,7 @@ func TestGoldenCapturesReplayAsExpected(t *testing.T) {
 	}
 	for name := range left {
 		if !*update {
-			t.Errorf("%s is of no rehearsal", name)
+			t.Errorf("%s is of no replayCase", name)
 		} else if err := os.Remove(name); err != nil {
 			t.Error(err)
 		}
@@ -241,7 +241,7 @@ func compareText(t *testing.T, want, got []byte) {
 // of a 5-tuple.
 func TestGoldenReplaysAgreeWithTheLiveBoxes(t *testing.T) {
 	compared := 0
-	for _, r := range rehearsals(t) {
+	for _, r := range replayCases(t) {
 		told, err := os.ReadFile(filepath.Join(goldenDir, nameOf(r.file)+".flows.txt"))
 		if err != nil || !r.live {
 			continue // there was none

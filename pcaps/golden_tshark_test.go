@@ -15,7 +15,7 @@ func TestTsharkFindsNoFaultInGoldenReplays(t *testing.T) {
 	var all bytes.Buffer
 	w := NewWriter(&all, Pcapng)
 	var from []string // of each frame
-	for _, r := range rehearsals(t) {
+	for _, r := range replayCases(t) {
 		got, capture := r.play(t)
 		copied := make(map[string]bool)
 		for _, f := range mustRead(t, capture) {

@@ -18,7 +18,7 @@ const maxSubflows = 64
 // keys of the connection.
 func (r *replay) beginJoin(t *track, m rewrite.MPTCP, frame int) {
 	end, known := r.tokens[m.Token]
-	s := &t.session
+	s := &t.mptcp
 	s.join = &join{syn: m, at: -1}
 	if !known {
 		return
@@ -48,7 +48,7 @@ func (j *join) keys() (joiner, joined uint64, ok bool) {
 	if j.to == nil {
 		return 0, 0, false
 	}
-	s := &j.to.session
+	s := &j.to.mptcp
 	if j.toClient {
 		return s.serverKey, s.clientKey, s.clientKnown && s.serverKnown
 	}
@@ -68,7 +68,7 @@ func (j *join) answered(m rewrite.MPTCP) {
 		return
 	}
 	proof := rewrite.Join{
-		Version: j.to.session.version, SenderKey: joined, ReceiverKey: joiner,
+		Version: j.to.mptcp.version, SenderKey: joined, ReceiverKey: joiner,
 		SenderNonce: m.Nonce, ReceiverNonce: j.syn.Nonce,
 	}
 	if !proof.VerifySYNACK(rewrite.MPJoinSYNACK{HMAC: m.HMAC, Nonce: m.Nonce}) {
@@ -85,7 +85,7 @@ func (j *join) confirmed(list []byte) {
 		return
 	}
 	proof := rewrite.Join{
-		Version: j.to.session.version, SenderKey: joiner, ReceiverKey: joined,
+		Version: j.to.mptcp.version, SenderKey: joiner, ReceiverKey: joined,
 		SenderNonce: j.syn.Nonce, ReceiverNonce: j.answer.Nonce,
 	}
 	var o rewrite.Option

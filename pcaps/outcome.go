@@ -22,18 +22,18 @@ type outcome struct {
 }
 
 // ended takes what ends the dial of a flow that is Dialing.
-func (r *replay) ended(f *Frame, t *track, o outcome) error {
+func (r *replay) dialEnded(f *Frame, t *track, o outcome) error {
 	r.step(f, t, Server, Box, o.text)
-	if r.place(f).recorded {
+	if r.iface(f).recorded {
 		t.pending = o
-		return r.leaveOut()
+		return r.omit()
 	}
 	return r.settle(f, t, o)
 }
 
 // told takes what a box that was recorded has sent to its client. It says how and
 // when the dial has ended: the kernel has its reasons to hear of it later, or not.
-func (r *replay) told(f *Frame, t *track, o outcome) error {
+func (r *replay) dialShown(f *Frame, t *track, o outcome) error {
 	r.report.Totals.LeftOut++
 	if t.state != state.Dialing {
 		return nil
@@ -58,27 +58,27 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 	d := r.acts[i].Decision
 	held, reply := t.held, t.refusal(d.Verdict, o.from)
 	t.held, t.quote = nil, nil
-	r.follow(t)
-	e := r.event(f, o.text)
+	r.sync(t)
+	c := r.cause(f, o.text)
 	switch d.Verdict {
 	case core.Deliver:
 		reply, t.reply = o.answer, o.answer
 	case core.Drop:
-		return r.decided(e, d, "")
+		return r.decided(c, d, "")
 	case core.Accept: // nothing can be told by it: the SYN itself goes on
 		r.step(f, t, Box, Server, "SYN")
 		held.Time = f.Time
-		return errors.Join(r.decided(e, d, "SYN → server"), r.goOn(held, d))
+		return errors.Join(r.decided(c, d, "SYN → server"), r.passDecided(held, d))
 	}
 	out := describePacket(reply)
 	r.step(f, t, Box, Client, out)
 	carrier := f
 	if held.Interface != f.Interface {
-		carrier = r.turned(held)
+		carrier = r.reversed(held)
 		carrier.Time = f.Time
 	}
-	err = r.made(carrier, r.place(held).Interface, reply, d)
-	return errors.Join(r.decided(e, d, out+" → client"), err)
+	err = r.writeBuilt(carrier, r.iface(held).Interface, reply, d)
+	return errors.Join(r.decided(c, d, out+" → client"), err)
 }
 
 // refusal is what the client gets for a dial that has failed, as somebody reports;
@@ -100,8 +100,8 @@ func (t *track) refusal(v core.Verdict, from netip.Addr) []byte {
 // it acknowledges a SYN, and some of its data at most. Where a box was captured
 // that relayed, it acknowledges the SYN of the box, which the capture may lack: then
 // it is known by the side from which it comes.
-func (t *track) answers(seg *rewrite.Segment, p *place) bool {
-	across := p.sided && !p.recorded && p.side != t.side
+func (t *track) answers(seg *rewrite.Segment, p *captureInterface) bool {
+	across := p.sideKnown && !p.recorded && p.side != t.side
 	return seg.Ack-t.isn-1 <= t.data || seg.Ack-t.onward-1 <= t.data || across
 }
 
@@ -118,12 +118,12 @@ func (t *track) capable(server rewrite.MPTCP) *rewrite.MPCapable {
 		}
 	}
 	flags := rewrite.CapableHMACSHA | t.syn.CapableFlags&rewrite.CapableChecksum
-	return &rewrite.MPCapable{Version: 1, Flags: flags, Form: rewrite.CapableKey, SenderKey: t.standInKey()}
+	return &rewrite.MPCapable{Version: 1, Flags: flags, Form: rewrite.CapableKey, SenderKey: t.placeholderKey()}
 }
 
-// standInKey is the first 64 bits of the SHA-256 of client, server and sequence
+// placeholderKey is the first 64 bits of the SHA-256 of client, server and sequence
 // number of the SYN: the same in every replay.
-func (t *track) standInKey() uint64 {
+func (t *track) placeholderKey() uint64 {
 	text := t.client.String() + " " + t.server.String()
 	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte(text), t.isn))
 	return binary.BigEndian.Uint64(sum[:])

@@ -8,20 +8,20 @@ import (
 )
 
 // place returns what is known of the interface of a frame.
-func (r *replay) place(f *Frame) *place {
-	for len(r.places) <= f.Interface {
-		r.places = append(r.places, r.cfg.placeOf(r.in.Interface(len(r.places))))
+func (r *replay) iface(f *Frame) *captureInterface {
+	for len(r.interfaces) <= f.Interface {
+		r.interfaces = append(r.interfaces, r.cfg.interfaceOf(r.in.Interface(len(r.interfaces))))
 	}
-	return &r.places[f.Interface]
+	return &r.interfaces[f.Interface]
 }
 
 // beyond returns an interface on a side for what the frame gives rise to: the
 // first one that is known to be there, else the frame's own.
-func (r *replay) beyond(f *Frame, side state.Side) Interface {
-	here := r.place(f)
+func (r *replay) interfaceOn(f *Frame, side state.Side) Interface {
+	here := r.iface(f)
 	for i := range r.in.Interfaces() {
-		p := r.place(&Frame{Interface: i})
-		if here.sided && p.sided && p.side == side && p.LinkType == here.LinkType {
+		p := r.iface(&Frame{Interface: i})
+		if here.sideKnown && p.sideKnown && p.side == side && p.LinkType == here.LinkType {
 			return p.Interface
 		}
 	}
@@ -37,29 +37,29 @@ func (r *replay) write(f *Frame, in Interface, comments ...string) error {
 }
 
 // pass copies a frame as it is.
-func (r *replay) pass(f *Frame) error { return r.write(f, r.place(f).Interface) }
+func (r *replay) pass(f *Frame) error { return r.write(f, r.iface(f).Interface) }
 
 // leaveOut takes a packet that does not come out of the box.
-func (r *replay) leaveOut() error {
+func (r *replay) omit() error {
 	r.report.Totals.LeftOut++
 	return nil
 }
 
 // goOn copies a frame that has been decided on.
-func (r *replay) goOn(f *Frame, d core.Decision) error {
-	return r.write(f, r.place(f).Interface, comment(d))
+func (r *replay) passDecided(f *Frame, d core.Decision) error {
+	return r.write(f, r.iface(f).Interface, comment(d))
 }
 
 // edited writes a frame with the packet of a decision, cut off where the capture
 // has cut off the packet that was decided on.
-func (r *replay) edited(f *Frame, d core.Decision, packet []byte) error {
+func (r *replay) writeEdited(f *Frame, d core.Decision, packet []byte) error {
 	out := *f
 	out.Replace(d.Edited[:len(d.Edited)-f.Missing()])
-	return r.write(&out, r.place(f).Interface, comment(d))
+	return r.write(&out, r.iface(f).Interface, comment(d))
 }
 
 // made writes a packet that the box itself has sent, in a frame like f.
-func (r *replay) made(f *Frame, in Interface, packet []byte, d core.Decision) error {
+func (r *replay) writeBuilt(f *Frame, in Interface, packet []byte, d core.Decision) error {
 	out := *f
 	out.missing, out.Comments, out.Direction = 0, nil, Outbound
 	out.Replace(packet)
@@ -70,9 +70,9 @@ func (r *replay) made(f *Frame, in Interface, packet []byte, d core.Decision) er
 }
 
 // turned is a frame like f that goes back to where f comes from.
-func (r *replay) turned(f *Frame) *Frame {
+func (r *replay) reversed(f *Frame) *Frame {
 	out := clone(f)
-	if r.place(f).LinkType == LinkEthernet && len(out.Data) >= 12 {
+	if r.iface(f).LinkType == LinkEthernet && len(out.Data) >= 12 {
 		copy(out.Data, f.Data[6:12])
 		copy(out.Data[6:], f.Data[:6])
 	}

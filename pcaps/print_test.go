@@ -10,11 +10,11 @@ import (
 
 func TestPrintReport(t *testing.T) {
 	join, joinAnswer, joinACK := joinSteps(1)
-	second := talk{server6, client6}
-	p := play(t, newFilm(t, Pcapng).show(
-		talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK),
+	second := conn{server6, client6}
+	p := play(t, newCapture(t, Pcapng).add(
+		conn4.syn(capableSYN), conn4.synack(capableSYNACK), conn4.ack(capableACK),
 		second.syn(join), second.synack(joinAnswer), second.ack(joinACK),
-		talk4.up(rewrite.RST, nil, ""),
+		conn4.fromClient(rewrite.RST, nil, ""),
 	).bytes(), Config{})
 	var b bytes.Buffer
 	lines := Lines{W: &b}

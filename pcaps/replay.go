@@ -42,18 +42,18 @@ type replay struct {
 	out    *Writer // or nil
 
 	completer
-	acts      []core.Action      // of the last event
-	waiting   map[uint32]waiting // by the packet's ID
-	wakes     []time.Duration    // when the core wants a tick, the earliest first
-	places    []place            // by index of the interface
-	tracks    tracks
-	tokens    map[uint32]namedEnd
-	now, tick time.Duration // since the first frame: the clock, when it was last looked at
-	patience  int           // looks at the clock after which nothing waits any longer
+	acts       []core.Action      // of the last event
+	waiting    map[uint32]waiting // by the packet's ID
+	wakes      []time.Duration    // when the core wants a tick, the earliest first
+	interfaces []captureInterface // by index of the interface
+	tracks     tracks
+	tokens     map[uint32]tokenOwner
+	now, tick  time.Duration // since the first frame: the clock, when it was last looked at
+	maxTicks   int           // looks at the clock after which nothing waits any longer
 
 	// Of the frame in hand.
-	seg   rewrite.Segment
-	again bool // it is the copy of another, on its way out of the box
+	seg    rewrite.Segment
+	isCopy bool // a frame before shows the same packet on its way into the box
 
 	report Report
 }
@@ -69,11 +69,11 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 	r := &replay{
 		cfg: cfg, core: core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy}),
 		learns: cfg.Policy.Learns(), waiting: make(map[uint32]waiting),
-		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]namedEnd),
+		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]tokenOwner),
 	}
 	r.report.Totals.Verdicts, r.report.Totals.Unread = make(map[string]uint64), make(map[string]uint64)
 	timeouts := cfg.Table.WithDefaults()
-	r.patience = int(max(timeouts.Dial, timeouts.HalfOpen)/core.ExpireEvery) + 1
+	r.maxTicks = int(max(timeouts.Dial, timeouts.HalfOpen)/core.ExpireEvery) + 1
 	err := r.run(ctx)
 	if out != nil {
 		err = errors.Join(err, out.Flush())
@@ -115,11 +115,11 @@ func (r *replay) frame(f *Frame) error {
 	t := &r.report.Totals
 	t.Packets++
 	t.Bytes += uint64(len(f.Data))
-	r.again = false
-	packet := r.whole(f)
+	r.isCopy = false
+	packet := r.complete(f)
 	if packet == nil {
 		t.NotIP++
-		if link := r.place(f).LinkType; links[link] == nil {
+		if link := r.iface(f).LinkType; links[link] == nil {
 			t.Unread[link.String()]++
 		}
 		return r.pass(f)
@@ -146,7 +146,7 @@ func (r *replay) clock(at time.Time) error {
 		t.LateUS = max(t.LateUS, late.Microseconds())
 	}
 	r.now = max(r.now, now)
-	for ticks := r.patience; ; {
+	for ticks := r.maxTicks; ; {
 		next := r.tick + core.ExpireEvery
 		wake := len(r.wakes) > 0 && r.wakes[0] <= next
 		if wake {
@@ -179,7 +179,7 @@ func (r *replay) elapse(now time.Duration) error {
 			r.wakes = append(r.wakes, a.At)
 		case a.Kind == core.Expired:
 			if t := r.tracks.byKey(a.Key); t != nil {
-				r.follow(t)
+				r.sync(t)
 			}
 		case a.Kind == core.Decide && a.Decision.Settles:
 			errs = append(errs, r.gaveUp(now, a.Decision))
@@ -195,7 +195,7 @@ func (r *replay) gaveUp(now time.Duration, d core.Decision) error {
 	if t := r.tracks.byKey(d.Key); t != nil {
 		t.held = nil
 	}
-	return r.decided(event{at: now, in: noAnswer}, d, "")
+	return r.decided(cause{at: now, in: noAnswer}, d, "")
 }
 
 // waited takes the decision about a SYN that has waited for the end of another flow.
@@ -207,7 +207,7 @@ func (r *replay) waited(now time.Duration, d core.Decision) error {
 	}
 	m, _ := r.seg.MPTCP() // the core has read it
 	frameTime := r.now
-	r.now, r.again = now, false
+	r.now, r.isCopy = now, false
 	defer func() { r.now = frameTime }()
 	return r.decidedSYN(w.frame, r.tracks.of(&r.seg), m, d, w.packet)
 }
@@ -252,7 +252,7 @@ func (r *replay) segment(f *Frame, packet []byte) error {
 	seg := &r.seg
 	t := r.tracks.of(seg)
 	if t != nil {
-		if r.again = r.copies(f, t); !r.again {
+		if r.isCopy = r.findCopy(f, t); !r.isCopy {
 			t.count(seg)
 		}
 	}

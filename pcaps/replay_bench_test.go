@@ -15,16 +15,16 @@ import (
 // busy is a capture of connections with data: for each a handshake, some hundred
 // segments with their acknowledgments, and the end.
 func busy(t testing.TB, flows, segments int) []byte {
-	f := newFilm(t, Pcapng)
+	f := newCapture(t, Pcapng)
 	data := strings.Repeat("x", 1400)
 	for i := range flows {
 		port := uint16(1024 + i%60000)
-		k := talk{netip.AddrPortFrom(client6.Addr(), port), server6}
-		f.show(k.syn(), k.synack(), k.ack(nil))
+		k := conn{netip.AddrPortFrom(client6.Addr(), port), server6}
+		f.add(k.syn(), k.synack(), k.ack(nil))
 		for range segments {
-			f.show(k.down(rewrite.ACK, nil, data), k.up(rewrite.ACK, nil, ""))
+			f.add(k.fromServer(rewrite.ACK, nil, data), k.fromClient(rewrite.ACK, nil, ""))
 		}
-		f.show(k.up(rewrite.FIN|rewrite.ACK, nil, ""), k.down(rewrite.FIN|rewrite.ACK, nil, ""))
+		f.add(k.fromClient(rewrite.FIN|rewrite.ACK, nil, ""), k.fromServer(rewrite.FIN|rewrite.ACK, nil, ""))
 	}
 	return f.bytes()
 }

@@ -15,14 +15,14 @@ import (
 func FuzzReplay(f *testing.F) {
 	join, joinAnswer, joinACK := joinSteps(1)
 	for _, packets := range [][][]byte{
-		{talk6.syn(), talk6.syn(), talk6.synack(), talk6.ack(nil), talk6.up(rewrite.FIN|rewrite.ACK, nil, "data")},
-		{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK), talk6.syn(join), talk6.synack(joinAnswer), talk6.ack(joinACK)},
-		{talk4.synData("data", oldSYN), icmpError(core.NoRoute, server4.Addr(), client4.Addr(), talk4.syn())},
-		{talk6.syn(), icmpError(core.HostUnreachable, server6.Addr(), client6.Addr(), talk6.syn())},
+		{conn6.syn(), conn6.syn(), conn6.synack(), conn6.ack(nil), conn6.fromClient(rewrite.FIN|rewrite.ACK, nil, "data")},
+		{conn4.syn(capableSYN), conn4.synack(capableSYNACK), conn4.ack(capableACK), conn6.syn(join), conn6.synack(joinAnswer), conn6.ack(joinACK)},
+		{conn4.synData("data", oldSYN), icmpError(core.NoRoute, server4.Addr(), client4.Addr(), conn4.syn())},
+		{conn6.syn(), icmpError(core.HostUnreachable, server6.Addr(), client6.Addr(), conn6.syn())},
 	} {
 		for action := range state.Actions {
-			f.Add(newFilm(f, Pcapng).show(packets...).bytes(), uint8(action))
-			cut := newFilm(f, Pcap).by(Interface{LinkType: LinkCooked})
+			f.Add(newCapture(f, Pcapng).add(packets...).bytes(), uint8(action))
+			cut := newCapture(f, Pcap).on(Interface{LinkType: LinkCooked})
 			for i, p := range packets {
 				frame := cooked(byte(i*4), p)
 				frame.Length = len(frame.Data)
@@ -30,9 +30,9 @@ func FuzzReplay(f *testing.F) {
 				cut.frame(frame)
 			}
 			f.Add(cut.bytes(), uint8(action))
-			recorded := newFilm(f, Pcapng)
+			recorded := newCapture(f, Pcapng)
 			for i, p := range packets {
-				recorded.by([]Interface{recordedLAN, recordedDSL}[i%2])
+				recorded.on([]Interface{recordedLAN, recordedDSL}[i%2])
 				recorded.frame(Frame{Data: p, Direction: Direction(i % 3)}, "queued")
 			}
 			f.Add(recorded.bytes(), uint8(action))

@@ -25,11 +25,11 @@ func joinSteps(version uint8) (syn, synack, ack []byte) {
 }
 
 func TestConnectionsAndTheirSubflowsAreTold(t *testing.T) {
-	second := talk{netip.MustParseAddrPort("192.0.2.9:50000"), server4}
+	second := conn{netip.MustParseAddrPort("192.0.2.9:50000"), server4}
 	join, joinAnswer, joinACK := joinSteps(1)
 	wrong := rewrite.MPJoinSYNACK{HMAC: 1, Nonce: serverNonce}.Append(nil)
 	stranger := rewrite.MPJoinSYN{Token: 1, Nonce: 2}.Append(nil)
-	opened := [][]byte{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK)}
+	opened := [][]byte{conn4.syn(capableSYN), conn4.synack(capableSYNACK), conn4.ack(capableACK)}
 	for _, c := range []struct {
 		name    string
 		packets [][]byte
@@ -41,11 +41,11 @@ func TestConnectionsAndTheirSubflowsAreTold(t *testing.T) {
 		{"the answer is another's", [][]byte{second.syn(join), second.synack(wrong)}, "wrong HMAC in the SYN+ACK"},
 		{"the answer is plain", [][]byte{second.syn(join), second.synack()}, "refused: no MP_JOIN in the SYN+ACK"},
 		{"the ACK is plain", [][]byte{second.syn(join), second.synack(joinAnswer), second.ack(nil)}, "no MP_JOIN in the third ACK"},
-		{"the answer is a reset", [][]byte{second.syn(join), second.down(rewrite.RST|rewrite.ACK, nil, "")}, "refused: reset"},
+		{"the answer is a reset", [][]byte{second.syn(join), second.fromServer(rewrite.RST|rewrite.ACK, nil, "")}, "refused: reset"},
 		{"the token is unknown", [][]byte{second.syn(stranger), second.synack(joinAnswer)}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := play(t, newFilm(t, Pcapng).show(opened...).show(c.packets...).bytes(), Config{})
+			p := play(t, newCapture(t, Pcapng).add(opened...).add(c.packets...).bytes(), Config{})
 			f := p.report.Flows[0]
 			if !f.MPTCP || *f.Version != 1 || f.ServerToken != rewrite.Token(serverKey, 1) ||
 				f.ClientToken != rewrite.Token(clientKey, 1) || f.Token != f.ServerToken || f.Fallback != "" {
@@ -69,25 +69,25 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 	fail := rewrite.MPFail{DSN: 1}.Append(nil)
 	endless := rewrite.DSS{HasMap: true, DSN: 1}.Append(nil)
 	mapped := rewrite.DSS{HasMap: true, DSN: 1, DataLength: 4}.Append(nil)
-	syn, synack, ack := talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)
+	syn, synack, ack := conn6.syn(capableSYN), conn6.synack(capableSYNACK), conn6.ack(capableACK)
 	for _, c := range []struct {
 		name     string
 		packets  [][]byte
 		fallback string
 		mptcp    bool
 	}{
-		{"none", [][]byte{syn, synack, ack, talk6.up(rewrite.ACK, mapped, "data")}, "", true},
-		{"the third ACK is lost", [][]byte{syn, synack, talk6.up(rewrite.ACK, mapped, "data")}, "", true},
-		{"the answer is plain", [][]byte{syn, talk6.synack(), talk6.ack(nil)}, notCaptured, false},
-		{"the server of a plain client has MPTCP", [][]byte{talk6.syn(), synack, talk6.ack(nil)}, "", true},
-		{"the server of a plain client has none", [][]byte{talk6.syn(), talk6.synack(), talk6.ack(nil)}, plainAnswer, false},
-		{"the third ACK is plain", [][]byte{syn, synack, talk6.ack(nil)}, plainACK, false},
-		{"a checksum was wrong", [][]byte{syn, synack, ack, talk6.down(rewrite.ACK, fail, "")}, failed, false},
-		{"a map is infinite", [][]byte{syn, synack, ack, talk6.up(rewrite.ACK, endless, "data")}, infinite, false},
-		{"the version is old", [][]byte{talk6.syn(oldSYN), talk6.synack()}, otherVersion, false},
+		{"none", [][]byte{syn, synack, ack, conn6.fromClient(rewrite.ACK, mapped, "data")}, "", true},
+		{"the third ACK is lost", [][]byte{syn, synack, conn6.fromClient(rewrite.ACK, mapped, "data")}, "", true},
+		{"the answer is plain", [][]byte{syn, conn6.synack(), conn6.ack(nil)}, notCaptured, false},
+		{"the server of a plain client has MPTCP", [][]byte{conn6.syn(), synack, conn6.ack(nil)}, "", true},
+		{"the server of a plain client has none", [][]byte{conn6.syn(), conn6.synack(), conn6.ack(nil)}, plainAnswer, false},
+		{"the third ACK is plain", [][]byte{syn, synack, conn6.ack(nil)}, plainACK, false},
+		{"a checksum was wrong", [][]byte{syn, synack, ack, conn6.fromServer(rewrite.ACK, fail, "")}, failed, false},
+		{"a map is infinite", [][]byte{syn, synack, ack, conn6.fromClient(rewrite.ACK, endless, "data")}, infinite, false},
+		{"the version is old", [][]byte{conn6.syn(oldSYN), conn6.synack()}, otherVersion, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := play(t, newFilm(t, Pcapng).show(c.packets...).bytes(), Config{}).report.Flows[0]
+			f := play(t, newCapture(t, Pcapng).add(c.packets...).bytes(), Config{}).report.Flows[0]
 			if f.Fallback != c.fallback || f.MPTCP != c.mptcp {
 				t.Errorf("fallback %q, MPTCP %v; want %q, %v", f.Fallback, f.MPTCP, c.fallback, c.mptcp)
 			}
@@ -96,7 +96,7 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 }
 
 func TestStrippedConnectionIsOfTCPWhateverItsEndsSay(t *testing.T) {
-	file := newFilm(t, Pcapng).show(talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)).bytes()
+	file := newCapture(t, Pcapng).add(conn6.syn(capableSYN), conn6.synack(capableSYNACK), conn6.ack(capableACK)).bytes()
 	f := play(t, file, Config{Policy: &core.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
 	if f.MPTCP || f.Fallback != stripped || f.ClientToken == 0 || f.ServerToken == 0 {
 		t.Errorf("connection %+v", f.Connection)
@@ -104,7 +104,7 @@ func TestStrippedConnectionIsOfTCPWhateverItsEndsSay(t *testing.T) {
 }
 
 func TestKeyOfTheBoxIsTheSameInEveryReplay(t *testing.T) {
-	file := newFilm(t, Pcapng).show(talk6.syn(capableSYN), talk6.synack()).bytes()
+	file := newCapture(t, Pcapng).add(conn6.syn(capableSYN), conn6.synack()).bytes()
 	key := func() uint64 {
 		var seg rewrite.Segment
 		if err := seg.Parse(play(t, file, Config{}).out[1].Packet()); err != nil {

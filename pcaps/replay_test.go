@@ -34,8 +34,8 @@ func relay(cfg Config) Config {
 	return cfg
 }
 
-// played is what a replay has given.
-type played struct {
+// replayed is what a replay has given.
+type replayed struct {
 	decisions []Decision
 	lines     []string // each decision as "frame: in: verdict (reason): out"
 	report    *Report
@@ -44,18 +44,18 @@ type played struct {
 }
 
 // play replays a capture that is whole.
-func play(t testing.TB, file []byte, cfg Config) played {
+func play(t testing.TB, file []byte, cfg Config) replayed {
 	t.Helper()
-	p, err := tryPlay(t, file, cfg)
+	p, err := tryReplay(t, file, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func tryPlay(t testing.TB, file []byte, cfg Config) (played, error) {
+func tryReplay(t testing.TB, file []byte, cfg Config) (replayed, error) {
 	t.Helper()
-	var p played
+	var p replayed
 	cfg = relay(cfg)
 	cfg.Decided = func(d Decision) error {
 		p.decisions = append(p.decisions, d)
@@ -88,7 +88,7 @@ func tryPlay(t testing.TB, file []byte, cfg Config) (played, error) {
 }
 
 // wantLines compares the decisions with what they should be.
-func (p played) wantLines(t *testing.T, want ...string) {
+func (p replayed) wantLines(t *testing.T, want ...string) {
 	t.Helper()
 	if !slices.Equal(p.lines, want) {
 		t.Errorf("decisions\n\t%s\nwant\n\t%s", strings.Join(p.lines, "\n\t"), strings.Join(want, "\n\t"))
@@ -96,7 +96,7 @@ func (p played) wantLines(t *testing.T, want ...string) {
 }
 
 // wantOut compares the packets that left the box, in words.
-func (p played) wantOut(t *testing.T, want ...string) {
+func (p replayed) wantOut(t *testing.T, want ...string) {
 	t.Helper()
 	if !slices.Equal(p.texts, want) {
 		t.Errorf("out\n\t%s\nwant\n\t%s", strings.Join(p.texts, "\n\t"), strings.Join(want, "\n\t"))
@@ -110,7 +110,7 @@ func (p played) wantOut(t *testing.T, want ...string) {
 }
 
 // wantFlow compares the end of the only flow.
-func (p played) wantFlow(t *testing.T, want string) *Flow {
+func (p replayed) wantFlow(t *testing.T, want string) *Flow {
 	t.Helper()
 	if len(p.report.Flows) != 1 {
 		t.Fatalf("%d flows", len(p.report.Flows))
@@ -124,12 +124,12 @@ func (p played) wantFlow(t *testing.T, want string) *Flow {
 }
 
 func TestDecisionsAboutHandshakes(t *testing.T) {
-	refuse := func(k talk) []byte {
+	refuse := func(k conn) []byte {
 		return tcpPacket(tcpHeader{src: k.server, dst: k.client, ack: clientISN + 1, flags: rewrite.RST | rewrite.ACK}, "")
 	}
-	router := talk6.server.Addr()
-	ends := func(k talk) [][]byte {
-		return [][]byte{k.up(rewrite.FIN|rewrite.ACK, nil, ""), k.down(rewrite.FIN|rewrite.ACK, nil, "")}
+	router := conn6.server.Addr()
+	ends := func(k conn) [][]byte {
+		return [][]byte{k.fromClient(rewrite.FIN|rewrite.ACK, nil, ""), k.fromServer(rewrite.FIN|rewrite.ACK, nil, "")}
 	}
 	for _, c := range []struct {
 		name    string
@@ -142,56 +142,56 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 	}{
 		{
 			"a plain client is relayed", state.Relay, "",
-			append([][]byte{talk6.syn(), talk6.synack(), talk6.ack(nil)}, ends(talk6)...),
+			append([][]byte{conn6.syn(), conn6.synack(), conn6.ack(nil)}, ends(conn6)...),
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "ACK", "FIN+ACK", "FIN+ACK"},
 			"plain relay closed fin",
 		},
 		{
 			"a connection of the other box is relayed", state.Relay, "",
-			append([][]byte{talk4.syn(capableSYN), talk4.synack(capableSYNACK), talk4.ack(capableACK)}, ends(talk4)...),
+			append([][]byte{conn4.syn(capableSYN), conn4.synack(capableSYNACK), conn4.ack(capableACK)}, ends(conn4)...),
 			[]string{"1: SYN MP_CAPABLE v1: hold: SYN → server", "2: SYN+ACK MP_CAPABLE v1: deliver: SYN+ACK MP_CAPABLE v1 → client"},
 			[]string{"SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "FIN+ACK", "FIN+ACK"},
 			"multipath relay closed fin",
 		},
 		{
 			"a server without MPTCP is bonded by the box", state.Relay, "",
-			[][]byte{talk6.syn(capableSYN), talk6.synack(), talk6.ack(nil)},
+			[][]byte{conn6.syn(capableSYN), conn6.synack(), conn6.ack(nil)},
 			[]string{"1: SYN MP_CAPABLE v1: hold: SYN → server", "2: SYN+ACK: deliver: SYN+ACK MP_CAPABLE v1 → client"},
 			[]string{"SYN", "SYN+ACK MP_CAPABLE v1", "ACK"},
 			"multipath relay relaying",
 		},
 		{
 			"version 0 is answered without MPTCP", state.Relay, "",
-			[][]byte{talk6.syn(oldSYN), talk6.synack()},
+			[][]byte{conn6.syn(oldSYN), conn6.synack()},
 			[]string{"1: SYN MP_CAPABLE v0: hold: SYN → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
 			[]string{"SYN", "SYN+ACK"},
 			"multipath relay released",
 		},
 		{
 			"a server refuses", state.Relay, "",
-			[][]byte{talk6.syn(), refuse(talk6)},
+			[][]byte{conn6.syn(), refuse(conn6)},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: RST+ACK: reset (refused): RST+ACK → client"},
 			[]string{"SYN MP_CAPABLE v1", "RST+ACK"},
 			"plain relay refused refused",
 		},
 		{
 			"a router has no route", state.Relay, "",
-			[][]byte{talk6.syn(), icmpError(core.NoRoute, router, client6.Addr(), talk6.syn())},
+			[][]byte{conn6.syn(), icmpError(core.NoRoute, router, client6.Addr(), conn6.syn())},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMPv6 no route: no-route (no-route): ICMPv6 no route → client"},
 			[]string{"SYN MP_CAPABLE v1", "ICMPv6 no route"},
 			"plain relay unreachable no-route",
 		},
 		{
 			"a router prohibits IPv4, which a socket takes for an unreachable host", state.Relay, "",
-			[][]byte{talk4.syn(), icmpError(core.Prohibited, server4.Addr(), client4.Addr(), talk4.syn())},
+			[][]byte{conn4.syn(), icmpError(core.Prohibited, server4.Addr(), client4.Addr(), conn4.syn())},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMP administratively prohibited: host-unreachable (host-unreachable): ICMP host unreachable → client"},
 			[]string{"SYN MP_CAPABLE v1", "ICMP host unreachable"},
 			"plain relay unreachable host-unreachable",
 		},
 		{
 			"a SYN is repeated before and after its answer", state.Relay, "",
-			[][]byte{talk6.syn(), talk6.syn(), talk6.synack(), talk6.syn(), talk6.synack(), talk6.ack(nil)},
+			[][]byte{conn6.syn(), conn6.syn(), conn6.synack(), conn6.syn(), conn6.synack(), conn6.ack(nil)},
 			[]string{
 				"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN: hold (repeat): SYN MP_CAPABLE v1 → server",
 				"3: SYN+ACK: deliver: SYN+ACK → client", "4: SYN: deliver (repeat): SYN+ACK → client",
@@ -201,63 +201,63 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 		},
 		{
 			"a scanner resets", state.Relay, "",
-			[][]byte{talk6.syn(), talk6.synack(), talk6.up(rewrite.RST, nil, "")},
+			[][]byte{conn6.syn(), conn6.synack(), conn6.fromClient(rewrite.RST, nil, "")},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "RST"},
 			"plain relay abandoned reset",
 		},
 		{
 			"a SYN with data", state.Relay, "",
-			[][]byte{talk6.synData("hello"), talk6.synack()},
+			[][]byte{conn6.synData("hello"), conn6.synack()},
 			[]string{"1: SYN, 5 bytes: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK"},
 			"plain relay released",
 		},
 		{
 			"end-to-end MPTCP passes a CPE", state.Relay, core.CPE,
-			[][]byte{talk6.syn(capableSYN), talk6.synack(capableSYNACK), talk6.ack(capableACK)},
+			[][]byte{conn6.syn(capableSYN), conn6.synack(capableSYNACK), conn6.ack(capableACK)},
 			[]string{"1: SYN MP_CAPABLE v1: rewrite (end-to-end): SYN MP_CAPABLE v1, DSCP 43 → server"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK MP_CAPABLE v1", "ACK MP_CAPABLE v1"},
 			"plain pass passed end-to-end",
 		},
 		{
 			"a plain SYN passes a HAG", state.Relay, core.HAG,
-			[][]byte{talk6.syn(), talk6.synack()},
+			[][]byte{conn6.syn(), conn6.synack()},
 			[]string{"1: SYN: accept (plain-tcp)"},
 			[]string{"SYN", "SYN+ACK"},
 			"multipath pass passed plain-tcp",
 		},
 		{
 			"a SYN that passes is repeated", state.Pass, "",
-			[][]byte{talk6.syn(), talk6.syn(), talk6.synack()},
+			[][]byte{conn6.syn(), conn6.syn(), conn6.synack()},
 			[]string{"1: SYN: accept", "2: SYN: accept"},
 			[]string{"SYN", "SYN", "SYN+ACK"},
 			"plain pass passed",
 		},
 		{
 			"policy strips", state.Strip, "",
-			[][]byte{talk6.syn(capableSYN), talk6.synack(), talk6.ack(nil)},
+			[][]byte{conn6.syn(capableSYN), conn6.synack(), conn6.ack(nil)},
 			[]string{"1: SYN MP_CAPABLE v1: rewrite: SYN → server"},
 			[]string{"SYN", "SYN+ACK", "ACK"},
 			"multipath strip passed",
 		},
 		{
 			"policy learns of a server with MPTCP", state.Learn, "",
-			[][]byte{talk6.syn(), talk6.synack(capableSYNACK), talk6.ack(nil)},
+			[][]byte{conn6.syn(), conn6.synack(capableSYNACK), conn6.ack(nil)},
 			[]string{"1: SYN: rewrite: SYN MP_CAPABLE v1 → server", "2: SYN+ACK MP_CAPABLE v1: rewrite (learnt-mptcp): SYN+ACK → client"},
 			[]string{"SYN MP_CAPABLE v1", "SYN+ACK", "ACK"},
 			"plain learn passed learnt-mptcp",
 		},
 		{
 			"policy rejects", state.Reject, "",
-			[][]byte{talk6.syn(), talk6.synack()},
+			[][]byte{conn6.syn(), conn6.synack()},
 			[]string{"1: SYN: prohibited: ICMPv6 administratively prohibited → client"},
 			[]string{"ICMPv6 administratively prohibited"},
 			"plain reject rejected",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			file := newFilm(t, Pcapng).show(c.packets...).bytes()
+			file := newCapture(t, Pcapng).add(c.packets...).bytes()
 			p := play(t, file, Config{Role: c.role, Policy: &core.Policy{Default: c.action, EndToEnd: 43}})
 			p.wantLines(t, c.lines...)
 			p.wantOut(t, c.out...)
@@ -267,7 +267,7 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 }
 
 func TestServerThatDoesNotAnswerTimesOutByTheCapturesClock(t *testing.T) {
-	f := newFilm(t, Pcapng).show(talk6.syn()).wait(time.Hour).show(talk4.syn())
+	f := newCapture(t, Pcapng).add(conn6.syn()).wait(time.Hour).add(conn4.syn())
 	p := play(t, f.bytes(), Config{})
 	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "0: no answer: drop (no-answer)",
 		"2: SYN: hold: SYN MP_CAPABLE v1 → server")
@@ -277,16 +277,16 @@ func TestServerThatDoesNotAnswerTimesOutByTheCapturesClock(t *testing.T) {
 }
 
 func TestSilentClientIsAbandoned(t *testing.T) {
-	f := newFilm(t, Pcapng).show(talk6.syn(), talk6.synack()).wait(2 * time.Minute).show(talk6.ack(nil))
+	f := newCapture(t, Pcapng).add(conn6.syn(), conn6.synack()).wait(2 * time.Minute).add(conn6.ack(nil))
 	play(t, f.bytes(), Config{}).wantFlow(t, "plain relay abandoned no-answer")
 }
 
 func TestPortUsedAgainIsANewFlow(t *testing.T) {
 	whole := [][]byte{
-		talk6.syn(), talk6.synack(), talk6.ack(nil),
-		talk6.up(rewrite.FIN|rewrite.ACK, nil, ""), talk6.down(rewrite.FIN|rewrite.ACK, nil, ""),
+		conn6.syn(), conn6.synack(), conn6.ack(nil),
+		conn6.fromClient(rewrite.FIN|rewrite.ACK, nil, ""), conn6.fromServer(rewrite.FIN|rewrite.ACK, nil, ""),
 	}
-	p := play(t, newFilm(t, Pcapng).show(whole...).show(whole...).bytes(), Config{})
+	p := play(t, newCapture(t, Pcapng).add(whole...).add(whole...).bytes(), Config{})
 	if len(p.report.Flows) != 2 || p.report.Flows[1].State != "closed" || p.report.Flows[1].Frame != 6 {
 		t.Errorf("flows %+v", p.report.Flows)
 	}
@@ -297,9 +297,9 @@ func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
 	ether := func(packet []byte) Frame {
 		return Frame{Data: slices.Concat([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd}, packet, []byte{0xde, 0xad})}
 	}
-	f := newFilm(t, Pcapng).by(Interface{Name: "eth0", LinkType: LinkEthernet})
-	f.frame(arp).frame(ether(talk6.down(rewrite.ACK, nil, "no handshake was captured")))
-	f.frame(ether(talk6.up(rewrite.FIN, nil, ""))).frame(Frame{Data: []byte{1}}).frame(Frame{Data: nil, Length: 60})
+	f := newCapture(t, Pcapng).on(Interface{Name: "eth0", LinkType: LinkEthernet})
+	f.frame(arp).frame(ether(conn6.fromServer(rewrite.ACK, nil, "no handshake was captured")))
+	f.frame(ether(conn6.fromClient(rewrite.FIN, nil, ""))).frame(Frame{Data: []byte{1}}).frame(Frame{Data: nil, Length: 60})
 	file := f.bytes()
 	p := play(t, file, Config{})
 	for i, want := range mustRead(t, file) {
@@ -314,12 +314,12 @@ func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
 
 func TestReplayIsTheSameAsCallingCore(t *testing.T) {
 	packets := [][]byte{
-		talk6.syn(), talk4.syn(capableSYN), talk6.syn(), talk4.synData("data", oldSYN), talk6.synack(),
-		talk6.syn(capableSYN), talk4.up(rewrite.SYN|rewrite.RST, nil, ""),
+		conn6.syn(), conn4.syn(capableSYN), conn6.syn(), conn4.synData("data", oldSYN), conn6.synack(),
+		conn6.syn(capableSYN), conn4.fromClient(rewrite.SYN|rewrite.RST, nil, ""),
 	}
 	for action := range state.Actions {
 		cfg := Config{Role: core.CPE, Policy: &core.Policy{Default: state.Action(action), EndToEnd: 43}}
-		p := play(t, newFilm(t, Pcapng).show(packets...).bytes(), cfg)
+		p := play(t, newCapture(t, Pcapng).add(packets...).bytes(), cfg)
 		c := core.New(core.Config{Policy: cfg.Policy})
 		var want []string
 		expect := func(i int, acts []core.Action) {
@@ -358,8 +358,8 @@ func TestReplayIsTheSameAsCallingCore(t *testing.T) {
 }
 
 func TestCaptureIsReplayedUpToItsTruncation(t *testing.T) {
-	file := newFilm(t, Pcapng).show(talk6.syn(), talk6.synack(), talk6.ack(nil)).bytes()
-	p, err := tryPlay(t, file[:len(file)-5], Config{})
+	file := newCapture(t, Pcapng).add(conn6.syn(), conn6.synack(), conn6.ack(nil)).bytes()
+	p, err := tryReplay(t, file[:len(file)-5], Config{})
 	if !errors.Is(err, ErrTruncated) {
 		t.Errorf("error %v", err)
 	}
@@ -368,7 +368,7 @@ func TestCaptureIsReplayedUpToItsTruncation(t *testing.T) {
 }
 
 func TestErrorOfTheOutputEndsTheReplay(t *testing.T) {
-	file := newFilm(t, Pcapng).show(talk6.syn()).bytes()
+	file := newCapture(t, Pcapng).add(conn6.syn()).bytes()
 	in, err := NewReader(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
@@ -403,9 +403,9 @@ func TestDataOfKnownFlowsCostsNoAllocation(t *testing.T) {
 }
 
 func TestConnectionsOfBothWaysWithTheSamePortsDoNotMix(t *testing.T) {
-	back := talk{talk6.server, talk6.client}
+	back := conn{conn6.server, conn6.client}
 	for action := range state.Actions {
-		f := newFilm(t, Pcapng).show(talk6.syn(), back.syn(), back.synack(capableSYNACK), talk6.synack(capableSYNACK), talk6.ack(nil))
+		f := newCapture(t, Pcapng).add(conn6.syn(), back.syn(), back.synack(capableSYNACK), conn6.synack(capableSYNACK), conn6.ack(nil))
 		p := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Action(action)}})
 		if p.report.Totals.Flows < 2 {
 			t.Errorf("%v: %d flows", state.Action(action), p.report.Totals.Flows)

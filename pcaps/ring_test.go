@@ -16,7 +16,7 @@ import (
 // newRing returns an open ring of three small files.
 func newRing(t *testing.T, dir string) *ring {
 	t.Helper()
-	var s scribe
+	var s encoder
 	s.init(RecorderConfig{Role: "cpe", Plain: []string{"lan0"}, Comment: "a test", Dir: dir, Files: 3, FileSize: 2000})
 	if err := errors.Join(s.ring.find(), s.ring.begin(time.Now())); err != nil {
 		t.Fatal(err)

@@ -10,11 +10,11 @@ import (
 )
 
 // place is what is known of an interface of the capture.
-type place struct {
+type captureInterface struct {
 	Interface
-	side     state.Side
-	sided    bool // side is known
-	recorded bool // by a running box: it shows what has left the box, too
+	side      state.Side
+	sideKnown bool // side is known
+	recorded  bool // by a running box: it shows what has left the box, too
 }
 
 // recordedSides are the descriptions that a recording box gives its interfaces
@@ -23,19 +23,19 @@ var recordedSides = map[string]state.Side{"plain side": state.Plain, "multipath 
 
 // placeOf finds out where an interface faces: by the name that the configuration
 // gives it, or by what a recording says of it.
-func (c *Config) placeOf(in Interface) place {
-	p := place{Interface: in}
+func (c *Config) interfaceOf(in Interface) captureInterface {
+	p := captureInterface{Interface: in}
 	switch {
 	case slices.Contains(c.Plain, in.Name):
-		p.side, p.sided = state.Plain, true
+		p.side, p.sideKnown = state.Plain, true
 	case slices.Contains(c.Paths, in.Name):
-		p.side, p.sided = state.Multipath, true
+		p.side, p.sideKnown = state.Multipath, true
 	}
 	if box, where, ok := strings.Cut(in.Description, ", "); ok && strings.HasPrefix(box, "synbond ") {
 		if side, known := recordedSides[where]; known {
 			p.recorded = true
-			if !p.sided {
-				p.side, p.sided = side, true
+			if !p.sideKnown {
+				p.side, p.sideKnown = side, true
 			}
 		}
 	}
@@ -43,13 +43,13 @@ func (c *Config) placeOf(in Interface) place {
 }
 
 // leaving tells whether the box that was recorded has sent a frame.
-func (p *place) leaving(f *Frame) bool { return p.recorded && f.Direction == Outbound }
+func (p *captureInterface) sentByBox(f *Frame) bool { return p.recorded && f.Direction == Outbound }
 
 // sideOf tells on which side a SYN has entered: where its interface faces, else
 // where the role has its clients, else by whether it is of MPTCP.
-func (c *Config) sideOf(p *place, syn rewrite.MPTCP) state.Side {
+func (c *Config) sideOf(p *captureInterface, syn rewrite.MPTCP) state.Side {
 	switch {
-	case p.sided:
+	case p.sideKnown:
 		return p.side
 	case c.Role == core.CPE:
 		return state.Plain

@@ -21,15 +21,15 @@ type track struct {
 
 	// Of the newest SYN: its MPTCP options, sequence number, data in bytes, the
 	// verdict, and how its frame says that it came.
-	syn     rewrite.MPTCP
-	isn     uint32
-	data    uint32
-	verdict core.Verdict
-	entered Direction
-	near    int // the interface of its frame
+	syn         rewrite.MPTCP
+	isn         uint32
+	data        uint32
+	verdict     core.Verdict
+	entered     Direction
+	inInterface int // of that frame
 
-	forwarded bool // a copy of the SYN was captured on its way out of the box
-	far       int  // the interface of that
+	forwarded    bool // a copy of the SYN was captured on its way out of the box
+	outInterface int  // of the copy
 
 	onward uint32 // the sequence number of the SYN that was sent on
 	held   *Frame // the newest SYN, while Dialing
@@ -46,14 +46,14 @@ type track struct {
 	acked          bool // the client's first ACK has been seen
 	finUp, finDown bool
 
-	own     bool  // the machine of the box is one of the ends
-	flow    *Flow // of the report, or nil
-	session session
+	own   bool  // the machine of the box is one of the ends
+	flow  *Flow // of the report, or nil
+	mptcp mptcpState
 }
 
 // leaving tells whether a frame shows what the box has sent for the flow. What its
 // machine has sent of itself is no business of the box's.
-func (t *track) leaving(f *Frame, p *place) bool { return !t.own && p.leaving(f) }
+func (t *track) sentByBox(f *Frame, p *captureInterface) bool { return !t.own && p.sentByBox(f) }
 
 // copied tells whether a frame of a flow, on its way up or down, shows leaving the
 // box what another has shown coming in.
@@ -61,12 +61,12 @@ func (t *track) copied(f *Frame, up bool) bool {
 	switch {
 	case !t.forwarded:
 		return false
-	case t.near == t.far: // "any" interface
+	case t.inInterface == t.outInterface: // "any" interface
 		return f.Direction == Outbound
 	case up:
-		return f.Interface == t.far
+		return f.Interface == t.outInterface
 	}
-	return f.Interface == t.near
+	return f.Interface == t.inInterface
 }
 
 // listens tells whether the client's handshake is with the box's MPTCP listener.
@@ -78,7 +78,7 @@ func (t *track) count(seg *rewrite.Segment) {
 		return
 	}
 	t.flow.Packets++
-	if t.up(seg) {
+	if t.fromClient(seg) {
 		t.flow.BytesUp += uint64(len(seg.Payload))
 	} else {
 		t.flow.BytesDown += uint64(len(seg.Payload))
@@ -86,7 +86,7 @@ func (t *track) count(seg *rewrite.Segment) {
 }
 
 // up tells whether a segment goes from the client to the server.
-func (t *track) up(seg *rewrite.Segment) bool { return seg.Src == t.client }
+func (t *track) fromClient(seg *rewrite.Segment) bool { return seg.Src == t.client }
 
 // tracks are the flows that are followed: the live ones, which the table bounds,
 // those of the report, and the last others.
@@ -140,7 +140,7 @@ func (ts *tracks) begin(t *track) {
 }
 
 // moved takes a track to where the table has its flow.
-func (ts *tracks) moved(t *track, f state.Flow) {
+func (ts *tracks) setState(t *track, f state.Flow) {
 	if waits(t.state) {
 		ts.waiting--
 	}

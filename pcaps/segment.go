@@ -16,18 +16,18 @@ import (
 // cut tells that the options of the packet are not all there.
 func (r *replay) synack(f *Frame, t *track, packet []byte, cut bool) error {
 	m, text := r.optionsOf(cut)
-	if t == nil || t.up(&r.seg) {
+	if t == nil || t.fromClient(&r.seg) {
 		return r.answered(f, t, text, packet)
 	}
-	p := r.place(f)
+	p := r.iface(f)
 	if cut {
-		t.session.cut()
+		t.mptcp.cut()
 	} else {
 		r.observe(p, t, m, f.Number)
 	}
-	if t.leaving(f, p) {
+	if t.sentByBox(f, p) {
 		t.answer, t.renumbered = r.seg.Seq, false
-		return r.told(f, t, outcome{text: text, answer: answer(&r.seg, packet, t.isn, t.capable(m))})
+		return r.dialShown(f, t, outcome{text: text, answer: answer(&r.seg, packet, t.isn, t.capable(m))})
 	}
 	switch t.state {
 	case state.Dialing:
@@ -36,15 +36,15 @@ func (r *replay) synack(f *Frame, t *track, packet []byte, cut bool) error {
 		}
 		t.answer, t.renumbered = r.seg.Seq, r.seg.Ack-t.isn-1 > t.data
 		reply := answer(&r.seg, packet, t.isn, t.capable(m))
-		return r.ended(f, t, outcome{text: text, answer: reply})
+		return r.dialEnded(f, t, outcome{text: text, answer: reply})
 	case state.Released, state.Relaying: // it is the box's socket that gets it
 		r.step(f, t, Server, Box, text)
-		return r.leaveOut()
+		return r.omit()
 	case state.Rejected: // no SYN has got there
-		return r.leaveOut()
+		return r.omit()
 	}
-	if r.again && t.edited {
-		return r.leaveOut()
+	if r.isCopy && t.edited {
+		return r.omit()
 	}
 	return r.answered(f, t, text, packet)
 }
@@ -57,34 +57,34 @@ func (r *replay) answered(f *Frame, t *track, text string, packet []byte) error 
 	}
 	d, _ := r.packet(f, state.Multipath, packet)
 	if t != nil {
-		r.follow(t)
+		r.sync(t)
 		t.edited = d.Verdict == core.Rewrite
 	}
 	if d.Verdict != core.Rewrite {
 		r.step(f, t, Server, Client, text)
-		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
+		return errors.Join(r.decided(r.cause(f, text), d, ""), r.passDecided(f, d))
 	}
 	out := describePacket(d.Edited)
 	r.step(f, t, Server, Box, text)
 	r.step(f, t, Box, Client, out)
-	return errors.Join(r.decided(r.event(f, text), d, out+" → client"), r.edited(f, d, packet))
+	return errors.Join(r.decided(r.cause(f, text), d, out+" → client"), r.writeEdited(f, d, packet))
 }
 
 // rst takes a reset.
 func (r *replay) rst(f *Frame, t *track) error {
-	p, up := r.place(f), t.up(&r.seg)
+	p, up := r.iface(f), t.fromClient(&r.seg)
 	refused := outcome{text: describe(&r.seg, rewrite.MPTCP{}), errno: syscall.ECONNREFUSED}
 	switch {
-	case t.leaving(f, p) && !up:
-		return r.told(f, t, refused)
-	case t.leaving(f, p) || r.again && t.state == state.Refused:
-		return r.leaveOut()
+	case t.sentByBox(f, p) && !up:
+		return r.dialShown(f, t, refused)
+	case t.sentByBox(f, p) || r.isCopy && t.state == state.Refused:
+		return r.omit()
 	case t.state == state.Dialing && !up && r.seg.Flags&rewrite.ACK != 0 && t.answers(&r.seg, p):
-		return r.ended(f, t, refused)
+		return r.dialEnded(f, t, refused)
 	case t.state == state.Dialing: // the box does not hear that its client has gone
-		return r.through(f, t, up, refused.text)
+		return r.passThrough(f, t, up, refused.text)
 	}
-	if j := t.session.join; j != nil && !up && !t.acked {
+	if j := t.mptcp.join; j != nil && !up && !t.acked {
 		j.state("refused: reset")
 	}
 	if id := r.id(t); up && t.state == state.Released {
@@ -92,12 +92,12 @@ func (r *replay) rst(f *Frame, t *track) error {
 	} else {
 		r.core.Closed(nil, r.now, id, true)
 	}
-	r.follow(t)
-	return r.through(f, t, up, refused.text)
+	r.sync(t)
+	return r.passThrough(f, t, up, refused.text)
 }
 
 // through takes a packet that goes from one end to the other.
-func (r *replay) through(f *Frame, t *track, up bool, text string) error {
+func (r *replay) passThrough(f *Frame, t *track, up bool, text string) error {
 	from, to := Server, Client
 	if up {
 		from, to = Client, Server
@@ -114,33 +114,33 @@ func (r *replay) id(t *track) state.ID {
 
 // fin takes the end of one direction.
 func (r *replay) fin(f *Frame, t *track, cut bool) error {
-	up := t.up(&r.seg)
+	up := t.fromClient(&r.seg)
 	r.acknowledge(f, t, up, cut)
 	t.finUp, t.finDown = t.finUp || up, t.finDown || !up
 	if t.finUp && t.finDown {
 		r.core.Closed(nil, r.now, r.id(t), false)
-		r.follow(t)
+		r.sync(t)
 	}
-	if t.leaving(f, r.place(f)) {
-		return r.leaveOut()
+	if t.sentByBox(f, r.iface(f)) {
+		return r.omit()
 	}
-	return r.through(f, t, up, describe(&r.seg, rewrite.MPTCP{}))
+	return r.passThrough(f, t, up, describe(&r.seg, rewrite.MPTCP{}))
 }
 
 // ack takes any other segment of a flow: data, most of the time.
 func (r *replay) ack(f *Frame, t *track, cut bool) error {
-	up, p := t.up(&r.seg), r.place(f)
+	up, p := t.fromClient(&r.seg), r.iface(f)
 	first := r.acknowledge(f, t, up, cut)
-	if t.flow != nil && t.session.watched() {
+	if t.flow != nil && t.mptcp.watched() {
 		if !cut {
 			r.observeACK(p, t, up)
 		} else if first {
-			t.session.cut()
+			t.mptcp.cut()
 		}
 	}
 	switch {
-	case t.leaving(f, p):
-		return r.leaveOut()
+	case t.sentByBox(f, p):
+		return r.omit()
 	case first, up && t.listens() && len(r.seg.Payload) == 0:
 		return r.thirdACK(f, t, first, cut)
 	}
@@ -158,7 +158,7 @@ func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 	}
 	t.acked, t.reply = true, nil
 	r.core.Paired(nil, r.now, r.id(t))
-	r.follow(t)
+	r.sync(t)
 	return true
 }
 
@@ -167,11 +167,11 @@ func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 func (r *replay) thirdACK(f *Frame, t *track, first, cut bool) error {
 	m, text := r.optionsOf(cut)
 	switch {
-	case t.listens() && m.Capable && r.again:
-		return r.leaveOut()
+	case t.listens() && m.Capable && r.isCopy:
+		return r.omit()
 	case t.listens() && m.Capable:
 	case first:
-		return r.through(f, t, true, text)
+		return r.passThrough(f, t, true, text)
 	default:
 		return r.pass(f)
 	}
@@ -179,7 +179,7 @@ func (r *replay) thirdACK(f *Frame, t *track, first, cut bool) error {
 	out := *f
 	out.Replace(withoutCapable(f.Packet(), &r.seg, headerAt(&r.seg, len(f.Packet())+f.Missing())))
 	r.step(f, t, Box, Server, describe(&r.seg, rewrite.MPTCP{}))
-	return r.write(&out, r.beyond(f, state.Plain))
+	return r.write(&out, r.interfaceOn(f, state.Plain))
 }
 
 // optionsOf returns the MPTCP options of the segment in hand, and what it is for
@@ -202,20 +202,20 @@ func (r *replay) icmp(f *Frame, report icmpReport) error {
 		return r.pass(f)
 	}
 	o := outcome{text: report.text, errno: report.errno, from: report.from}
-	r.again = t.copied(f, false)
+	r.isCopy = t.copied(f, false)
 	switch {
-	case t.leaving(f, r.place(f)):
+	case t.sentByBox(f, r.iface(f)):
 		if report.seq != t.isn { // of the machine's kernel, to the box's socket
-			return r.leaveOut()
+			return r.omit()
 		}
 		if report.kind == unreachable[core.Prohibited][0] {
 			o.errno = syscall.EACCES // what the box calls so, although the kernel reads it as another
 		}
-		return r.told(f, t, o)
-	case r.again && t.state == state.Unreachable:
-		return r.leaveOut()
+		return r.dialShown(f, t, o)
+	case r.isCopy && t.state == state.Unreachable:
+		return r.omit()
 	case t.state == state.Dialing && report.errno != 0 && (report.seq == t.onward || report.seq == t.isn):
-		return r.ended(f, t, o)
+		return r.dialEnded(f, t, o)
 	}
-	return r.through(f, t, false, report.text)
+	return r.passThrough(f, t, false, report.text)
 }

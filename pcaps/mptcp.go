@@ -6,7 +6,7 @@ import (
 )
 
 // session follows the MPTCP options of a flow.
-type session struct {
+type mptcpState struct {
 	offered, answered bool // MP_CAPABLE in the SYN, in the SYN+ACK
 	confirmed         bool // the client's first ACK has been seen
 	version           uint8
@@ -18,8 +18,8 @@ type session struct {
 	join *join // of a flow that begins with MP_JOIN
 }
 
-// namedEnd is the end of a connection that a token names.
-type namedEnd struct {
+// tokenOwner is the end of a connection that a token names.
+type tokenOwner struct {
 	t      *track
 	client bool
 }
@@ -36,11 +36,11 @@ const (
 )
 
 // watched tells whether later segments may tell more.
-func (s *session) watched() bool { return s.answered || s.join != nil && !s.confirmed }
+func (s *mptcpState) watched() bool { return s.answered || s.join != nil && !s.confirmed }
 
 // cut takes up a segment whose options the capture has cut off: no later one tells
 // whether a subflow has joined.
-func (s *session) cut() {
+func (s *mptcpState) cut() {
 	if s.join != nil {
 		s.confirmed = true
 		s.join.state("answered; the options that tell more are cut off")
@@ -49,11 +49,11 @@ func (s *session) cut() {
 
 // observe takes up the MPTCP options of a SYN or SYN+ACK of a flow. Where a box was
 // recorded while it relayed, the multipath side has them.
-func (r *replay) observe(p *place, t *track, m rewrite.MPTCP, frame int) {
+func (r *replay) observe(p *captureInterface, t *track, m rewrite.MPTCP, frame int) {
 	if t.flow == nil || p.recorded && p.side == state.Plain && t.action == state.Relay {
 		return
 	}
-	s := &t.session
+	s := &t.mptcp
 	switch {
 	case r.seg.IsSYN() && s.join != nil: // repeated
 	case r.seg.IsSYN() && m.Join:
@@ -69,8 +69,8 @@ func (r *replay) observe(p *place, t *track, m rewrite.MPTCP, frame int) {
 }
 
 // offer takes up a SYN without MP_JOIN.
-func (r *replay) offer(p *place, t *track, m rewrite.MPTCP) {
-	s := &t.session
+func (r *replay) offer(p *captureInterface, t *track, m rewrite.MPTCP) {
+	s := &t.mptcp
 	switch {
 	case m.Capable:
 		s.offered, s.version = true, m.Version
@@ -87,18 +87,18 @@ func (r *replay) offer(p *place, t *track, m rewrite.MPTCP) {
 
 // answerOffer takes up a SYN+ACK. On the side of a relayed flow where the capture is
 // not, the box plays the other end: what that would do is not captured.
-func (r *replay) answerOffer(p *place, t *track, m rewrite.MPTCP) {
-	s := &t.session
-	played := t.action == state.Relay && !p.recorded
-	if played && t.side == state.Multipath && s.version != 1 {
+func (r *replay) answerOffer(p *captureInterface, t *track, m rewrite.MPTCP) {
+	s := &t.mptcp
+	simulated := t.action == state.Relay && !p.recorded
+	if simulated && t.side == state.Multipath && s.version != 1 {
 		t.fallback(otherVersion) // whatever the server says
 	}
 	switch {
 	case m.Capable:
 		s.answered, s.version = true, m.Version
-		s.confirmed = s.confirmed || played && t.side == state.Plain
+		s.confirmed = s.confirmed || simulated && t.side == state.Plain
 		r.learnKey(t, m.SenderKey, false)
-	case played && t.side == state.Multipath && t.syn.Capable:
+	case simulated && t.side == state.Multipath && t.syn.Capable:
 		t.fallback(notCaptured)
 	case !s.answered:
 		t.fallback(plainAnswer)
@@ -106,11 +106,11 @@ func (r *replay) answerOffer(p *place, t *track, m rewrite.MPTCP) {
 }
 
 // observeACK takes up those of another segment, which may have data.
-func (r *replay) observeACK(p *place, t *track, up bool) {
+func (r *replay) observeACK(p *captureInterface, t *track, up bool) {
 	if p.recorded && p.side == state.Plain && t.action == state.Relay {
 		return
 	}
-	seg, s := &r.seg, &t.session
+	seg, s := &r.seg, &t.mptcp
 	if s.join != nil {
 		if up && !s.confirmed {
 			s.confirmed = true
@@ -172,18 +172,18 @@ func (t *track) fallback(why string) {
 
 // learnKey remembers the key of one end, and that its token names it.
 func (r *replay) learnKey(t *track, key uint64, client bool) {
-	s := &t.session
+	s := &t.mptcp
 	if client {
 		s.clientKey, s.clientKnown = key, true
 	} else {
 		s.serverKey, s.serverKnown = key, true
 	}
-	r.tokens[rewrite.Token(key, s.version)] = namedEnd{t, client}
+	r.tokens[rewrite.Token(key, s.version)] = tokenOwner{t, client}
 }
 
 // describe says in the flow what is known of the connection.
 func (t *track) describe() {
-	s, f := &t.session, t.flow
+	s, f := &t.mptcp, t.flow
 	if s.offered {
 		f.Version = new(s.version)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // event is what a decision is about.
-type event struct {
+type cause struct {
 	frame int
 	at    time.Duration
 	in    string // what came, for people
@@ -22,16 +22,16 @@ type event struct {
 // noAnswer is what comes when a time is up.
 const noAnswer = "no answer"
 
-func (r *replay) event(f *Frame, in string) event { return event{f.Number, r.now, in} }
+func (r *replay) cause(f *Frame, in string) cause { return cause{f.Number, r.now, in} }
 
 // decided reports a decision and what the box sends by it.
-func (r *replay) decided(e event, d core.Decision, out string) error {
+func (r *replay) decided(c cause, d core.Decision, out string) error {
 	r.report.Totals.Verdicts[d.Verdict.String()]++
 	if r.cfg.Decided == nil {
 		return nil
 	}
 	report := Decision{
-		Frame: e.frame, TimeUS: e.at.Microseconds(), In: e.in,
+		Frame: c.frame, TimeUS: c.at.Microseconds(), In: c.in,
 		Verdict: d.Verdict.String(), Reason: d.Reason.String(), Rule: d.Rule, Out: out,
 	}
 	switch {
@@ -49,20 +49,20 @@ func (r *replay) decided(e event, d core.Decision, out string) error {
 // no whole SYN.
 func (r *replay) unreadable(f *Frame) error {
 	d, _ := r.packet(f, state.Plain, f.Packet())
-	return errors.Join(r.decided(r.event(f, flagsText(r.seg.Flags)), d, ""), r.goOn(f, d))
+	return errors.Join(r.decided(r.cause(f, flagsText(r.seg.Flags)), d, ""), r.passDecided(f, d))
 }
 
 // syn decides about a SYN. The packet has its right checksum.
 func (r *replay) syn(f *Frame, t *track, packet []byte) error {
-	p := r.place(f)
+	p := r.iface(f)
 	m, _ := r.seg.MPTCP() // the core says what is wrong
 	switch {
-	case t != nil && t.up(&r.seg) && p.leaving(f) && p.side == t.side: // is not on the wire: it ends the dial
-		return r.told(f, t, outcome{text: noAnswer, errno: syscall.ETIMEDOUT})
-	case t != nil && t.up(&r.seg) && r.hasLeft(f, p, t, m):
-		return r.copyOf(f, t)
-	case slices.Contains(r.cfg.Join, r.seg.Dst), p.recorded && (p.leaving(f) || len(f.Comments) == 0):
-		return r.own(f, p, m)
+	case t != nil && t.fromClient(&r.seg) && p.sentByBox(f) && p.side == t.side: // is not on the wire: it ends the dial
+		return r.dialShown(f, t, outcome{text: noAnswer, errno: syscall.ETIMEDOUT})
+	case t != nil && t.fromClient(&r.seg) && r.hasLeft(f, p, t, m):
+		return r.passCopy(f, t)
+	case slices.Contains(r.cfg.Join, r.seg.Dst), p.recorded && (p.sentByBox(f) || len(f.Comments) == 0):
+		return r.ownSubflow(f, p, m)
 	}
 	d, ok := r.packet(f, r.cfg.sideOf(p, m), packet)
 	if !ok {
@@ -92,23 +92,23 @@ func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decisi
 
 // decidedSYN takes the decision about a SYN.
 func (r *replay) decidedSYN(f *Frame, t *track, m rewrite.MPTCP, d core.Decision, packet []byte) error {
-	p, text := r.place(f), describe(&r.seg, m)
+	p, text := r.iface(f), describe(&r.seg, m)
 	switch {
 	case d.Key == (state.Key{}):
-		return errors.Join(r.decided(r.event(f, text), d, ""), r.goOn(f, d))
+		return errors.Join(r.decided(r.cause(f, text), d, ""), r.passDecided(f, d))
 	case t == nil || !r.repeats(d, t):
 		t = r.begin(f, d.Key, d.Packet.Side)
 	}
 	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
-	t.verdict, t.entered, t.near = d.Verdict, f.Direction, f.Interface
-	r.follow(t)
+	t.verdict, t.entered, t.inInterface = d.Verdict, f.Direction, f.Interface
+	r.sync(t)
 	r.observe(p, t, m, f.Number)
 	return r.carryOut(f, t, d, packet, text)
 }
 
 // own takes a SYN that the machine of the box itself has sent or gets, and no queue:
 // a subflow of its, most of the time. Its connection tells of it.
-func (r *replay) own(f *Frame, p *place, m rewrite.MPTCP) error {
+func (r *replay) ownSubflow(f *Frame, p *captureInterface, m rewrite.MPTCP) error {
 	if _, known := r.tokens[m.Token]; m.Join && known {
 		t := &track{
 			key: state.KeyOf(r.seg.Src, r.seg.Dst), client: r.seg.Src, server: r.seg.Dst,
@@ -153,22 +153,22 @@ func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
 }
 
 // follow takes a track to the state that its flow has in the table.
-func (r *replay) follow(t *track) {
+func (r *replay) sync(t *track) {
 	if fl, ok := r.core.Flow(t.key); ok && fl.State != t.state {
-		r.tracks.moved(t, fl)
+		r.tracks.setState(t, fl)
 	}
 }
 
 // copies tells whether the capture shows with the segment in hand how one leaves the
 // box that it has shown coming in.
-func (r *replay) copies(f *Frame, t *track) bool {
-	up := t.up(&r.seg)
+func (r *replay) findCopy(f *Frame, t *track) bool {
+	up := t.fromClient(&r.seg)
 	if !up || !r.seg.IsSYN() || r.seg.Seq != t.isn {
 		return t.copied(f, up)
 	}
-	elsewhere := f.Interface != t.near && !r.place(f).recorded
+	elsewhere := f.Interface != t.inInterface && !r.iface(f).recorded
 	if elsewhere || f.Direction == Outbound && t.entered == Inbound {
-		t.far, t.forwarded = f.Interface, true
+		t.outInterface, t.forwarded = f.Interface, true
 		return true
 	}
 	return false
@@ -176,11 +176,11 @@ func (r *replay) copies(f *Frame, t *track) bool {
 
 // hasLeft tells whether the capture shows a SYN on its way out of the box: a copy
 // of one that it shows coming in, or that of the box which was captured itself.
-func (r *replay) hasLeft(f *Frame, p *place, t *track, m rewrite.MPTCP) bool {
-	if r.again {
+func (r *replay) hasLeft(f *Frame, p *captureInterface, t *track, m rewrite.MPTCP) bool {
+	if r.isCopy {
 		return true
 	}
-	if !p.leaving(f) && !(p.sided && t.state == state.Dialing && p.side != t.side) {
+	if !p.sentByBox(f) && !(p.sideKnown && t.state == state.Dialing && p.side != t.side) {
 		return false
 	}
 	t.onward = r.seg.Seq
@@ -190,11 +190,11 @@ func (r *replay) hasLeft(f *Frame, p *place, t *track, m rewrite.MPTCP) bool {
 
 // copyOf takes a packet that the capture shows a second time. It stays only if the
 // first one does.
-func (r *replay) copyOf(f *Frame, t *track) error {
-	if t.verdict == core.Accept && !r.place(f).recorded {
+func (r *replay) passCopy(f *Frame, t *track) error {
+	if t.verdict == core.Accept && !r.iface(f).recorded {
 		return r.pass(f)
 	}
-	return r.leaveOut()
+	return r.omit()
 }
 
 // carryOut does what a decision about a SYN asks for.
@@ -204,39 +204,39 @@ func (r *replay) carryOut(f *Frame, t *track, d core.Decision, packet []byte, in
 	switch d.Verdict {
 	case core.Accept:
 		r.step(f, t, Client, Server, in)
-		return errors.Join(r.decided(r.event(f, in), d, ""), r.goOn(f, d))
+		return errors.Join(r.decided(r.cause(f, in), d, ""), r.passDecided(f, d))
 	case core.Rewrite:
 		out = describeEdited(d.Edited, in)
-		err = r.edited(f, d, packet)
+		err = r.writeEdited(f, d, packet)
 	case core.Hold:
 		onward := onwardSYN(&r.seg, packet, t.side == state.Plain)
 		out = describePacket(onward)
 		t.held, t.quote = clone(f), bytes.Clone(packet[:len(f.Packet())])
-		err = r.made(f, r.beyond(f, t.side.Opposite()), onward, d)
+		err = r.writeBuilt(f, r.interfaceOn(f, t.side.Opposite()), onward, d)
 	case core.Deliver:
 		if t.state != state.Released || t.reply == nil {
-			err = r.leaveOut() // the box's kernel knows what to answer, if anything
+			err = r.omit() // the box's kernel knows what to answer, if anything
 			break
 		}
 		out, end = describePacket(t.reply), Client
-		err = r.made(r.turned(f), r.place(f).Interface, t.reply, d)
+		err = r.writeBuilt(r.reversed(f), r.iface(f).Interface, t.reply, d)
 	case core.Prohibited: // the server's address stands for the box's, which no capture tells
 		reply := icmpError(d.Verdict, t.server.Addr(), t.client.Addr(), packet[:len(f.Packet())])
 		out, end = describePacket(reply), Client
-		err = r.made(r.turned(f), r.place(f).Interface, reply, d)
+		err = r.writeBuilt(r.reversed(f), r.iface(f).Interface, reply, d)
 	}
 	r.step(f, t, Client, Box, in)
 	if out != "" {
 		r.step(f, t, Box, end, out)
 		out += " → " + end.String()
 	}
-	return errors.Join(r.decided(r.event(f, in), d, out), err)
+	return errors.Join(r.decided(r.cause(f, in), d, out), err)
 }
 
 // step adds a packet to the handshake of a flow.
 func (r *replay) step(f *Frame, t *track, from, to End, packet string) {
 	switch {
-	case t == nil || t.flow == nil || r.again:
+	case t == nil || t.flow == nil || r.isCopy:
 	case len(t.flow.Handshake) == maxSteps:
 		t.flow.Omitted++
 	default:

@@ -24,7 +24,7 @@ const large = 1500
 // whole returns the IP packet of a frame in its full length, with that length in the IP
 // header. Missing bytes are zero. The packet is valid until the next call, and may be part
 // of the frame.
-func (c *completer) whole(f *Frame) []byte {
+func (c *completer) complete(f *Frame) []byte {
 	packet := f.Packet()
 	length := len(packet) + f.Missing()
 	unsized := length > large && len(packet) >= ipv6Size && ipLength(packet) == 0
