@@ -9,27 +9,27 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// What a box's kernel would send of itself, made from what the capture has.
+// Packets that the kernel of a box would send by itself, built from captured packets.
 
 const (
 	ipv4Size, ipv6Size, tcpSize = 20, 40, 20
 
 	protocolICMP, protocolTCP, protocolICMPv6 = 1, 6, 58
 
-	// usualHopLimit is that of packets which begin at a box: the default of
+	// usualHopLimit is the hop limit of packets from the box itself: the default of
 	// net.ipv4.ip_default_ttl and net.ipv6.conf.*.hop_limit.
 	usualHopLimit = 64
 )
 
-// ipHeader is what a made IP header says.
+// ipHeader holds the fields of an IP header to build.
 type ipHeader struct {
-	like     []byte // a packet whose DSCP, flow label and identification it has
+	like     []byte // source of DSCP, flow label and identification: the start of a packet
 	src, dst netip.Addr
 	protocol uint8
 	hopLimit uint8
 }
 
-// packet returns an IP packet with that header, and no options or extensions.
+// packet returns an IP packet with the header, without options or extension headers.
 func (h ipHeader) packet(payload []byte) []byte {
 	if h.src.Is4() {
 		b := make([]byte, ipv4Size, ipv4Size+len(payload))
@@ -55,8 +55,8 @@ func (h ipHeader) packet(payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// pseudoHeader is what the checksums of TCP and ICMPv6 cover beside the payload
-// of the IP packet (RFC 9293, section 3.1; RFC 8200, section 8.1).
+// pseudoHeader returns the pseudo-header for the checksums of TCP and ICMPv6 (RFC 9293,
+// section 3.1; RFC 8200, section 8.1).
 func pseudoHeader(src, dst netip.Addr, protocol uint8, length int) []byte {
 	b := make([]byte, 0, ipv6Size)
 	b = append(append(b, src.AsSlice()...), dst.AsSlice()...)
@@ -64,7 +64,7 @@ func pseudoHeader(src, dst netip.Addr, protocol uint8, length int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(protocol))
 }
 
-// tcpHeader is what a made TCP segment says.
+// tcpHeader holds the fields of a TCP segment to build, without payload.
 type tcpHeader struct {
 	src, dst netip.AddrPort
 	seq, ack uint32
@@ -88,12 +88,12 @@ func (h tcpHeader) packet(like []byte, hopLimit uint8) []byte {
 	return ipHeader{like, h.src.Addr(), h.dst.Addr(), protocolTCP, hopLimit}.packet(b)
 }
 
-// kernelOptions is an option list as Linux writes it in SYN and SYN+ACK
-// (tcp_options_write), with the values of another list and, unless it is nil, an
-// MP_CAPABLE. What a kernel's own socket would not write is left out.
+// kernelOptions returns an option list like those of Linux in SYN and SYN+ACK (kernel:
+// tcp_options_write), with the values of another list and, unless capable is nil, an
+// MP_CAPABLE. It omits options that the kernel does not write.
 func kernelOptions(list []byte, capable *rewrite.MPCapable) []byte {
 	var has [rewrite.OptionTimestamps + 1]bool
-	var o rewrite.Option // each option is read into a field of its own
+	var o rewrite.Option // each type of option has its own field
 	for walk := rewrite.WalkOptions(list); walk.Next(&o); {
 		if int(o.Type) < len(has) {
 			has[o.Type] = true
@@ -125,9 +125,9 @@ func kernelOptions(list []byte, capable *rewrite.MPCapable) []byte {
 	return b
 }
 
-// onwardSYN is the SYN that the box's socket sends for one that is held: without
-// data, which the client sends again, and with MP_CAPABLE towards the multipath
-// side. What the kernel would choose, such as the sequence number, is the client's.
+// onwardSYN returns the SYN of the box's socket for a held SYN: without data, which the
+// client will send again, and with MP_CAPABLE towards the multipath side. The kernel's
+// own choices, such as the sequence number, are replaced by the values of the client.
 func onwardSYN(seg *rewrite.Segment, packet []byte, mptcp bool) []byte {
 	var capable *rewrite.MPCapable
 	if mptcp {
@@ -139,8 +139,8 @@ func onwardSYN(seg *rewrite.Segment, packet []byte, mptcp bool) []byte {
 	}.packet(packet, seg.Traits().HopLimit-1)
 }
 
-// answer is the SYN+ACK that the box's listener sends to the client, given that of
-// the server: what the kernel would choose is the server's.
+// answer returns the SYN+ACK of the box's listener to the client, given the SYN+ACK of the
+// server. The kernel's own choices are replaced by the values of the server.
 func answer(seg *rewrite.Segment, packet []byte, isn uint32, capable *rewrite.MPCapable) []byte {
 	return tcpHeader{
 		src: seg.Src, dst: seg.Dst, seq: seg.Seq, ack: isn + 1, flags: seg.Flags &^ rewrite.PSH, window: seg.Window,
@@ -148,10 +148,9 @@ func answer(seg *rewrite.Segment, packet []byte, isn uint32, capable *rewrite.MP
 	}.packet(packet, max(seg.Traits().HopLimit, 1)-1)
 }
 
-// withoutCapable returns a packet, with its TCP header at an offset, with Nop in the
-// place of its MP_CAPABLE. The
-// checksum is updated by the words that change (RFC 1624, section 3), so that it
-// stays right, or wrong, also where the payload has been cut off.
+// withoutCapable returns a packet, with its TCP header at an offset, with Nop instead of
+// MP_CAPABLE. It updates the checksum (RFC 1624, section 3): a correct checksum stays
+// correct and a wrong one wrong, also for a truncated payload.
 func withoutCapable(packet []byte, seg *rewrite.Segment, header int) []byte {
 	out := bytes.Clone(packet)
 	list := out[header+tcpSize:][:len(seg.Options)]
@@ -172,13 +171,13 @@ func withoutCapable(packet []byte, seg *rewrite.Segment, header int) []byte {
 	return out
 }
 
-// reset is what nftables answers to a SYN that is to be refused (kernel:
+// reset returns the RST with which nftables refuses a SYN (kernel:
 // nf_reject_ip_tcphdr_put).
 func reset(client, server netip.AddrPort, ack uint32, syn []byte) []byte {
 	return tcpHeader{src: server, dst: client, ack: ack, flags: rewrite.RST | rewrite.ACK}.packet(syn, usualHopLimit)
 }
 
-// unreachable are type and code of the ICMP and the ICMPv6 error for a verdict
+// unreachable holds type and code of the ICMP error and of the ICMPv6 error for a verdict
 // (kernel: nft_reject_icmp_code, nft_reject_icmpv6_code).
 var unreachable = map[core.Verdict][2][2]uint8{
 	core.NoRoute:         {{3, 0}, {1, 0}},
@@ -186,9 +185,9 @@ var unreachable = map[core.Verdict][2][2]uint8{
 	core.Prohibited:      {{3, 13}, {1, 1}},
 }
 
-// icmpError is the ICMP error for a verdict, about a packet of client.
+// icmpError returns the ICMP error for a verdict, which quotes a packet of the client.
 func icmpError(v core.Verdict, from, client netip.Addr, quote []byte) []byte {
-	// RFC 1812, section 4.3.2.3, and RFC 4443, section 2.4 (c), say how much to quote.
+	// Length of the quote: RFC 1812, section 4.3.2.3, and RFC 4443, section 2.4 (c).
 	version, protocol, mtu := 0, uint8(protocolICMP), 576-ipv4Size
 	like := []byte{0x45, 0xc0, 0, 0, 0, 0} // internetwork control (RFC 1812, section 4.3.2.5)
 	var pseudo []byte

@@ -66,7 +66,7 @@ var unreachable4 = [...]icmpCause{
 	{"source route failed", syscall.EOPNOTSUPP},
 	{"network unknown", syscall.ENETUNREACH},
 	{"host unknown", syscall.EHOSTDOWN},
-	{"host isolated", syscall.ENONET},
+	{"host isolated", syscall.EPROTO}, // ENONET in Linux, which other systems lack: both are unexpected errors
 	{"network prohibited", syscall.ENETUNREACH},
 	{"host prohibited", syscall.EHOSTUNREACH},
 	{"network unreachable for this service", syscall.ENETUNREACH},

@@ -5,26 +5,26 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// session follows the MPTCP options of a flow.
+// mptcpState is the MPTCP state of a flow, from the options of its segments.
 type mptcpState struct {
 	offered, answered bool // MP_CAPABLE in the SYN, in the SYN+ACK
-	confirmed         bool // the client's first ACK has been seen
+	confirmed         bool // the client's first ACK has been captured
 	version           uint8
 	clientKey         uint64
 	serverKey         uint64
-	clientKnown       bool // the keys
-	serverKnown       bool
+	clientKnown       bool // clientKey is valid
+	serverKnown       bool // serverKey is valid
 
-	join *join // of a flow that begins with MP_JOIN
+	join *join // of a flow that begins with MP_JOIN, or nil
 }
 
-// tokenOwner is the end of a connection that a token names.
+// tokenOwner is the end of a connection with a token.
 type tokenOwner struct {
 	t      *track
 	client bool
 }
 
-// Why a connection that was to be of MPTCP is one of TCP (RFC 8684, section 3.7).
+// Reasons for the fallback of a connection from MPTCP to TCP (RFC 8684, section 3.7).
 const (
 	plainAnswer  = "no MP_CAPABLE in the SYN+ACK"
 	plainACK     = "no MP_CAPABLE in the third ACK"
@@ -35,11 +35,11 @@ const (
 	notCaptured  = "no MP_CAPABLE in the SYN+ACK that was captured; the box's has one"
 )
 
-// watched tells whether later segments may tell more.
+// watched reports whether options of later segments may change the state.
 func (s *mptcpState) watched() bool { return s.answered || s.join != nil && !s.confirmed }
 
-// cut takes up a segment whose options the capture has cut off: no later one tells
-// whether a subflow has joined.
+// cut handles a segment with truncated options. For a subflow the end of the handshake then
+// stays unknown.
 func (s *mptcpState) cut() {
 	if s.join != nil {
 		s.confirmed = true
@@ -47,10 +47,10 @@ func (s *mptcpState) cut() {
 	}
 }
 
-// observe takes up the MPTCP options of a SYN or SYN+ACK of a flow. Where a box was
-// recorded while it relayed, the multipath side has them.
-func (r *replay) observe(p *captureInterface, t *track, m rewrite.MPTCP, frame int) {
-	if t.flow == nil || p.recorded && p.side == state.Plain && t.action == state.Relay {
+// observe handles the MPTCP options of a SYN or SYN+ACK of a flow. In the recording of a
+// relaying box it uses the packets on the multipath side only.
+func (r *replay) observe(in *captureInterface, t *track, m rewrite.MPTCP, frame int) {
+	if t.flow == nil || in.recorded && in.side == state.Plain && t.action == state.Relay {
 		return
 	}
 	s := &t.mptcp
@@ -59,17 +59,17 @@ func (r *replay) observe(p *captureInterface, t *track, m rewrite.MPTCP, frame i
 	case r.seg.IsSYN() && m.Join:
 		r.beginJoin(t, m, frame)
 	case r.seg.IsSYN():
-		r.offer(p, t, m)
+		r.offer(in, t, m)
 	case s.join != nil:
 		s.join.answered(m)
 	case s.offered:
-		r.answerOffer(p, t, m)
+		r.answerOffer(in, t, m)
 	}
 	t.describe()
 }
 
-// offer takes up a SYN without MP_JOIN.
-func (r *replay) offer(p *captureInterface, t *track, m rewrite.MPTCP) {
+// offer handles a SYN without MP_JOIN.
+func (r *replay) offer(in *captureInterface, t *track, m rewrite.MPTCP) {
 	s := &t.mptcp
 	switch {
 	case m.Capable:
@@ -80,18 +80,18 @@ func (r *replay) offer(p *captureInterface, t *track, m rewrite.MPTCP) {
 		if t.action == state.Strip {
 			t.fallback(stripped)
 		}
-	case t.action == state.Relay && t.side == state.Plain && !p.recorded:
+	case t.action == state.Relay && t.side == state.Plain && !in.recorded:
 		s.offered, s.version = true, 1 // by the box
 	}
 }
 
-// answerOffer takes up a SYN+ACK. On the side of a relayed flow where the capture is
-// not, the box plays the other end: what that would do is not captured.
-func (r *replay) answerOffer(p *captureInterface, t *track, m rewrite.MPTCP) {
+// answerOffer handles a SYN+ACK. For a relayed flow the capture has one leg only, unless it
+// is a recording; the replay simulates the end of the other leg.
+func (r *replay) answerOffer(in *captureInterface, t *track, m rewrite.MPTCP) {
 	s := &t.mptcp
-	simulated := t.action == state.Relay && !p.recorded
+	simulated := t.action == state.Relay && !in.recorded
 	if simulated && t.side == state.Multipath && s.version != 1 {
-		t.fallback(otherVersion) // whatever the server says
+		t.fallback(otherVersion) // regardless of the server's SYN+ACK
 	}
 	switch {
 	case m.Capable:
@@ -105,9 +105,9 @@ func (r *replay) answerOffer(p *captureInterface, t *track, m rewrite.MPTCP) {
 	}
 }
 
-// observeACK takes up those of another segment, which may have data.
-func (r *replay) observeACK(p *captureInterface, t *track, up bool) {
-	if p.recorded && p.side == state.Plain && t.action == state.Relay {
+// observeACK handles the MPTCP options of any other segment, with or without data.
+func (r *replay) observeACK(in *captureInterface, t *track, up bool) {
+	if in.recorded && in.side == state.Plain && t.action == state.Relay {
 		return
 	}
 	seg, s := &r.seg, &t.mptcp
@@ -133,14 +133,14 @@ func (r *replay) observeACK(p *captureInterface, t *track, up bool) {
 	switch {
 	case err == nil && m.Capable:
 		r.learnKey(t, m.SenderKey, true)
-	case hasDSS(seg.Options): // the ACK before it was lost
+	case hasDSS(seg.Options): // an earlier ACK with MP_CAPABLE was lost
 	default:
 		t.fallback(plainACK)
 	}
 	t.describe()
 }
 
-// watchFallback looks for the ways in which a connection falls back later.
+// watchFallback looks for the fallback of a connection after the handshake.
 func (t *track) watchFallback(seg *rewrite.Segment) {
 	var o rewrite.Option
 	for walk := rewrite.WalkOptions(seg.Options); walk.Next(&o); {
@@ -170,7 +170,7 @@ func (t *track) fallback(why string) {
 	}
 }
 
-// learnKey remembers the key of one end, and that its token names it.
+// learnKey stores the key of one end, and the end under the token of the key.
 func (r *replay) learnKey(t *track, key uint64, client bool) {
 	s := &t.mptcp
 	if client {
@@ -181,7 +181,7 @@ func (r *replay) learnKey(t *track, key uint64, client bool) {
 	r.tokens[rewrite.Token(key, s.version)] = tokenOwner{t, client}
 }
 
-// describe says in the flow what is known of the connection.
+// describe updates the report of the flow.
 func (t *track) describe() {
 	s, f := &t.mptcp, t.flow
 	if s.offered {

@@ -13,15 +13,16 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// outcome is how the capture shows the dial of a flow to end.
+// outcome is the end of a flow's dial, according to the capture.
 type outcome struct {
-	text   string        // the packet that ends it
+	text   string        // describes the packet that ends the dial
 	errno  syscall.Errno // 0 if the server has answered
-	answer []byte        // what the client gets then
-	from   netip.Addr    // who has reported the error
+	answer []byte        // the SYN+ACK to the client, if the server has answered
+	from   netip.Addr    // sender of the ICMP error, if any
 }
 
-// ended takes what ends the dial of a flow that is Dialing.
+// dialEnded handles the packet that ends the dial of a flow in state Dialing. In a
+// recording the box's packet to the client follows, see dialShown.
 func (r *replay) dialEnded(f *Frame, t *track, o outcome) error {
 	r.step(f, t, Server, Box, o.text)
 	if r.iface(f).recorded {
@@ -31,8 +32,9 @@ func (r *replay) dialEnded(f *Frame, t *track, o outcome) error {
 	return r.settle(f, t, o)
 }
 
-// told takes what a box that was recorded has sent to its client. It says how and
-// when the dial has ended: the kernel has its reasons to hear of it later, or not.
+// dialShown handles a packet of a recorded box to its client, which shows the outcome of
+// the dial and its time. The kernel may have ended the dial later than the server's packet
+// arrived, or otherwise.
 func (r *replay) dialShown(f *Frame, t *track, o outcome) error {
 	r.report.Totals.LeftOut++
 	if t.state != state.Dialing {
@@ -65,7 +67,7 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 		reply, t.reply = o.answer, o.answer
 	case core.Drop:
 		return r.decided(c, d, "")
-	case core.Accept: // nothing can be told by it: the SYN itself goes on
+	case core.Accept: // the SYN itself goes on
 		r.step(f, t, Box, Server, "SYN")
 		held.Time = f.Time
 		return errors.Join(r.decided(c, d, "SYN → server"), r.passDecided(held, d))
@@ -81,8 +83,8 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 	return errors.Join(r.decided(c, d, out+" → client"), err)
 }
 
-// refusal is what the client gets for a dial that has failed, as somebody reports;
-// nil for other verdicts.
+// refusal returns the packet to the client for the verdict on a failed dial, with an ICMP
+// error from the given address; nil for other verdicts.
 func (t *track) refusal(v core.Verdict, from netip.Addr) []byte {
 	switch v {
 	case core.Reset:
@@ -96,18 +98,17 @@ func (t *track) refusal(v core.Verdict, from netip.Addr) []byte {
 	return nil
 }
 
-// answers tells whether a SYN+ACK or RST of the server answers the dial of a flow:
-// it acknowledges a SYN, and some of its data at most. Where a box was captured
-// that relayed, it acknowledges the SYN of the box, which the capture may lack: then
-// it is known by the side from which it comes.
-func (t *track) answers(seg *rewrite.Segment, p *captureInterface) bool {
-	across := p.sideKnown && !p.recorded && p.side != t.side
+// answers reports whether a SYN+ACK or RST of the server answers the dial of a flow: it
+// acknowledges the SYN, and perhaps data of the SYN. In a capture of a relaying box it may
+// acknowledge a SYN of the box that the capture lacks: then the side decides.
+func (t *track) answers(seg *rewrite.Segment, in *captureInterface) bool {
+	across := in.sideKnown && !in.recorded && in.side != t.side
 	return seg.Ack-t.isn-1 <= t.data || seg.Ack-t.onward-1 <= t.data || across
 }
 
-// capable is the MP_CAPABLE of the box's SYN+ACK to the client, given that of the
-// server; nil for a client that has not offered what the kernel speaks. Where the
-// server has given no key, one made of the flow stands for that of the box's kernel.
+// capable returns the MP_CAPABLE in the box's SYN+ACK to the client, given the one of the
+// server; nil for a client that has not offered version 1. Without a key of the server,
+// placeholderKey replaces the key of the box's kernel.
 func (t *track) capable(server rewrite.MPTCP) *rewrite.MPCapable {
 	if t.side == state.Plain || !t.syn.Capable || t.syn.Version != 1 {
 		return nil
@@ -121,8 +122,8 @@ func (t *track) capable(server rewrite.MPTCP) *rewrite.MPCapable {
 	return &rewrite.MPCapable{Version: 1, Flags: flags, Form: rewrite.CapableKey, SenderKey: t.placeholderKey()}
 }
 
-// placeholderKey is the first 64 bits of the SHA-256 of client, server and sequence
-// number of the SYN: the same in every replay.
+// placeholderKey returns the first 64 bits of the SHA-256 of client, server and sequence
+// number of the SYN. It is the same in every replay.
 func (t *track) placeholderKey() uint64 {
 	text := t.client.String() + " " + t.server.String()
 	sum := sha256.Sum256(binary.BigEndian.AppendUint32([]byte(text), t.isn))

@@ -7,7 +7,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// place returns what is known of the interface of a frame.
+// iface returns the interface of a frame.
 func (r *replay) iface(f *Frame) *captureInterface {
 	for len(r.interfaces) <= f.Interface {
 		r.interfaces = append(r.interfaces, r.cfg.interfaceOf(r.in.Interface(len(r.interfaces))))
@@ -15,8 +15,8 @@ func (r *replay) iface(f *Frame) *captureInterface {
 	return &r.interfaces[f.Interface]
 }
 
-// beyond returns an interface on a side for what the frame gives rise to: the
-// first one that is known to be there, else the frame's own.
+// interfaceOn returns an interface for a packet that leaves the box on a side because of a
+// frame: the first interface known to be on that side, or else the frame's own.
 func (r *replay) interfaceOn(f *Frame, side state.Side) Interface {
 	here := r.iface(f)
 	for i := range r.in.Interfaces() {
@@ -36,29 +36,29 @@ func (r *replay) write(f *Frame, in Interface, comments ...string) error {
 	return r.out.Write(f, in, comments...)
 }
 
-// pass copies a frame as it is.
+// pass copies a frame unchanged.
 func (r *replay) pass(f *Frame) error { return r.write(f, r.iface(f).Interface) }
 
-// leaveOut takes a packet that does not come out of the box.
+// omit counts a packet that does not leave the box.
 func (r *replay) omit() error {
 	r.report.Totals.LeftOut++
 	return nil
 }
 
-// goOn copies a frame that has been decided on.
+// passDecided copies a frame unchanged, with the decision as a comment.
 func (r *replay) passDecided(f *Frame, d core.Decision) error {
 	return r.write(f, r.iface(f).Interface, comment(d))
 }
 
-// edited writes a frame with the packet of a decision, cut off where the capture
-// has cut off the packet that was decided on.
+// writeEdited writes a frame with the edited packet of a decision, truncated by as many
+// bytes as the captured packet.
 func (r *replay) writeEdited(f *Frame, d core.Decision, packet []byte) error {
 	out := *f
 	out.Replace(d.Edited[:len(d.Edited)-f.Missing()])
 	return r.write(&out, r.iface(f).Interface, comment(d))
 }
 
-// made writes a packet that the box itself has sent, in a frame like f.
+// writeBuilt writes a packet of the box itself, in a frame like f.
 func (r *replay) writeBuilt(f *Frame, in Interface, packet []byte, d core.Decision) error {
 	out := *f
 	out.missing, out.Comments, out.Direction = 0, nil, Outbound
@@ -69,7 +69,7 @@ func (r *replay) writeBuilt(f *Frame, in Interface, packet []byte, d core.Decisi
 	return r.write(&out, in, comment(d))
 }
 
-// turned is a frame like f that goes back to where f comes from.
+// reversed returns a frame like f in the opposite direction.
 func (r *replay) reversed(f *Frame) *Frame {
 	out := clone(f)
 	if r.iface(f).LinkType == LinkEthernet && len(out.Data) >= 12 {
@@ -79,14 +79,14 @@ func (r *replay) reversed(f *Frame) *Frame {
 	return out
 }
 
-// clone copies a frame that is to be kept.
+// clone returns a copy of a frame with its own memory.
 func clone(f *Frame) *Frame {
 	out := *f
 	out.Data, out.own = bytes.Clone(f.Data), nil
 	return &out
 }
 
-// comment is a decision in the words of a packet comment.
+// comment returns the packet comment for a decision.
 func comment(d core.Decision) string {
 	verdict, why := d.Verdict.String(), d.Why()
 	if why == "" || why == verdict {

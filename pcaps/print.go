@@ -13,13 +13,13 @@ import (
 	"unicode/utf8"
 )
 
-// Lines prints decisions for people, one per line, as they come.
+// Lines prints decisions as text, one per line.
 type Lines struct {
 	W      io.Writer
-	widths [3]int // of the columns, as wide as what they have held so far
+	widths [3]int // of the columns: the widest texts so far
 }
 
-// Decision prints one.
+// Decision prints one decision.
 func (l *Lines) Decision(d Decision) error {
 	frame := "-"
 	if d.Frame != 0 {
@@ -131,7 +131,7 @@ func (t *Totals) print(w io.Writer) {
 	for _, link := range slices.Sorted(maps.Keys(t.Unread)) {
 		fmt.Fprintf(w, "%d of them of %s, which is not read\n", t.Unread[link], link)
 	}
-	const disorder = time.Millisecond // less is how the cores of a machine differ
+	const disorder = time.Millisecond // smaller differences come from the cores of one machine
 	if late := time.Duration(t.LateUS) * time.Microsecond; late >= disorder {
 		fmt.Fprintf(w, "%d packets are earlier than one before them, by up to %v: reordercap(1) sorts a capture\n", t.Late, late)
 	}

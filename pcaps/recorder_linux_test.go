@@ -85,7 +85,7 @@ func TestRecordedHandshakes(t *testing.T) {
 		}, []string{
 			"lan · inbound · SYN · hold", "dsl · outbound · SYN", "dsl · inbound · SYN|ACK",
 			"lan · outbound · SYN|ACK · deliver: connected after 50ms",
-			"lan · inbound · ACK · accepted; this ACK is inferred, its options and reorderDelay are not known",
+			"lan · inbound · ACK · accepted; this ACK is inferred, its options and window are not known",
 			"lan · inbound · FIN|ACK",
 		}},
 		{"an ACK that was seen is not inferred", []event{

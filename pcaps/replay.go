@@ -12,24 +12,23 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Config says which box a capture is replayed through.
+// Config is the configuration of the box for a [Replay].
 type Config struct {
-	// Role tells on which side SYNs enter where no interface tells it: those of a
-	// CPE on the plain side, those of a HAG on the multipath side. Without a role
-	// a SYN with MP_CAPABLE or MP_JOIN enters on the multipath side, another on the
-	// plain side.
+	// Role determines the side on which a SYN enters if its interface has no known side:
+	// the plain side for a CPE, the multipath side for a HAG. Without a role, a SYN with
+	// MP_CAPABLE or MP_JOIN enters on the multipath side, and other SYNs on the plain side.
 	Role         core.Role
-	Plain, Paths []string // names of interfaces that face each side; may be empty
-	// Join are addresses at which the box's machine itself takes subflows: SYNs to
-	// them are not decided on.
+	Plain, Paths []string // names of the interfaces on each side; may be empty
+	// Join holds the addresses at which the box's machine itself accepts subflows. The box
+	// does not decide on SYNs to them.
 	Join     []netip.AddrPort
 	Policy   *core.Policy
 	Table    state.Config
 	Learnt   state.LearntConfig
-	MaxFlows int // how many flows the report lists, the first ones; default 10,000
+	MaxFlows int // largest number of flows in the report, the first ones; default 10,000
 	// Decided is called with each decision, unless it is nil. An error ends the replay.
 	Decided func(Decision) error
-	// Progress is called every so often, with the number of packets so far, unless it is nil.
+	// Progress is called every 1,024 packets with their number so far, unless it is nil.
 	Progress func(packets int)
 }
 
@@ -48,20 +47,20 @@ type replay struct {
 	interfaces []captureInterface // by index of the interface
 	tracks     tracks
 	tokens     map[uint32]tokenOwner
-	now, tick  time.Duration // since the first frame: the clock, when it was last looked at
-	maxTicks   int           // looks at the clock after which nothing waits any longer
+	now, tick  time.Duration // since the first frame: the clock, the time of the last tick
+	maxTicks   int           // ticks after which every waiting flow has expired
 
-	// Of the frame in hand.
+	// Of the current frame.
 	seg    rewrite.Segment
-	isCopy bool // a frame before shows the same packet on its way into the box
+	isCopy bool // an earlier frame has the same packet, on its way into the box
 
 	report Report
 }
 
-// Replay drives the code that decides in a box with the packets of a capture and
-// their times, and writes to out, unless it is nil, what the box would have put on
-// the wire. The report is of what was read, whatever the error: that of the reader
-// if it is not io.EOF, of the writer, of ctx or of [Config.Decided].
+// Replay passes the packets of a capture, with their times, to the same code that decides in
+// a box. It writes the packets that the box would have sent to out, unless out is nil. The
+// report covers all packets read, even with an error: one of the reader other than io.EOF,
+// of the writer, of ctx, or of [Config.Decided].
 func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, error) {
 	if cfg.MaxFlows == 0 {
 		cfg.MaxFlows = 10_000
@@ -107,7 +106,7 @@ func (r *replay) run(ctx context.Context) error {
 	}
 }
 
-// frame takes the next frame.
+// frame handles the next frame.
 func (r *replay) frame(f *Frame) error {
 	if err := r.clock(f.Time); err != nil {
 		return err
@@ -133,8 +132,8 @@ func (r *replay) frame(f *Frame) error {
 	return r.segment(f, packet)
 }
 
-// clock goes on to the time of a frame, and ends what has waited too long until
-// then. It never goes back, as the clock of a box does not.
+// clock advances to the time of a frame, with a tick of the core at each interval in
+// between. Like the clock of a box, it never goes back.
 func (r *replay) clock(at time.Time) error {
 	t := &r.report.Totals
 	if t.Packets == 0 {
@@ -157,7 +156,7 @@ func (r *replay) clock(at time.Time) error {
 			return nil
 		case wake:
 			r.wakes = r.wakes[1:]
-		case r.tracks.waiting == 0 || ticks == 0: // nothing is left but memory to give back
+		case r.tracks.waiting == 0 || ticks == 0: // no flow waits: skip the other ticks
 			r.tick, next = r.now, r.now
 		default:
 			r.tick = next
@@ -169,7 +168,7 @@ func (r *replay) clock(at time.Time) error {
 	}
 }
 
-// elapse tells the core that a time has come, and takes what it decides then.
+// elapse ticks the core at a time, and handles its actions.
 func (r *replay) elapse(now time.Duration) error {
 	acts := r.core.Tick(nil, now)
 	var errs []error
@@ -190,7 +189,7 @@ func (r *replay) elapse(now time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// gaveUp takes the decision about a SYN that was held until the time of its dial was up.
+// gaveUp handles the decision on a held SYN after the timeout of its dial.
 func (r *replay) gaveUp(now time.Duration, d core.Decision) error {
 	if t := r.tracks.byKey(d.Key); t != nil {
 		t.held = nil
@@ -198,21 +197,21 @@ func (r *replay) gaveUp(now time.Duration, d core.Decision) error {
 	return r.decided(cause{at: now, in: noAnswer}, d, "")
 }
 
-// waited takes the decision about a SYN that has waited for the end of another flow.
+// waited handles the decision on a SYN that has waited for the end of another flow.
 func (r *replay) waited(now time.Duration, d core.Decision) error {
 	w := r.waiting[d.Packet.ID]
 	delete(r.waiting, d.Packet.ID)
 	if err := r.seg.Parse(w.packet); err != nil {
 		return err
 	}
-	m, _ := r.seg.MPTCP() // the core has read it
+	m, _ := r.seg.MPTCP() // valid: the core has decided on it
 	frameTime := r.now
 	r.now, r.isCopy = now, false
 	defer func() { r.now = frameTime }()
 	return r.decidedSYN(w.frame, r.tracks.of(&r.seg), m, d, w.packet)
 }
 
-// unparsed takes a packet that is no whole TCP segment.
+// unparsed handles a packet that is not a whole TCP segment.
 func (r *replay) unparsed(f *Frame, why error) error {
 	if why == rewrite.NotTCP {
 		if report, ok := parseICMP(f.Packet()); ok {
@@ -235,8 +234,8 @@ func (r *replay) unparsed(f *Frame, why error) error {
 	return r.unreadable(f)
 }
 
-// diverted tells whether the rules of a box send a packet with these flags to the
-// queue (nfq.Rules).
+// diverted reports whether the rules of a box send a packet with these flags to the queue
+// (nfq.Rules).
 func (r *replay) diverted(flags rewrite.Flags) bool {
 	switch flags & (rewrite.SYN | rewrite.ACK | rewrite.FIN | rewrite.RST) {
 	case rewrite.SYN:
@@ -247,7 +246,7 @@ func (r *replay) diverted(flags rewrite.Flags) bool {
 	return false
 }
 
-// segment takes a TCP segment, as long as it was on the wire.
+// segment handles a TCP segment, completed to its length on the wire.
 func (r *replay) segment(f *Frame, packet []byte) error {
 	seg := &r.seg
 	t := r.tracks.of(seg)

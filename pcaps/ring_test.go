@@ -2,6 +2,7 @@ package pcaps
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"net/netip"
 	"os"
@@ -16,13 +17,16 @@ import (
 // newRing returns an open ring of three small files.
 func newRing(t *testing.T, dir string) *ring {
 	t.Helper()
-	var s encoder
-	s.init(RecorderConfig{Role: "cpe", Plain: []string{"lan0"}, Comment: "a test", Dir: dir, Files: 3, FileSize: 2000})
-	if err := errors.Join(s.ring.find(), s.ring.begin(time.Now())); err != nil {
+	r := &ring{
+		dir: dir, prefix: "cpe", comment: "a test", files: 3, size: 2000,
+		interfaces: []Interface{{Name: "lan0", Description: "synbond cpe, plain side", LinkType: LinkRaw}},
+		seed:       maphash.MakeSeed(),
+	}
+	if err := errors.Join(r.find(), r.begin(time.Now())); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.ring.close() })
-	return &s.ring
+	t.Cleanup(func() { r.close() })
+	return r
 }
 
 // fillRing writes n frames of 100 bytes, each of another flow, numbered from first on.

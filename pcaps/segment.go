@@ -9,38 +9,37 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// What comes after the SYN of a flow.
+// Packets after the SYN of a flow.
 
-// synack takes the second packet of a handshake. It ends the dial of a flow, or
-// answers a SYN that was to ask.
-// cut tells that the options of the packet are not all there.
+// synack handles the second packet of a handshake. It ends the dial of a flow, or answers
+// a learning SYN. cut means that the capture has truncated the options of the packet.
 func (r *replay) synack(f *Frame, t *track, packet []byte, cut bool) error {
 	m, text := r.optionsOf(cut)
 	if t == nil || t.fromClient(&r.seg) {
 		return r.answered(f, t, text, packet)
 	}
-	p := r.iface(f)
+	in := r.iface(f)
 	if cut {
 		t.mptcp.cut()
 	} else {
-		r.observe(p, t, m, f.Number)
+		r.observe(in, t, m, f.Number)
 	}
-	if t.sentByBox(f, p) {
+	if t.sentByBox(f, in) {
 		t.answer, t.renumbered = r.seg.Seq, false
 		return r.dialShown(f, t, outcome{text: text, answer: answer(&r.seg, packet, t.isn, t.capable(m))})
 	}
 	switch t.state {
 	case state.Dialing:
-		if !t.answers(&r.seg, p) {
+		if !t.answers(&r.seg, in) {
 			break
 		}
 		t.answer, t.renumbered = r.seg.Seq, r.seg.Ack-t.isn-1 > t.data
 		reply := answer(&r.seg, packet, t.isn, t.capable(m))
 		return r.dialEnded(f, t, outcome{text: text, answer: reply})
-	case state.Released, state.Relaying: // it is the box's socket that gets it
+	case state.Released, state.Relaying: // for the box's socket
 		r.step(f, t, Server, Box, text)
 		return r.omit()
-	case state.Rejected: // no SYN has got there
+	case state.Rejected: // the box has not forwarded the SYN
 		return r.omit()
 	}
 	if r.isCopy && t.edited {
@@ -49,7 +48,8 @@ func (r *replay) synack(f *Frame, t *track, packet []byte, cut bool) error {
 	return r.answered(f, t, text, packet)
 }
 
-// answered takes a SYN+ACK that is not for the box. A box that learns looks at it.
+// answered handles a SYN+ACK that is not for the box's socket. A learning box decides on
+// it.
 func (r *replay) answered(f *Frame, t *track, text string, packet []byte) error {
 	if !r.learns {
 		r.step(f, t, Server, Client, text)
@@ -70,18 +70,18 @@ func (r *replay) answered(f *Frame, t *track, text string, packet []byte) error 
 	return errors.Join(r.decided(r.cause(f, text), d, out+" → client"), r.writeEdited(f, d, packet))
 }
 
-// rst takes a reset.
+// rst handles a reset.
 func (r *replay) rst(f *Frame, t *track) error {
-	p, up := r.iface(f), t.fromClient(&r.seg)
+	in, up := r.iface(f), t.fromClient(&r.seg)
 	refused := outcome{text: describe(&r.seg, rewrite.MPTCP{}), errno: syscall.ECONNREFUSED}
 	switch {
-	case t.sentByBox(f, p) && !up:
+	case t.sentByBox(f, in) && !up:
 		return r.dialShown(f, t, refused)
-	case t.sentByBox(f, p) || r.isCopy && t.state == state.Refused:
+	case t.sentByBox(f, in) || r.isCopy && t.state == state.Refused:
 		return r.omit()
-	case t.state == state.Dialing && !up && r.seg.Flags&rewrite.ACK != 0 && t.answers(&r.seg, p):
+	case t.state == state.Dialing && !up && r.seg.Flags&rewrite.ACK != 0 && t.answers(&r.seg, in):
 		return r.dialEnded(f, t, refused)
-	case t.state == state.Dialing: // the box does not hear that its client has gone
+	case t.state == state.Dialing: // a client's reset does not end the dial
 		return r.passThrough(f, t, up, refused.text)
 	}
 	if j := t.mptcp.join; j != nil && !up && !t.acked {
@@ -96,7 +96,7 @@ func (r *replay) rst(f *Frame, t *track) error {
 	return r.passThrough(f, t, up, refused.text)
 }
 
-// through takes a packet that goes from one end to the other.
+// passThrough copies a packet from one end of the connection to the other.
 func (r *replay) passThrough(f *Frame, t *track, up bool, text string) error {
 	from, to := Server, Client
 	if up {
@@ -112,7 +112,7 @@ func (r *replay) id(t *track) state.ID {
 	return f.ID
 }
 
-// fin takes the end of one direction.
+// fin handles the end of one direction.
 func (r *replay) fin(f *Frame, t *track, cut bool) error {
 	up := t.fromClient(&r.seg)
 	r.acknowledge(f, t, up, cut)
@@ -127,19 +127,19 @@ func (r *replay) fin(f *Frame, t *track, cut bool) error {
 	return r.passThrough(f, t, up, describe(&r.seg, rewrite.MPTCP{}))
 }
 
-// ack takes any other segment of a flow: data, most of the time.
+// ack handles any other segment of a flow, mostly data.
 func (r *replay) ack(f *Frame, t *track, cut bool) error {
-	up, p := t.fromClient(&r.seg), r.iface(f)
+	up, in := t.fromClient(&r.seg), r.iface(f)
 	first := r.acknowledge(f, t, up, cut)
 	if t.flow != nil && t.mptcp.watched() {
 		if !cut {
-			r.observeACK(p, t, up)
+			r.observeACK(in, t, up)
 		} else if first {
 			t.mptcp.cut()
 		}
 	}
 	switch {
-	case t.sentByBox(f, p):
+	case t.sentByBox(f, in):
 		return r.omit()
 	case first, up && t.listens() && len(r.seg.Payload) == 0:
 		return r.thirdACK(f, t, first, cut)
@@ -147,8 +147,8 @@ func (r *replay) ack(f *Frame, t *track, cut bool) error {
 	return r.pass(f)
 }
 
-// acknowledge takes the client's first ACK, which completes its handshake. It may
-// come with data or FIN, where those before it were lost.
+// acknowledge handles the client's first ACK, which completes its handshake, and reports
+// whether the segment is that ACK. It may have data or FIN, after a loss of earlier ACKs.
 func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 	if !up || t.acked || r.seg.Flags&rewrite.ACK == 0 || t.state == state.Dialing {
 		return false
@@ -162,8 +162,8 @@ func (r *replay) acknowledge(f *Frame, t *track, up, cut bool) (first bool) {
 	return true
 }
 
-// thirdACK takes the third packet of a handshake, for the first time or not. If it
-// is for the box's listener the server gets one of the box, without MP_CAPABLE.
+// thirdACK handles the third packet of a handshake, or a repetition of it. For an ACK to
+// the box's listener it writes the ACK of the box to the server, without MP_CAPABLE.
 func (r *replay) thirdACK(f *Frame, t *track, first, cut bool) error {
 	m, text := r.optionsOf(cut)
 	switch {
@@ -182,8 +182,8 @@ func (r *replay) thirdACK(f *Frame, t *track, first, cut bool) error {
 	return r.write(&out, r.interfaceOn(f, state.Plain))
 }
 
-// optionsOf returns the MPTCP options of the segment in hand, and what it is for
-// people. Where options are cut off, or bad, there are none.
+// optionsOf returns the MPTCP options of the current segment, and a text for the segment.
+// Truncated and bad options count as none.
 func (r *replay) optionsOf(cut bool) (m rewrite.MPTCP, text string) {
 	if cut {
 		return m, describe(&r.seg, m) + ", options cut off"
@@ -192,9 +192,9 @@ func (r *replay) optionsOf(cut bool) (m rewrite.MPTCP, text string) {
 	return m, describe(&r.seg, m)
 }
 
-// icmp takes an ICMP error. One about the SYN that the box has sent ends its dial:
-// in SYN-SENT the kernel takes every error for the last word (tcp_v4_err,
-// tcp_v6_err), but those about the path MTU.
+// icmp handles an ICMP error. An error about the box's SYN ends the dial: in SYN-SENT the
+// kernel gives up at every error (kernel: tcp_v4_err, tcp_v6_err) but those about the path
+// MTU.
 func (r *replay) icmp(f *Frame, report icmpReport) error {
 	key := state.KeyOf(report.src, report.dst)
 	t := r.tracks.byKey(key)
@@ -205,11 +205,11 @@ func (r *replay) icmp(f *Frame, report icmpReport) error {
 	r.isCopy = t.copied(f, false)
 	switch {
 	case t.sentByBox(f, r.iface(f)):
-		if report.seq != t.isn { // of the machine's kernel, to the box's socket
+		if report.seq != t.isn { // from the machine's kernel to the box's socket
 			return r.omit()
 		}
 		if report.kind == unreachable[core.Prohibited][0] {
-			o.errno = syscall.EACCES // what the box calls so, although the kernel reads it as another
+			o.errno = syscall.EACCES // the box sends this code for EACCES; a kernel maps it to another errno
 		}
 		return r.dialShown(f, t, o)
 	case r.isCopy && t.state == state.Unreachable:

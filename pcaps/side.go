@@ -9,20 +9,20 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// place is what is known of an interface of the capture.
+// captureInterface is an interface of the capture.
 type captureInterface struct {
 	Interface
 	side      state.Side
-	sideKnown bool // side is known
-	recorded  bool // by a running box: it shows what has left the box, too
+	sideKnown bool // side is valid
+	recorded  bool // by a running box: outbound frames are packets of the box
 }
 
-// recordedSides are the descriptions that a recording box gives its interfaces
-// after its role.
+// recordedSides are the ends of the interface descriptions in a recording; before them is
+// the role.
 var recordedSides = map[string]state.Side{"plain side": state.Plain, "multipath side": state.Multipath}
 
-// placeOf finds out where an interface faces: by the name that the configuration
-// gives it, or by what a recording says of it.
+// interfaceOf returns an interface with its side: from the configuration of its name, or
+// else from the description in a recording.
 func (c *Config) interfaceOf(in Interface) captureInterface {
 	p := captureInterface{Interface: in}
 	switch {
@@ -42,15 +42,15 @@ func (c *Config) interfaceOf(in Interface) captureInterface {
 	return p
 }
 
-// leaving tells whether the box that was recorded has sent a frame.
-func (p *captureInterface) sentByBox(f *Frame) bool { return p.recorded && f.Direction == Outbound }
+// sentByBox reports whether a recorded box has sent a frame.
+func (in *captureInterface) sentByBox(f *Frame) bool { return in.recorded && f.Direction == Outbound }
 
-// sideOf tells on which side a SYN has entered: where its interface faces, else
-// where the role has its clients, else by whether it is of MPTCP.
-func (c *Config) sideOf(p *captureInterface, syn rewrite.MPTCP) state.Side {
+// sideOf returns the side on which a SYN enters: the side of its interface, or else by the
+// role, or else by its MPTCP option. See [Config.Role].
+func (c *Config) sideOf(in *captureInterface, syn rewrite.MPTCP) state.Side {
 	switch {
-	case p.sideKnown:
-		return p.side
+	case in.sideKnown:
+		return in.side
 	case c.Role == core.CPE:
 		return state.Plain
 	case c.Role == core.HAG, syn.Capable, syn.Join:

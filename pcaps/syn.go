@@ -12,19 +12,19 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// event is what a decision is about.
+// cause is the reason for a decision: a packet or a timeout.
 type cause struct {
 	frame int
 	at    time.Duration
-	in    string // what came, for people
+	in    string // text for the packet, or noAnswer
 }
 
-// noAnswer is what comes when a time is up.
+// noAnswer is the text for a timeout.
 const noAnswer = "no answer"
 
 func (r *replay) cause(f *Frame, in string) cause { return cause{f.Number, r.now, in} }
 
-// decided reports a decision and what the box sends by it.
+// decided reports a decision, with a text for the packet that the box sends.
 func (r *replay) decided(c cause, d core.Decision, out string) error {
 	r.report.Totals.Verdicts[d.Verdict.String()]++
 	if r.cfg.Decided == nil {
@@ -45,26 +45,26 @@ func (r *replay) decided(c cause, d core.Decision, out string) error {
 	return r.cfg.Decided(report)
 }
 
-// unreadable decides about a packet that the rules of a box divert though it is
-// no whole SYN.
+// unreadable decides on a packet that the rules of a box divert although it is not a whole
+// SYN.
 func (r *replay) unreadable(f *Frame) error {
 	d, _ := r.packet(f, state.Plain, f.Packet())
 	return errors.Join(r.decided(r.cause(f, flagsText(r.seg.Flags)), d, ""), r.passDecided(f, d))
 }
 
-// syn decides about a SYN. The packet has its right checksum.
+// syn decides on a SYN, given with its checksum on the wire.
 func (r *replay) syn(f *Frame, t *track, packet []byte) error {
-	p := r.iface(f)
-	m, _ := r.seg.MPTCP() // the core says what is wrong
+	in := r.iface(f)
+	m, _ := r.seg.MPTCP() // the core reports bad options
 	switch {
-	case t != nil && t.fromClient(&r.seg) && p.sentByBox(f) && p.side == t.side: // is not on the wire: it ends the dial
+	case t != nil && t.fromClient(&r.seg) && in.sentByBox(f) && in.side == t.side: // recorded as the end of the dial, see encoder.settled
 		return r.dialShown(f, t, outcome{text: noAnswer, errno: syscall.ETIMEDOUT})
-	case t != nil && t.fromClient(&r.seg) && r.hasLeft(f, p, t, m):
+	case t != nil && t.fromClient(&r.seg) && r.hasLeft(f, in, t, m):
 		return r.passCopy(f, t)
-	case slices.Contains(r.cfg.Join, r.seg.Dst), p.recorded && (p.sentByBox(f) || len(f.Comments) == 0):
-		return r.ownSubflow(f, p, m)
+	case slices.Contains(r.cfg.Join, r.seg.Dst), in.recorded && (in.sentByBox(f) || len(f.Comments) == 0):
+		return r.ownSubflow(f, in, m)
 	}
-	d, ok := r.packet(f, r.cfg.sideOf(p, m), packet)
+	d, ok := r.packet(f, r.cfg.sideOf(in, m), packet)
 	if !ok {
 		r.waiting[d.Packet.ID] = waiting{clone(f), bytes.Clone(packet)}
 		return nil
@@ -72,14 +72,14 @@ func (r *replay) syn(f *Frame, t *track, packet []byte) error {
 	return r.decidedSYN(f, t, m, d, packet)
 }
 
-// waiting is a SYN that waits for the end of the flow which has its 5-tuple now.
+// waiting is a SYN that waits for the end of an earlier flow with the same 5-tuple.
 type waiting struct {
 	frame  *Frame
 	packet []byte
 }
 
-// packet hands the core a packet of a frame. It reports false if the packet has to
-// wait for the decision.
+// packet passes a packet of a frame to the core. ok is false if the packet has to wait for
+// the decision.
 func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decision, ok bool) {
 	p := core.Packet{ID: uint32(f.Number), Side: side, Data: packet}
 	r.acts = r.core.Packet(r.acts[:0], r.now, p)
@@ -90,9 +90,9 @@ func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decisi
 	return r.acts[0].Decision, true
 }
 
-// decidedSYN takes the decision about a SYN.
+// decidedSYN handles the decision on a SYN.
 func (r *replay) decidedSYN(f *Frame, t *track, m rewrite.MPTCP, d core.Decision, packet []byte) error {
-	p, text := r.iface(f), describe(&r.seg, m)
+	in, text := r.iface(f), describe(&r.seg, m)
 	switch {
 	case d.Key == (state.Key{}):
 		return errors.Join(r.decided(r.cause(f, text), d, ""), r.passDecided(f, d))
@@ -102,27 +102,27 @@ func (r *replay) decidedSYN(f *Frame, t *track, m rewrite.MPTCP, d core.Decision
 	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
 	t.verdict, t.entered, t.inInterface = d.Verdict, f.Direction, f.Interface
 	r.sync(t)
-	r.observe(p, t, m, f.Number)
+	r.observe(in, t, m, f.Number)
 	return r.carryOut(f, t, d, packet, text)
 }
 
-// own takes a SYN that the machine of the box itself has sent or gets, and no queue:
-// a subflow of its, most of the time. Its connection tells of it.
-func (r *replay) ownSubflow(f *Frame, p *captureInterface, m rewrite.MPTCP) error {
+// ownSubflow handles a SYN from or to the machine of the box itself, which does not reach
+// the queue: mostly a subflow. It appears in the report of its connection.
+func (r *replay) ownSubflow(f *Frame, in *captureInterface, m rewrite.MPTCP) error {
 	if _, known := r.tokens[m.Token]; m.Join && known {
 		t := &track{
 			key: state.KeyOf(r.seg.Src, r.seg.Dst), client: r.seg.Src, server: r.seg.Dst,
-			side: p.side, action: state.Pass, state: state.Passed, own: true,
+			side: in.side, action: state.Pass, state: state.Passed, own: true,
 		}
 		t.flow = &Flow{Client: t.client, Server: t.server}
 		r.tracks.begin(t)
-		r.observe(p, t, m, f.Number)
+		r.observe(in, t, m, f.Number)
 	}
 	return r.pass(f)
 }
 
-// repeats tells whether a decision was about another SYN of a flow that is there
-// already. The table takes one that has passed for a new flow; people do not.
+// repeats reports whether a decision concerns a repeated SYN of the flow t. For the core
+// the repeat of a passed SYN is a new flow; the report counts it as the same flow.
 func (r *replay) repeats(d core.Decision, t *track) bool {
 	if t.key != d.Key {
 		return false
@@ -132,7 +132,7 @@ func (r *replay) repeats(d core.Decision, t *track) bool {
 	return again || d.Supersedes || d.Verdict == core.Deliver || t.state == state.Learning
 }
 
-// begin follows a flow that has just been entered in the table.
+// begin returns the track of a new flow.
 func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
 	r.report.Totals.Flows++
 	fl, _ := r.core.Flow(key)
@@ -152,15 +152,15 @@ func (r *replay) begin(f *Frame, key state.Key, side state.Side) *track {
 	return t
 }
 
-// follow takes a track to the state that its flow has in the table.
+// sync sets the state of a track to the state of its flow in the core.
 func (r *replay) sync(t *track) {
 	if fl, ok := r.core.Flow(t.key); ok && fl.State != t.state {
 		r.tracks.setState(t, fl)
 	}
 }
 
-// copies tells whether the capture shows with the segment in hand how one leaves the
-// box that it has shown coming in.
+// findCopy reports whether the current segment is the copy of an earlier one: the capture
+// shows a packet on its way into the box, and again on its way out.
 func (r *replay) findCopy(f *Frame, t *track) bool {
 	up := t.fromClient(&r.seg)
 	if !up || !r.seg.IsSYN() || r.seg.Seq != t.isn {
@@ -174,22 +174,21 @@ func (r *replay) findCopy(f *Frame, t *track) bool {
 	return false
 }
 
-// hasLeft tells whether the capture shows a SYN on its way out of the box: a copy
-// of one that it shows coming in, or that of the box which was captured itself.
-func (r *replay) hasLeft(f *Frame, p *captureInterface, t *track, m rewrite.MPTCP) bool {
+// hasLeft reports whether a SYN is on its way out of the box: the copy of an earlier SYN, or
+// the SYN of a captured box.
+func (r *replay) hasLeft(f *Frame, in *captureInterface, t *track, m rewrite.MPTCP) bool {
 	if r.isCopy {
 		return true
 	}
-	if !p.sentByBox(f) && !(p.sideKnown && t.state == state.Dialing && p.side != t.side) {
+	if !in.sentByBox(f) && !(in.sideKnown && t.state == state.Dialing && in.side != t.side) {
 		return false
 	}
 	t.onward = r.seg.Seq
-	r.observe(p, t, m, f.Number)
+	r.observe(in, t, m, f.Number)
 	return true
 }
 
-// copyOf takes a packet that the capture shows a second time. It stays only if the
-// first one does.
+// passCopy writes the copy of a packet if the box accepts the packet.
 func (r *replay) passCopy(f *Frame, t *track) error {
 	if t.verdict == core.Accept && !r.iface(f).recorded {
 		return r.pass(f)
@@ -197,7 +196,7 @@ func (r *replay) passCopy(f *Frame, t *track) error {
 	return r.omit()
 }
 
-// carryOut does what a decision about a SYN asks for.
+// carryOut writes the packets that follow from a decision on a SYN.
 func (r *replay) carryOut(f *Frame, t *track, d core.Decision, packet []byte, in string) error {
 	var err error
 	out, end := "", Server
@@ -215,12 +214,12 @@ func (r *replay) carryOut(f *Frame, t *track, d core.Decision, packet []byte, in
 		err = r.writeBuilt(f, r.interfaceOn(f, t.side.Opposite()), onward, d)
 	case core.Deliver:
 		if t.state != state.Released || t.reply == nil {
-			err = r.omit() // the box's kernel knows what to answer, if anything
+			err = r.omit() // for the box's kernel; its answer, if any, is unknown
 			break
 		}
 		out, end = describePacket(t.reply), Client
 		err = r.writeBuilt(r.reversed(f), r.iface(f).Interface, t.reply, d)
-	case core.Prohibited: // the server's address stands for the box's, which no capture tells
+	case core.Prohibited: // from the server's address: a capture does not have the box's
 		reply := icmpError(d.Verdict, t.server.Addr(), t.client.Addr(), packet[:len(f.Packet())])
 		out, end = describePacket(reply), Client
 		err = r.writeBuilt(r.reversed(f), r.iface(f).Interface, reply, d)
@@ -244,5 +243,5 @@ func (r *replay) step(f *Frame, t *track, from, to End, packet string) {
 	}
 }
 
-// maxSteps bounds what is kept of one handshake.
+// maxSteps bounds the steps in the report of one handshake.
 const maxSteps = 24

@@ -10,17 +10,17 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// track follows a flow through the capture.
+// track is the state of a flow during the replay.
 type track struct {
 	key    state.Key
-	client netip.AddrPort // as the segments have it, like server
-	server netip.AddrPort
+	client netip.AddrPort // as in the segments
+	server netip.AddrPort // as in the segments
 	side   state.Side
 	action state.Action
-	state  state.State // as in the table
+	state  state.State // as in the core
 
-	// Of the newest SYN: its MPTCP options, sequence number, data in bytes, the
-	// verdict, and how its frame says that it came.
+	// Of the newest SYN: its MPTCP options, sequence number, bytes of data, verdict and
+	// the direction of its frame.
 	syn         rewrite.MPTCP
 	isn         uint32
 	data        uint32
@@ -31,37 +31,37 @@ type track struct {
 	forwarded    bool // a copy of the SYN was captured on its way out of the box
 	outInterface int  // of the copy
 
-	onward uint32 // the sequence number of the SYN that was sent on
+	onward uint32 // the sequence number of the onward SYN
 	held   *Frame // the newest SYN, while Dialing
-	quote  []byte // its packet, with the checksum that it had on the wire
-	// pending is the outcome of the dial that a recorded box has yet to tell.
+	quote  []byte // its packet, with the checksum on the wire
+	// pending is the outcome of the dial until the packet of a recorded box to the client.
 	pending outcome
-	answer  uint32 // the sequence number of the SYN+ACK that the client sees
+	answer  uint32 // the sequence number of the SYN+ACK to the client
 	reply   []byte // that SYN+ACK, while Released
-	// renumbered tells that the box which was captured had sequence numbers of its
-	// own for the client, and the capture does not show them.
+	// renumbered is set if the captured box had its own sequence numbers towards the client,
+	// and the capture does not have them.
 	renumbered bool
-	edited     bool // the SYN+ACK of the server has been edited
+	edited     bool // the box has edited the SYN+ACK of the server
 
-	acked          bool // the client's first ACK has been seen
+	acked          bool // the client's first ACK has been captured
 	finUp, finDown bool
 
-	own   bool  // the machine of the box is one of the ends
-	flow  *Flow // of the report, or nil
+	own   bool  // the machine of the box is an end of the connection
+	flow  *Flow // in the report, or nil
 	mptcp mptcpState
 }
 
-// leaving tells whether a frame shows what the box has sent for the flow. What its
-// machine has sent of itself is no business of the box's.
-func (t *track) sentByBox(f *Frame, p *captureInterface) bool { return !t.own && p.sentByBox(f) }
+// sentByBox reports whether the box has sent a frame of the flow. It is false for a
+// connection of the box's machine itself.
+func (t *track) sentByBox(f *Frame, in *captureInterface) bool { return !t.own && in.sentByBox(f) }
 
-// copied tells whether a frame of a flow, on its way up or down, shows leaving the
-// box what another has shown coming in.
+// copied reports whether a frame of the flow, from the client (up) or from the server, is on
+// its way out of a forwarding box: an earlier frame has the same packet.
 func (t *track) copied(f *Frame, up bool) bool {
 	switch {
 	case !t.forwarded:
 		return false
-	case t.inInterface == t.outInterface: // "any" interface
+	case t.inInterface == t.outInterface: // the "any" interface
 		return f.Direction == Outbound
 	case up:
 		return f.Interface == t.outInterface
@@ -69,10 +69,10 @@ func (t *track) copied(f *Frame, up bool) bool {
 	return f.Interface == t.inInterface
 }
 
-// listens tells whether the client's handshake is with the box's MPTCP listener.
+// listens reports whether the client's handshake is with the box's MPTCP listener.
 func (t *track) listens() bool { return t.action == state.Relay && t.side == state.Multipath }
 
-// count adds a segment to what the flow has carried.
+// count adds a segment to the counters of the flow.
 func (t *track) count(seg *rewrite.Segment) {
 	if t.flow == nil {
 		return
@@ -85,23 +85,23 @@ func (t *track) count(seg *rewrite.Segment) {
 	}
 }
 
-// up tells whether a segment goes from the client to the server.
+// fromClient reports whether a segment goes from the client to the server.
 func (t *track) fromClient(seg *rewrite.Segment) bool { return seg.Src == t.client }
 
-// tracks are the flows that are followed: the live ones, which the table bounds,
-// those of the report, and the last others.
+// tracks holds the tracks of all live flows, of all flows in the report, and of the last
+// other flows that have ended. The core's table bounds the number of live flows.
 type tracks struct {
-	all     map[state.Key]*track // by either direction, see pairOf
-	waiting int                  // Dialing, Released or Learning
-	ended   []*track             // that are in no report, oldest first
+	all     map[state.Key]*track // by pairOf
+	waiting int                  // number of flows Dialing, Released or Learning
+	ended   []*track             // not in the report, oldest first
 }
 
-// maxEnded bounds the ended flows that are in no report and still remembered.
+// maxEnded bounds the tracks of ended flows that are not in the report.
 const maxEnded = 4096
 
 func newTracks() tracks { return tracks{all: make(map[state.Key]*track)} }
 
-// pairOf is the key of a 5-tuple whichever way a segment goes.
+// pairOf returns a key for a 5-tuple, the same for both directions.
 func pairOf(src, dst netip.AddrPort) state.Key {
 	a, b := src.Addr().As16(), dst.Addr().As16()
 	if order := bytes.Compare(a[:], b[:]); order > 0 || order == 0 && src.Port() > dst.Port() {
@@ -110,10 +110,10 @@ func pairOf(src, dst netip.AddrPort) state.Key {
 	return state.KeyOf(src, dst)
 }
 
-// of returns the flow that a segment belongs to, or nil.
+// of returns the track of a segment's flow, or nil.
 func (ts *tracks) of(seg *rewrite.Segment) *track { return ts.all[pairOf(seg.Src, seg.Dst)] }
 
-// byKey returns the flow with a key, or nil.
+// byKey returns the track of the flow with a key, or nil.
 func (ts *tracks) byKey(k state.Key) *track {
 	t := ts.all[pairOf(k.Client(), k.Server())]
 	if t == nil || t.key != k {
@@ -124,7 +124,8 @@ func (ts *tracks) byKey(k state.Key) *track {
 
 func waits(s state.State) bool { return s.Live() && s != state.Relaying }
 
-// begin follows a new flow, in the place of an older one of its 5-tuple.
+// begin adds the track of a new flow. It replaces the track of an older flow with the same
+// 5-tuple.
 func (ts *tracks) begin(t *track) {
 	pair := pairOf(t.client, t.server)
 	if old := ts.all[pair]; old != nil && waits(old.state) {
@@ -139,7 +140,7 @@ func (ts *tracks) begin(t *track) {
 	}
 }
 
-// moved takes a track to where the table has its flow.
+// setState sets the state of a track to the state of its flow in the core.
 func (ts *tracks) setState(t *track, f state.Flow) {
 	if waits(t.state) {
 		ts.waiting--
@@ -157,7 +158,8 @@ func (ts *tracks) setState(t *track, f state.Flow) {
 	}
 }
 
-// end forgets, after a while, a flow that is in no report.
+// end removes the oldest tracks of ended flows that are not in the report, when there are
+// too many.
 func (ts *tracks) end(t *track) {
 	if t.flow != nil {
 		return
