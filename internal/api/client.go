@@ -24,7 +24,7 @@ type Client struct {
 }
 
 // Flows returns the live flows of the box, and with all also those that ended
-// lately and what was learnt.
+// lately and the learnt destinations.
 func (c Client) Flows(ctx context.Context, all bool) (*Dump, error) {
 	return get[Dump](ctx, c, FlowsRequest(all))
 }

@@ -1,10 +1,10 @@
-// Package api holds the types of what a running box says on its control socket,
-// and the client that asks for them.
+// Package api holds the types of a running box's answers on its control socket, and
+// the client that asks for them.
 //
 // The control socket is a unix stream socket that speaks HTTP/1.1:
 //
 //	GET /flows        [Dump]: live flows and totals
-//	GET /flows?all    [Dump]: also flows that ended lately, and what was learnt
+//	GET /flows?all    [Dump]: also flows that ended lately, and learnt destinations
 //	GET /paths        [Paths]
 //
 // An answer with a status other than 200 has an [Error] as its body. The box

@@ -11,7 +11,7 @@ type Dump struct {
 	Learnt []Learnt `json:"learnt,omitempty"`
 }
 
-// Learnt says whether a destination answers with MPTCP.
+// Learnt is a destination, and whether it answers with MPTCP.
 type Learnt struct {
 	Prefix    netip.Prefix `json:"prefix"`
 	MPTCP     bool         `json:"mptcp"`
@@ -52,7 +52,7 @@ type Subflow struct {
 	Retransmitted uint64         `json:"retransmitted"` // of the bytes sent
 }
 
-// Totals count what happened since the box started.
+// Totals are counted since the box started.
 type Totals struct {
 	UptimeMS  int64             `json:"uptime_ms"`
 	Live      map[string]int    `json:"live"`    // live flows by state

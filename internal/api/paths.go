@@ -84,7 +84,7 @@ type PeerPath struct {
 	Index   int        `json:"index"` // of the path at the CPE
 	Address netip.Addr `json:"address"`
 	HeardMS int64      `json:"heard_ms"`
-	State   string     `json:"state"` // up or down, as the CPE says
+	State   string     `json:"state"` // up or down, as reported by the CPE
 	// FurtherWindow is the initial window of further subflows to it, in segments.
 	FurtherWindow int `json:"further_window"`
 }

@@ -67,8 +67,8 @@ func closer(l net.Listener) func() error {
 	}
 }
 
-// listenControl opens the unix socket at path. A socket that nobody answers on
-// is the leftover of a crashed box.
+// listenControl opens the unix socket at path. A socket without a listener is left
+// over from a crashed box.
 func listenControl(path string, undo *undo) (net.Listener, error) {
 	hint := "choose another with --control"
 	if len(path) >= len(unix.RawSockaddrUnix{}.Path) {
@@ -78,7 +78,7 @@ func listenControl(path string, undo *undo) (net.Listener, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		switch err := os.Mkdir(filepath.Dir(path), 0o755); {
-		case err == nil: // what others put there meanwhile keeps it
+		case err == nil: // it stays if others put files there
 			undo.add(func() error { _ = os.Remove(filepath.Dir(path)); return nil })
 		case !errors.Is(err, os.ErrExist):
 			return nil, fmt.Errorf("control socket: %w; %s", err, hint)
@@ -123,7 +123,7 @@ func (b *Box) controlHandler() http.Handler {
 		mux.HandleFunc("GET "+resource, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			if write(w, r) != nil {
-				panic(http.ErrAbortHandler) // so that no client takes half an answer for the whole
+				panic(http.ErrAbortHandler) // no client must take half an answer for a whole one
 			}
 		})
 	}

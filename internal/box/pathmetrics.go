@@ -10,7 +10,7 @@ import (
 var (
 	hagUpDesc        = desc("hag_up", "Whether the HAG answers.")
 	pathUpDesc       = desc("path_up", "Whether a path can be used.", "path")
-	pathNormalDesc   = desc("path_normal", "Whether a path is wanted for more than a backup.", "path")
+	pathNormalDesc   = desc("path_normal", "Whether a path is used for more than a backup.", "path")
 	pathSubflowsDesc = desc("path_subflows", "Open subflows.", "path")
 	pathRTTDesc      = desc("path_rtt_seconds", "Round trip time of probes.", "path")
 	pathLossDesc     = desc("path_loss_ratio", "Share of the last 64 probes that had no answer.", "path")

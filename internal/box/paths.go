@@ -75,8 +75,8 @@ func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *api.PathSt
 	return out
 }
 
-// furtherWindow is the initial window of a further subflow between an address and
-// the one of its family among those at the other end.
+// furtherWindow returns the initial window of a further subflow, in segments, between
+// an address and the address of its family at the other end.
 func (b *Box) furtherWindow(at netip.Addr, ends []netip.AddrPort) int {
 	i := slices.IndexFunc(ends, func(e netip.AddrPort) bool { return e.Addr().BitLen() == at.BitLen() })
 	switch {

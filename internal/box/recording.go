@@ -8,19 +8,19 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Recorder keeps handshakes, and what a box decided about them, for a later look.
-// What tells it of a decision is called where SYNs wait for their verdict, before
-// it is given: it must not block, and keeps nothing that it is given.
+// Recorder keeps handshakes, with the decisions on them. Decided and Settled are
+// called before the verdict of a SYN: they must not block, and must not keep their
+// argument.
 type Recorder interface {
-	// Run records until ctx ends, and then what it has been told until then.
+	// Run records until ctx ends, and then the rest of what was reported by then.
 	Run(ctx context.Context) error
-	// Decided tells of a decision about a packet that has just come by the queue.
+	// Decided reports a decision on a packet that has just come from the queue.
 	Decided(d *core.Decision)
-	// Settled tells of a decision about a SYN that was held.
+	// Settled reports a decision on a SYN that was held.
 	Settled(d *core.Decision)
-	// Paired tells that the client has completed its handshake.
+	// Paired reports that the client has completed its handshake.
 	Paired(key state.Key)
-	// File names the file that has the handshake of a flow, "" if none has it.
+	// File returns the name of the file with the handshake of a flow, "" without one.
 	File(key state.Key) string
 	Totals() api.RecordingTotals
 	// Close ends a recorder, also one that has not run.

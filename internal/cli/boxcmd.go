@@ -37,7 +37,7 @@ func boxCommand(role box.Role) *cobra.Command {
 	return cmd
 }
 
-// source is where the settings of a box come from.
+// source is the origin of a box's settings: a file and flags.
 type source struct {
 	file  string
 	flags *config.Flags
@@ -56,7 +56,7 @@ func bindFile(f *pflag.FlagSet, file *string) {
 	f.StringVar(file, "config", "", "configuration `FILE` (TOML); flags override it")
 }
 
-// load reads the settings, and what they make of a box of that role.
+// load reads the settings, and turns them into the configuration of a box.
 func (s *source) load(role box.Role) (*config.Settings, box.Config, error) {
 	settings, err := config.Load(role, s.file, s.flags)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *source) load(role box.Role) (*config.Settings, box.Config, error) {
 	return settings, cfg, nil
 }
 
-// run runs a box until it is told to end.
+// run runs a box until its command ends.
 func (s *source) run(cmd *cobra.Command, role box.Role) error {
 	settings, cfg, err := s.load(role)
 	if err != nil {

@@ -101,9 +101,12 @@ func TestVersionOfEachKindOfBuild(t *testing.T) {
 		{"no information", nil, "unknown, "},
 		{"a test", &debug.BuildInfo{GoVersion: "go1.26.0"}, "(devel), go1.26.0, "},
 		{"a release", &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.3"}}, "v1.2.3, go1.26.0, "},
-		{"a modified checkout", &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.4-0.20261128+dirty"}, Settings: []debug.BuildSetting{
+		{"a modified checkout", &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
 			{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time", Value: "2026-11-28T17:00:00Z"},
-		}}, "v1.2.4-0.20261128+dirty, revision 0123456789ab, modified, go1.26.0, "},
+		}}, "v1.2.3, revision 0123456789ab, modified, go1.26.0, "},
+		{"a modified checkout behind a release", &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v1.2.4-0.20261128170000-0123456789ab+dirty"}, Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "0123456789abcdef"}, {Key: "vcs.modified", Value: "true"},
+		}}, "v1.2.4-0.20261128170000-0123456789ab+dirty, go1.26.0, "},
 	} {
 		if got := versionOf(c.info).String(); !strings.HasPrefix(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)

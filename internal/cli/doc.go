@@ -1,3 +1,3 @@
 // Package cli is synbond's command line: subcommands, flags, the configuration
-// file, and what is printed for people.
+// file, and output for people and scripts.
 package cli

@@ -34,7 +34,7 @@ type diagnosis struct {
 	Findings []finding `json:"findings"`
 }
 
-// doctorCommand tries everything that a box needs.
+// doctorCommand tests everything that a box needs.
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [--json]",
@@ -46,7 +46,7 @@ func doctorCommand() *cobra.Command {
 	return cmd
 }
 
-// runDoctor tries the kernel in a network namespace of its own, and reads the
+// runDoctor tests the kernel in a network namespace of its own, and reads the
 // settings of the namespace in which it was called.
 func runDoctor(w io.Writer, asJSON bool) error {
 	// For an ordinary user the rest runs in a user namespace; a finding says so.
@@ -101,7 +101,7 @@ func (d *diagnosis) prefer(name string, err error, remedy string) {
 	d.add(name, "warn", oneLine(err), remedy)
 }
 
-// kernel names the kernel. Its version decides only where nothing can be tried.
+// kernel names the kernel. Its version decides only where no test can.
 func (d *diagnosis) kernel() {
 	var u unix.Utsname
 	_ = unix.Uname(&u) // it cannot fail
@@ -120,14 +120,14 @@ func (d *diagnosis) privilege(refused error) {
 	case refused != nil:
 		d.add("privilege", "fail", oneLine(refused), "run as root")
 	case netlab.Reexeced():
-		d.add("privilege", "warn", "tried in a user namespace: enough for `synbond lab`, not for a box on this machine",
+		d.add("privilege", "warn", "tested in a user namespace: enough for `synbond lab`, not for a box on this machine",
 			"run as root to see this machine's own settings")
 	default:
 		d.add("privilege", "ok", "", "")
 	}
 }
 
-// probe tries the kernel in a temporary namespace.
+// probe tests the kernel in a temporary namespace.
 func (d *diagnosis) probe() error {
 	h, err := netlab.NewHost("doctor")
 	if err != nil {

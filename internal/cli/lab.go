@@ -23,12 +23,12 @@ type labFlags struct {
 	list, json, keep bool
 }
 
-// labCommand builds a network in namespaces, runs a scenario in it, and reports.
+// labCommand builds a network in namespaces, runs a scenario in it, and reports on it.
 func labCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "lab [--scenario NAME] [--list] [--json] [--svg FILE] [--keep]",
 		Short:   "build a hybrid access network on this machine, run it, report, clean up",
-		Example: "  synbond lab\n  synbond lab --scenario cut --svg cut.svg",
+		Example: "  synbond lab\n  synbond lab --scenario failover --svg failover.svg",
 		Args:    noArguments,
 	}
 	l, f := &labFlags{}, cmd.Flags()
@@ -71,17 +71,17 @@ func runScenario(cmd *cobra.Command, scenario lab.Scenario, f labFlags) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	show := func(r *lab.Report) error { return printReport(stdout, r, f.json) }
 	if f.svg != "" {
-		picture, err := os.Create(f.svg) // now, so that a mistake in its name costs no time
+		picture, err := os.Create(f.svg) // first: a scenario takes long, and the name may be wrong
 		if err != nil {
-			return fmt.Errorf("picture: %w", err)
+			return fmt.Errorf("charts: %w", err)
 		}
-		defer picture.Close() // for the ways out before it is drawn
+		defer picture.Close() // if the scenario fails
 		show = func(r *lab.Report) error {
 			return errors.Join(printReport(stdout, r, f.json), r.WriteSVG(picture), picture.Close())
 		}
 	}
 	p := newProgress(stderr)
-	o := lab.Options{Program: netlab.Self(), Say: p.say}
+	o := lab.Options{Program: netlab.Self(), Say: p.step}
 	if f.keep {
 		o.Keep = func(r *lab.Report, n *netlab.Network, cpe, hag *netlab.Box) {
 			p.done()
@@ -150,15 +150,15 @@ func newProgress(w io.Writer) *progress {
 	return &progress{w: w, tty: interactive(w), start: time.Now()}
 }
 
-func (p *progress) say(step string) {
+func (p *progress) step(name string) {
 	format := "%5.1f s  %s\n"
 	if p.tty {
 		format = "\r\x1b[K%5.1f s  %s"
 	}
-	fmt.Fprintf(p.w, format, time.Since(p.start).Seconds(), step)
+	fmt.Fprintf(p.w, format, time.Since(p.start).Seconds(), name)
 }
 
-// done ends the line that rewrites itself.
+// done removes the line that rewrites itself.
 func (p *progress) done() {
 	if p.tty {
 		fmt.Fprint(p.w, "\r\x1b[K")

@@ -19,11 +19,11 @@ import (
 	"github.com/synbond/synbond/pcaps"
 )
 
-// replayCommand drives the code that decides in a box with a capture file.
+// replayCommand runs the decisions of a box on a capture file.
 func replayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json]",
-		Short:   "show what a box would decide about a capture, and what it would send",
+		Short:   "show the decisions of a box on a capture, and the packets that it would send",
 		Example: "  synbond replay in.pcap --role cpe --out out.pcapng",
 		Args:    oneArgument("a capture file, or - for standard input"),
 	}
@@ -46,7 +46,7 @@ func (o *replayOptions) run(cmd *cobra.Command, in string) error {
 	defer source.Close()
 	err = o.replay(cmd, in, cfg, newReplayProgress(cmd.ErrOrStderr(), interruptible(ctx, source, size), size))
 	if err != nil && ctx.Err() != nil {
-		return errors.New("interrupted; what was replayed until then is complete")
+		return errors.New("interrupted; the results up to here are complete")
 	}
 	return err
 }
@@ -61,17 +61,17 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 	if err != nil {
 		return err
 	}
-	say := newReplayPrinter(cmd.OutOrStdout(), o.json, p)
-	cfg.Decided, cfg.Progress = say.decided, p.show
+	printer := newReplayPrinter(cmd.OutOrStdout(), o.json, p)
+	cfg.Decided, cfg.Progress = printer.decided, p.show
 	report, err := pcaps.Replay(cmd.Context(), reader, writer, cfg)
 	p.clear()
-	ended := say.end(report)
-	if errors.Is(err, ended) { // nothing can be printed, since a decision could not be
+	ended := printer.end(report)
+	if errors.Is(err, ended) { // the output fails, and has failed before
 		ended = nil
 	}
 	switch {
 	case errors.Is(err, pcaps.ErrTruncated):
-		fmt.Fprintf(cmd.ErrOrStderr(), "synbond: warning: %s: %s; what comes before is complete\n", in, oneLine(err))
+		fmt.Fprintf(cmd.ErrOrStderr(), "synbond: warning: %s: %s; the results up to here are complete\n", in, oneLine(err))
 		err = nil
 	case errors.Is(err, pcaps.ErrFormat):
 		err = fmt.Errorf("%s: %w", in, err)
@@ -96,7 +96,7 @@ func bindReplay(cmd *cobra.Command) *replayOptions {
 	completeKeys(cmd, o.flags)
 	f.StringSliceVar(&o.paths, "path", nil, "interface (`IF`) that faces the multipath side (repeat for more)")
 	bindFile(f, &o.file)
-	f.StringVar(&o.out, "out", "", "write what the box would have sent to this `FILE`: pcap if it ends with .pcap, else pcapng")
+	f.StringVar(&o.out, "out", "", "write the packets that the box would have sent to this `FILE`: pcap if it ends with .pcap, else pcapng")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	return o
 }
@@ -142,7 +142,7 @@ func openCapture(in, out string) (f *os.File, size int64, err error) {
 		return nil, 0, err
 	}
 	if over, err := os.Stat(out); err == nil && os.SameFile(at, over) {
-		return nil, 0, usagef("--out %s is the capture that is to be read", out)
+		return nil, 0, usagef("--out %s is the input", out)
 	}
 	if at.Mode().IsRegular() {
 		size = at.Size()
@@ -185,27 +185,27 @@ type replayPrinter struct {
 
 func newReplayPrinter(stdout io.Writer, asJSON bool, p *replayProgress) replayPrinter {
 	w := bufio.NewWriter(stdout)
-	say := replayPrinter{
+	printer := replayPrinter{
 		decided: (&pcaps.Lines{W: w}).Decision,
 		end:     func(r *pcaps.Report) error { return r.Print(w) },
 	}
 	if asJSON {
-		say = jsonPrinter(w)
+		printer = jsonPrinter(w)
 	}
-	decided, end := say.decided, say.end
-	say.end = func(r *pcaps.Report) error {
+	decided, end := printer.decided, printer.end
+	printer.end = func(r *pcaps.Report) error {
 		if err := end(r); err != nil {
 			return err
 		}
 		return w.Flush()
 	}
 	if interactive(stdout) { // show each decision at once
-		say.decided = func(d pcaps.Decision) error {
+		printer.decided = func(d pcaps.Decision) error {
 			p.clear()
 			return errors.Join(decided(d), w.Flush())
 		}
 	}
-	return say
+	return printer
 }
 
 // jsonPrinter prints one object, with each decision on a line of its own.
@@ -246,13 +246,13 @@ func jsonPrinter(w io.Writer) replayPrinter {
 // replayProgress shows the progress of a replay on a terminal.
 type replayProgress struct {
 	source io.Reader
-	size   int64 // 0 if it is not known
+	size   int64 // 0 if unknown
 	w      io.Writer
 	tty    bool
 	read   int64 // bytes
 	start  time.Time
 	shown  time.Time // when the line was last drawn
-	there  bool      // it is
+	there  bool      // whether the line is drawn
 }
 
 func newReplayProgress(w io.Writer, source io.Reader, size int64) *replayProgress {

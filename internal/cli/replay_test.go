@@ -134,7 +134,7 @@ func TestReplayFailsInOneClearLine(t *testing.T) {
 		{"two files", []string{in, in}, exitUsage, "unexpected argument"},
 		{"a role that does not exist", []string{in, "--role", "hub"}, exitUsage, "hub"},
 		{"an action that does not exist", []string{in, "--action", "bond"}, exitUsage, "bond"},
-		{"the output is the input", []string{in, "--out", in}, exitUsage, "is the capture that is to be read"},
+		{"the output is the input", []string{in, "--out", in}, exitUsage, "is the input"},
 		{"an output that is no file", []string{in, "--out", "-"}, exitUsage, "--out needs a file"},
 		{"a file that is not there", []string{in + "x"}, exitFailure, "no such file"},
 		{"a text", []string{write(t, "a.txt", []byte("this is no capture"))}, exitFailure, "neither pcap nor pcapng"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -62,10 +63,11 @@ func versionOf(info *debug.BuildInfo) version {
 // String implements [fmt.Stringer].
 func (v version) String() string {
 	text := v.Version
-	if v.Revision != "" {
-		text += ", revision " + v.Revision[:min(len(v.Revision), 12)]
+	// A pseudo-version has both already: v0.0.0-20261128175336-34f8443e7d83+dirty.
+	if short := v.Revision[:min(len(v.Revision), 12)]; !strings.Contains(text, short) {
+		text += ", revision " + short
 	}
-	if v.Modified {
+	if v.Modified && !strings.Contains(text, "+dirty") {
 		text += ", modified"
 	}
 	return fmt.Sprintf("%s, %s, %s/%s", text, v.Go, v.OS, v.Arch)

@@ -25,7 +25,7 @@ type view struct {
 func bindView(cmd *cobra.Command) *view {
 	v, f := &view{}, cmd.Flags()
 	f.BoolVar(&v.json, "json", false, "print one JSON object")
-	f.BoolVar(&v.watch, "watch", false, "show it again every second")
+	f.BoolVar(&v.watch, "watch", false, "repeat every second")
 	f.StringVar(&v.control, "control", "", "control socket of the box, a `PATH` (default: that of the only box under /run/synbond)")
 	return v
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Box returns the configuration of a box. Whether its parts fit together is for
-// [box.Config.Validate] to say.
+// Box returns the configuration of a box. [box.Config.Validate] checks whether its
+// parts fit together.
 func (s *Settings) Box(role box.Role) (box.Config, error) {
 	cfg := box.Config{
 		Role: role, Plain: s.Plain, Join: addrPorts(s.Join), OwnSource4: s.OwnSource4, Queue: uint16(s.Queue),
@@ -40,7 +40,7 @@ func (s *Settings) Table() state.Config {
 	}
 }
 
-// Learnt bounds what is learnt of destinations.
+// Learnt bounds the memory of destinations.
 func (s *Settings) Learnt() state.LearntConfig {
 	return state.LearntConfig{
 		Bits4: s.Learn.Prefix4, Bits6: s.Learn.Prefix6, TTL: s.Learn.TTL.Duration, Max: s.Learn.Max,

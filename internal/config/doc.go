@@ -18,6 +18,6 @@
 //
 // [Load] builds settings in one pass: the defaults, then the file, then the flags
 // that were given. [Settings.Box] turns them into the configuration of a box. A
-// mistake in the file is an error that names the file, the line and what is
-// permitted; a mistake in a flag names the flag.
+// mistake in the file is an error that names the file, the line and the permitted
+// values; a mistake in a flag names the flag.
 package config

@@ -77,7 +77,7 @@ func (f *Flags) apply(s *Settings, role box.Role) error {
 			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", upper(k.Role), upper(role))}
 		}
 		v := f.values.fieldOf(&k)
-		if v.Kind() == reflect.Slice { // a later load must not find what this one adds
+		if v.Kind() == reflect.Slice { // no load may change another's
 			v = reflect.AppendSlice(reflect.MakeSlice(v.Type(), 0, v.Len()), v)
 		}
 		s.fieldOf(&k).Set(v)
@@ -90,7 +90,7 @@ func (f *Flags) apply(s *Settings, role box.Role) error {
 type flagValue struct {
 	key  *Key
 	v    reflect.Value
-	text string // the default, then what was given last
+	text string // the default, then the last value given
 }
 
 // Set implements [pflag.Value].

@@ -58,7 +58,7 @@ func GuessRole(file string) (box.Role, error) {
 	return box.CPE, nil
 }
 
-// mistake says where in the file, or in which flag, a mistake in a key is.
+// mistake adds to an error about a key its line in the file, or its flag.
 func (s *Settings) mistake(path string, err error) error {
 	name, _, _ := strings.Cut(path, "[")
 	if slices.Contains(s.given, name) {

@@ -180,7 +180,7 @@ func (k *Key) set(v reflect.Value, text string) error {
 	return k.check(v)
 }
 
-// check compares a value with what the schema permits.
+// check reports a value that the schema does not permit.
 func (k *Key) check(v reflect.Value) error {
 	switch x := v.Interface().(type) {
 	case string:

@@ -72,7 +72,7 @@ type Probe struct {
 	Off     bool     `toml:"off" default:"false" role:"cpe"`
 }
 
-// LearnCache bounds what action learn remembers.
+// LearnCache bounds the destinations that action learn remembers.
 type LearnCache struct {
 	Prefix4 int      `toml:"prefix4" min:"0" max:"32" default:"32"`
 	Prefix6 int      `toml:"prefix6" min:"0" max:"128" default:"64"`
@@ -100,7 +100,7 @@ type Rule struct {
 	After     Size     `toml:"after" role:"cpe"`
 }
 
-// Defaults returns the settings of a box that is told nothing.
+// Defaults returns the settings of a box without file and flags.
 func Defaults(role box.Role) *Settings {
 	s := &Settings{}
 	for at := range fields(s) {

@@ -12,7 +12,7 @@ import (
 )
 
 // Values that are written as text. Each implements [encoding.TextUnmarshaler], with
-// errors that say what is permitted.
+// errors that name the permitted values.
 type (
 	// Duration is a positive time, such as "20s".
 	Duration struct{ time.Duration }
