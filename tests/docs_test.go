@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/synbond/synbond/state"
 )
 
 // readDocs returns the Markdown files of the repository by their path from its top.
@@ -101,5 +104,22 @@ func TestDecisionsHaveDateAndStatus(t *testing.T) {
 		if !strings.Contains(index, "("+filepath.Base(name)+")") {
 			t.Errorf("%s is not listed in docs/adr/README.md", name)
 		}
+	}
+}
+
+// TestEveryReasonIsDocumented compares the table of reasons in the configuration
+// reference with package state.
+func TestEveryReasonIsDocumented(t *testing.T) {
+	var want strings.Builder
+	want.WriteString("| reason | fault | meaning |\n|---|---|---|\n")
+	for r := state.None + 1; r < state.NumReasons; r++ {
+		fault := ""
+		if r.IsFault() {
+			fault = "yes"
+		}
+		fmt.Fprintf(&want, "| `%s` | %s | %s |\n", r, fault, r.Meaning())
+	}
+	if !strings.Contains(readDocs(t)["docs/configuration.md"], want.String()) {
+		t.Errorf("docs/configuration.md does not have this table:\n%s", &want)
 	}
 }
