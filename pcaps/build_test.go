@@ -20,7 +20,7 @@ var (
 
 const clientISN, serverISN = 1000, 7000
 
-// ipLike is the header of which made packets take DSCP and flow label.
+// ipLike returns a header with the DSCP and flow label of built packets.
 func ipLike(a netip.Addr) []byte {
 	if a.Is4() {
 		return []byte{0x45, 0, 0, 0, 0x12, 0x34}
@@ -28,7 +28,7 @@ func ipLike(a netip.Addr) []byte {
 	return []byte{0x60, 0, 0, 0}
 }
 
-// tcpPacket is a TCP segment with a payload.
+// tcpPacket returns a TCP segment with a payload.
 func tcpPacket(h tcpHeader, payload string) []byte {
 	for len(h.options)%4 != 0 {
 		h.options = append(bytes.Clone(h.options), 1)
@@ -50,7 +50,7 @@ func tcpPacket(h tcpHeader, payload string) []byte {
 	return b
 }
 
-// talk builds the packets of one connection.
+// conn builds the packets of one connection.
 type conn struct{ client, server netip.AddrPort }
 
 var (
@@ -77,7 +77,7 @@ func (k conn) synack(lists ...[]byte) []byte {
 
 func (k conn) ack(list []byte) []byte { return k.fromClient(rewrite.ACK, list, "") }
 
-// up and down are segments after the handshake.
+// fromClient and fromServer return segments after the handshake.
 func (k conn) fromClient(flags rewrite.Flags, list []byte, payload string) []byte {
 	return tcpPacket(tcpHeader{k.client, k.server, clientISN + 1, serverISN + 1, flags, 500, list}, payload)
 }
@@ -86,7 +86,7 @@ func (k conn) fromServer(flags rewrite.Flags, list []byte, payload string) []byt
 	return tcpPacket(tcpHeader{k.server, k.client, serverISN + 1, clientISN + 1, flags, 500, list}, payload)
 }
 
-// captureBuilder is a capture that is being made, a millisecond between two frames.
+// captureBuilder builds a capture, with a millisecond between two frames.
 type captureBuilder struct {
 	t      testing.TB
 	buffer bytes.Buffer
@@ -103,7 +103,7 @@ func newCapture(t testing.TB, format Format) *captureBuilder {
 	return f
 }
 
-// show adds whole packets, as raw IP.
+// add adds whole packets as raw IP.
 func (f *captureBuilder) add(packets ...[]byte) *captureBuilder {
 	for _, p := range packets {
 		f.frame(Frame{Data: p})
@@ -111,7 +111,7 @@ func (f *captureBuilder) add(packets ...[]byte) *captureBuilder {
 	return f
 }
 
-// frame adds a frame at the captureBuilder's interface, now.
+// frame adds a frame at the current interface and time.
 func (f *captureBuilder) frame(fr Frame, comments ...string) *captureBuilder {
 	f.t.Helper()
 	fr.Time = f.at
@@ -125,7 +125,7 @@ func (f *captureBuilder) frame(fr Frame, comments ...string) *captureBuilder {
 
 func (f *captureBuilder) wait(d time.Duration) *captureBuilder { f.at = f.at.Add(d); return f }
 
-// by has the next frames captured at another interface.
+// on changes the interface of the next frames.
 func (f *captureBuilder) on(in Interface) *captureBuilder { f.in = in; return f }
 
 func (f *captureBuilder) bytes() []byte {

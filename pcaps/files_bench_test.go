@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// manyFrames are full-sized segments with an interface and a direction, as in most captures
-// of routers.
+// manyFrames returns full-sized segments of one interface.
 func manyFrames(b *testing.B) []captured {
 	b.Helper()
 	const count, size = 1000, 1514

@@ -18,8 +18,8 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// update makes the expectations anew: go test ./pcaps -run Golden -update.
-var update = flag.Bool("update", false, "write what replaying the golden captures says and gives to golden/replayed")
+// update writes the expected results anew: go test ./pcaps -run Golden -update.
+var update = flag.Bool("update", false, "write the results of replaying the golden captures to golden/replayed")
 
 const (
 	goldenDir   = "golden"
@@ -29,23 +29,23 @@ const (
 // replayCase is one way to replay a golden capture.
 type replayCase struct {
 	file   string // of the capture
-	role   string // "any" is none
+	role   string // "any" without a role
 	action state.Action
-	live   bool // is what the box did that ran when the capture was made
+	live   bool // the box that ran during the capture had this action
 }
 
-// name is that of the expectations: SCENE.BOX.ROLE-ACTION.
+// name returns the name of the expected results: SCENARIO.BOX.ROLE-ACTION.
 func (r replayCase) name() string { return nameOf(r.file) + "." + r.role + "-" + r.action.String() }
 
-// nameOf is what a capture shows and which box saw it: SCENE.BOX.
+// nameOf returns the scenario and the box of a capture: SCENARIO.BOX.
 func nameOf(file string) string {
 	return strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 }
 
-// live says what the boxes were told to do in scenes where it was not to relay.
+// live holds the default action of the boxes in scenarios with another one than relay.
 var live = map[string]state.Action{"learn": state.Learn, "prefer": state.Learn}
 
-// others are more actions to replay a capture with, where they show something.
+// others holds further actions for the replay of a capture.
 var others = map[string][]state.Action{
 	"relayed-ipv6.cpe":      {state.Pass, state.Learn, state.Reject},
 	"relayed-ipv6.hag":      {state.Pass, state.Strip, state.Reject},
@@ -64,10 +64,10 @@ var others = map[string][]state.Action{
 	"version0.hag":          {state.Strip},
 }
 
-// withoutRole are captures that are replayed without a role, too.
+// withoutRole lists captures for a further replay without a role.
 var withoutRole = []string{"cooked.cpe", "version0.hag"}
 
-// replayCases lists all ways to replay the golden captures.
+// replayCases returns all ways to replay the golden captures.
 func replayCases(t *testing.T) (all []replayCase) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(goldenDir, "*.pcap*"))
@@ -76,12 +76,12 @@ func replayCases(t *testing.T) (all []replayCase) {
 	}
 	for _, file := range files {
 		name := nameOf(file)
-		scene, role, _ := strings.Cut(name, ".")
-		told, isLive := live[scene]
-		if !isLive {
-			told = state.Relay
+		scenario, role, _ := strings.Cut(name, ".")
+		action, differs := live[scenario]
+		if !differs {
+			action = state.Relay
 		}
-		all = append(all, replayCase{file, role, told, true})
+		all = append(all, replayCase{file, role, action, true})
 		for _, a := range others[name] {
 			all = append(all, replayCase{file: file, role: role, action: a})
 		}
@@ -92,18 +92,18 @@ func replayCases(t *testing.T) (all []replayCase) {
 	return all
 }
 
-// joins are the HAG's addresses in the lab at which it takes subflows.
+// joins are the addresses of the lab's HAG for subflows.
 var joins = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:11:2::2]:9000"), netip.MustParseAddrPort("203.0.113.34:9000")}
 
-// result is what a replayCase gives.
+// result is the result of a replayCase.
 type result struct {
-	text   []byte // what `synbond replay` would print
+	text   []byte // the output of `synbond replay`
 	report *Report
 	out    []byte // the output capture
 }
 
-// play replays the capture.
-func (r replayCase) play(t *testing.T) (result, []byte) {
+// replay replays the capture. It also returns the capture.
+func (r replayCase) replay(t *testing.T) (result, []byte) {
 	t.Helper()
 	capture := readFile(t, r.file)
 	in, err := NewReader(bytes.NewReader(capture))
@@ -139,10 +139,10 @@ func readFile(t *testing.T, name string) []byte {
 	return b
 }
 
-// TestGoldenCapturesReplayAsExpected compares what replaying each capture says,
-// and what it writes to the last byte.
+// TestGoldenCapturesReplayAsExpected compares the text and the output capture of each
+// replay, byte for byte.
 func TestGoldenCapturesReplayAsExpected(t *testing.T) {
-	left := make(map[string]bool)                              // expectations of no replayCase
+	left := make(map[string]bool)                              // expected results without a replayCase
 	files, _ := filepath.Glob(filepath.Join(replayedDir, "*")) // the pattern is right
 	for _, name := range files {
 		left[name] = true
@@ -153,7 +153,7 @@ func TestGoldenCapturesReplayAsExpected(t *testing.T) {
 		delete(left, text)
 		delete(left, out)
 		t.Run(r.name(), func(t *testing.T) {
-			got, _ := r.play(t)
+			got, _ := r.replay(t)
 			if *update {
 				save(t, text, got.text)
 				save(t, out, gzipped(got.out))
@@ -164,18 +164,18 @@ func TestGoldenCapturesReplayAsExpected(t *testing.T) {
 			if bytes.Equal(want, got.out) {
 				return
 			}
-			told := differences(mustRead(t, want), mustRead(t, got.out))
-			for _, d := range told {
+			texts := differences(mustRead(t, want), mustRead(t, got.out))
+			for _, d := range texts {
 				t.Error(d)
 			}
-			if len(told) == 0 {
-				t.Error("the packets are the same, but the bytes of the file are not")
+			if len(texts) == 0 {
+				t.Error("the frames are the same, but the bytes of the file differ")
 			}
 		})
 	}
 	for name := range left {
 		if !*update {
-			t.Errorf("%s is of no replayCase", name)
+			t.Errorf("%s belongs to no replay", name)
 		} else if err := os.Remove(name); err != nil {
 			t.Error(err)
 		}
@@ -192,7 +192,7 @@ func save(t *testing.T, name string, b []byte) {
 	}
 }
 
-// expanded is the opposite of gzipped.
+// expanded decompresses a gzip file.
 func expanded(t *testing.T, b []byte) []byte {
 	t.Helper()
 	r, err := gzip.NewReader(bytes.NewReader(b))
@@ -205,12 +205,11 @@ func expanded(t *testing.T, b []byte) []byte {
 	return b
 }
 
-// compareText tells the lines in which two texts differ: those that are not of their
-// longest common subsequence.
+// compareText reports the lines outside the longest common subsequence of two texts.
 func compareText(t *testing.T, want, got []byte) {
 	t.Helper()
 	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
-	common := make([][]int, len(w)+1) // how many lines w[i:] and g[j:] have in common
+	common := make([][]int, len(w)+1) // number of common lines of w[i:] and g[j:]
 	for i := range common {
 		common[i] = make([]int, len(g)+1)
 	}
@@ -236,43 +235,42 @@ func compareText(t *testing.T, want, got []byte) {
 	}
 }
 
-// TestGoldenReplaysAgreeWithTheLiveBoxes compares the flows of a replay with what
-// the box that ran while the capture was made told of them, which is the last one
-// of a 5-tuple.
-func TestGoldenReplaysAgreeWithTheLiveBoxes(t *testing.T) {
+// TestGoldenReplaysAgreeWithLiveBoxes compares the flows of a replay with the flows that
+// the box reported after the capture: the last flow of each 5-tuple.
+func TestGoldenReplaysAgreeWithLiveBoxes(t *testing.T) {
 	compared := 0
 	for _, r := range replayCases(t) {
-		told, err := os.ReadFile(filepath.Join(goldenDir, nameOf(r.file)+".flows.txt"))
+		reported, err := os.ReadFile(filepath.Join(goldenDir, nameOf(r.file)+".flows.txt"))
 		if err != nil || !r.live {
-			continue // there was none
+			continue // a capture without a box, or a replay with another action
 		}
 		t.Run(r.name(), func(t *testing.T) {
-			got, _ := r.play(t)
-			want := strings.Split(strings.TrimSpace(string(told)), "\n")
+			got, _ := r.replay(t)
+			want := strings.Split(strings.TrimSpace(string(reported)), "\n")
 			var flows []string
 			for _, f := range got.report.Flows {
-				what := fmt.Sprintf("%s → %s: %s, %s, ", f.Client, f.Server, f.Side, f.Action)
+				flow := fmt.Sprintf("%s → %s: %s, %s, ", f.Client, f.Server, f.Side, f.Action)
 				if f.State == state.Dialing.String() {
-					// The box's kernel has not answered the client: how the dial ended does not show.
-					want = slices.DeleteFunc(want, func(w string) bool { return strings.HasPrefix(w, what) })
+					// Without a packet to the client the capture does not have the outcome of the dial.
+					want = slices.DeleteFunc(want, func(w string) bool { return strings.HasPrefix(w, flow) })
 					continue
 				}
-				flows = append(flows, what+f.State+", "+cmp.Or(f.Reason, "-"))
+				flows = append(flows, flow+f.State+", "+cmp.Or(f.Reason, "-"))
 			}
 			compared += len(want)
 			for _, w := range want {
 				if !slices.Contains(flows, w) {
-					t.Errorf("the replay does not have %s", w)
+					t.Errorf("missing in the replay: %s", w)
 				}
 			}
 			for _, f := range flows {
 				if !slices.Contains(want, f) {
-					t.Errorf("the box did not have %s", f)
+					t.Errorf("only in the replay: %s", f)
 				}
 			}
 		})
 	}
 	if compared < 40 {
-		t.Errorf("only %d flows compared", compared)
+		t.Errorf("%d flows compared, want 40 at least", compared)
 	}
 }

@@ -16,7 +16,7 @@ func TestTsharkFindsNoFaultInGoldenReplays(t *testing.T) {
 	w := NewWriter(&all, Pcapng)
 	var from []string // of each frame
 	for _, r := range replayCases(t) {
-		got, capture := r.play(t)
+		got, capture := r.replay(t)
 		copied := make(map[string]bool)
 		for _, f := range mustRead(t, capture) {
 			copied[string(f.Data)] = true

@@ -11,7 +11,7 @@ import (
 func TestPrintReport(t *testing.T) {
 	join, joinAnswer, joinACK := joinSteps(1)
 	second := conn{server6, client6}
-	p := play(t, newCapture(t, Pcapng).add(
+	p := replayFile(t, newCapture(t, Pcapng).add(
 		conn4.syn(capableSYN), conn4.synack(capableSYNACK), conn4.ack(capableACK),
 		second.syn(join), second.synack(joinAnswer), second.ack(joinACK),
 		conn4.fromClient(rewrite.RST, nil, ""),

@@ -12,8 +12,8 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// busy is a capture of connections with data: for each a handshake, some hundred
-// segments with their acknowledgments, and the end.
+// busy returns a capture of connections: for each a handshake, segments of data with their
+// acknowledgments, and the end.
 func busy(t testing.TB, flows, segments int) []byte {
 	f := newCapture(t, Pcapng)
 	data := strings.Repeat("x", 1400)

@@ -15,16 +15,17 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Where and how a capture was made.
+// Replays of captures from different places: truncated, with copies of packets, with names
+// of interfaces.
 
-func TestCutPayloadChangesNothing(t *testing.T) {
+func TestReplayDecidesAlikeOnTruncatedPayload(t *testing.T) {
 	for _, k := range []conn{conn4, conn6} {
 		for data := 1; data < 8; data++ {
 			whole := k.synData("abcdefgh"[:data], capableSYN)
 			for cut := 1; cut <= data; cut++ {
 				frame := Frame{Data: whole[:len(whole)-cut], Length: len(whole)}
 				file := newCapture(t, Pcapng).frame(frame).bytes()
-				p := play(t, file, Config{Policy: &core.Policy{Default: state.Strip}})
+				p := replayFile(t, file, Config{Policy: &core.Policy{Default: state.Strip}})
 				if len(p.lines) != 1 || p.decisions[0].Verdict != "rewrite" {
 					t.Fatalf("%d of %d bytes cut: %q", cut, data, p.lines)
 				}
@@ -45,11 +46,11 @@ func TestCutPayloadChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSYNCutInItsHeaderPasses(t *testing.T) {
+func TestReplayPassesSYNTruncatedInHeader(t *testing.T) {
 	whole := conn6.syn(capableSYN)
 	for n := ipv6Size + 14; n < len(whole); n++ {
 		file := newCapture(t, Pcapng).frame(Frame{Data: whole[:n], Length: len(whole)}).bytes()
-		p := play(t, file, Config{})
+		p := replayFile(t, file, Config{})
 		p.wantLines(t, "1: SYN: accept (truncated)")
 		if !bytes.Equal(p.out[0].Data, whole[:n]) || p.out[0].Length != len(whole) {
 			t.Errorf("cut at %d: %+v", n, p.out[0])
@@ -57,7 +58,7 @@ func TestSYNCutInItsHeaderPasses(t *testing.T) {
 	}
 }
 
-func TestSnapLengthDoesNotHideTheEndOfAFlow(t *testing.T) {
+func TestReplaySeesEndOfFlowInTruncatedPackets(t *testing.T) {
 	f := newCapture(t, Pcap)
 	for _, p := range [][]byte{
 		conn4.syn(), conn4.synack(), conn4.ack(nil), conn4.fromClient(rewrite.ACK, nil, "a long request"), conn4.fromServer(rewrite.ACK, nil, "an answer"),
@@ -65,14 +66,14 @@ func TestSnapLengthDoesNotHideTheEndOfAFlow(t *testing.T) {
 	} {
 		f.frame(Frame{Data: p[:min(len(p), 48)], Length: len(p)})
 	}
-	flow := play(t, f.bytes(), Config{}).wantFlow(t, "plain relay closed fin")
+	flow := replayFile(t, f.bytes(), Config{}).wantFlow(t, "plain relay closed fin")
 	if flow.BytesUp != 21 || flow.BytesDown != 9 {
 		t.Errorf("%d bytes up, %d down", flow.BytesUp, flow.BytesDown)
 	}
 }
 
-// A host hands packets to its network card that say nothing of their length.
-func TestLargeSegmentsWithoutALengthEndFlows(t *testing.T) {
+// A host leaves the length of a large segment for its network card to fill in.
+func TestReplayReadsLargeSegmentsWithoutLength(t *testing.T) {
 	for _, k := range []conn{conn4, conn6} {
 		for _, size := range []int{3000, 65_000} {
 			unsized := k.fromServer(rewrite.FIN|rewrite.ACK, nil, strings.Repeat("x", size))
@@ -85,14 +86,14 @@ func TestLargeSegmentsWithoutALengthEndFlows(t *testing.T) {
 			for _, p := range [][]byte{k.syn(), k.synack(), k.ack(nil), k.fromClient(rewrite.ACK, nil, "request"), unsized, k.fromClient(rewrite.FIN|rewrite.ACK, nil, "")} {
 				f.add(p)
 			}
-			if flow := play(t, f.bytes(), Config{}).wantFlow(t, "plain relay closed fin"); flow.BytesDown != uint64(size) {
+			if flow := replayFile(t, f.bytes(), Config{}).wantFlow(t, "plain relay closed fin"); flow.BytesDown != uint64(size) {
 				t.Errorf("%d bytes down, want %d", flow.BytesDown, size)
 			}
 		}
 	}
 }
 
-// offloaded has the checksum that a host leaves to its network card.
+// offloaded returns a packet with a partial checksum, for the network card to complete.
 func offloaded(packet []byte, header int, k conn) []byte {
 	out := slices.Clone(packet)
 	sum := ^rewrite.Checksum(pseudoHeader(k.client.Addr(), k.server.Addr(), protocolTCP, len(packet)-header))
@@ -100,49 +101,49 @@ func offloaded(packet []byte, header int, k conn) []byte {
 	return out
 }
 
-func TestChecksumThatTheCardComputesIsCompleted(t *testing.T) {
+func TestReplayCompletesPartialChecksum(t *testing.T) {
 	packet := conn6.syn(capableSYN)
 	strip := Config{Policy: &core.Policy{Default: state.Strip}}
-	p := play(t, newCapture(t, Pcapng).add(offloaded(packet, ipv6Size, conn6)).bytes(), strip)
+	p := replayFile(t, newCapture(t, Pcapng).add(offloaded(packet, ipv6Size, conn6)).bytes(), strip)
 	p.wantLines(t, "1: SYN MP_CAPABLE v1: rewrite: SYN → server")
 	p.wantOut(t, "SYN")
 
 	packet[ipv6Size+16] ^= 1
-	p = play(t, newCapture(t, Pcapng).add(packet).bytes(), strip)
+	p = replayFile(t, newCapture(t, Pcapng).add(packet).bytes(), strip)
 	p.wantLines(t, "1: SYN MP_CAPABLE v1: accept (bad-checksum)")
 }
 
-// cooked is a frame of Linux cooked v1 with a packet type of linux/if_packet.h.
+// cooked returns a frame of Linux cooked v1 with a packet type of linux/if_packet.h.
 func cooked(kind byte, packet []byte) Frame {
 	header := []byte{0, kind, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0, 0x86, 0xdd}
 	return Frame{Data: slices.Concat(header, packet)}
 }
 
-func TestRouterThatShowsEachPacketTwiceIsUnderstood(t *testing.T) {
+func TestReplayRecognizesCopiesOnAnyInterface(t *testing.T) {
 	const in, out = 0, 4
 	f := newCapture(t, Pcapng).on(Interface{Name: "any", LinkType: LinkCooked})
 	for _, p := range [][]byte{conn6.syn(), conn6.syn(), conn6.synack(), conn6.ack(nil)} {
 		f.frame(cooked(in, p)).frame(cooked(out, p))
 	}
-	p := play(t, f.bytes(), Config{})
+	p := replayFile(t, f.bytes(), Config{})
 	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "3: SYN: hold (repeat): SYN MP_CAPABLE v1 → server",
 		"5: SYN+ACK: deliver: SYN+ACK → client")
 	p.wantOut(t, "SYN MP_CAPABLE v1", "SYN MP_CAPABLE v1", "SYN+ACK", "ACK", "ACK")
 	if flow := p.wantFlow(t, "plain relay relaying"); flow.Packets != 4 || len(flow.Handshake) != 7 {
-		t.Errorf("copies are counted: %+v", flow)
+		t.Errorf("counts copies: %+v", flow)
 	}
 	for i := range 3 {
 		if p.out[i].Direction != Outbound {
 			t.Errorf("packet %d is %v", i, p.out[i].Direction)
 		}
 	}
-	passed := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Pass}})
+	passed := replayFile(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Pass}})
 	if len(passed.out) != 8 {
 		t.Errorf("%d packets pass, want 8", len(passed.out))
 	}
 }
 
-func TestCopiesByAnotherInterfaceAreNoRepeats(t *testing.T) {
+func TestReplayRecognizesCopiesOnOtherInterface(t *testing.T) {
 	one, other := Interface{Name: "eth0", LinkType: LinkRaw}, Interface{Name: "eth1", LinkType: LinkRaw}
 	f := newCapture(t, Pcapng)
 	steps := []struct {
@@ -159,22 +160,22 @@ func TestCopiesByAnotherInterfaceAreNoRepeats(t *testing.T) {
 		}
 		f.on(ways[0]).add(s.packet).on(ways[1]).add(s.packet)
 	}
-	f.on(other).add(conn6.syn(capableSYN)) // so late as if the file was not in order
-	p := play(t, f.bytes(), Config{})
+	f.on(other).add(conn6.syn(capableSYN)) // a late copy, in a file that is not sorted
+	p := replayFile(t, f.bytes(), Config{})
 	p.wantLines(t, "1: SYN MP_CAPABLE v1: hold: SYN → server",
 		"3: SYN+ACK MP_CAPABLE v1: deliver: SYN+ACK MP_CAPABLE v1 → client")
 	p.wantOut(t, "SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "FIN+ACK, 6 bytes", "FIN+ACK, 6 bytes", "FIN+ACK", "FIN+ACK")
 	if flow := p.wantFlow(t, "multipath relay closed fin"); flow.Packets != 5 || flow.BytesUp != 6 {
-		t.Errorf("copies are counted: %+v", flow)
+		t.Errorf("counts copies: %+v", flow)
 	}
 }
 
-func TestThirdACKThatIsRepeatedGoesOnWithoutMPCapableToo(t *testing.T) {
-	p := play(t, newCapture(t, Pcapng).add(conn4.syn(capableSYN), conn4.synack(), conn4.ack(capableACK), conn4.ack(capableACK)).bytes(), Config{})
+func TestReplayStripsRepeatedThirdACK(t *testing.T) {
+	p := replayFile(t, newCapture(t, Pcapng).add(conn4.syn(capableSYN), conn4.synack(), conn4.ack(capableACK), conn4.ack(capableACK)).bytes(), Config{})
 	p.wantOut(t, "SYN", "SYN+ACK MP_CAPABLE v1", "ACK", "ACK")
 }
 
-func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
+func TestReplayIgnoresTruncatedOptions(t *testing.T) {
 	const kept = 8 // of the options
 	second := conn{netip.MustParseAddrPort("192.0.2.9:50000"), server4}
 	join, joinAnswer, joinACK := joinSteps(1)
@@ -182,7 +183,7 @@ func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
 		return Frame{Data: packet[:ipv4Size+tcpSize+kept], Length: len(packet)}
 	}
 	f := newCapture(t, Pcapng).add(conn4.syn(capableSYN)).frame(cut(conn4.synack(capableSYNACK)))
-	p := play(t, f.bytes(), Config{})
+	p := replayFile(t, f.bytes(), Config{})
 	p.wantLines(t, "1: SYN MP_CAPABLE v1: hold: SYN → server",
 		"2: SYN+ACK, options cut off: deliver: SYN+ACK MP_CAPABLE v1 → client")
 	if flow := p.wantFlow(t, "multipath relay released"); flow.ServerToken != 0 || flow.Fallback != "" {
@@ -190,10 +191,10 @@ func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
 	}
 	learn := Config{Policy: &core.Policy{Default: state.Learn}}
 	f = newCapture(t, Pcapng).add(conn4.syn()).frame(cut(conn4.synack(capableSYNACK)))
-	p = play(t, f.bytes(), learn)
+	p = replayFile(t, f.bytes(), learn)
 	p.wantLines(t, "1: SYN: rewrite: SYN MP_CAPABLE v1 → server", "2: SYN+ACK, options cut off: accept (truncated)")
 	if d := p.decisions[1]; d.Client != client4 || d.Server != server4 {
-		t.Errorf("the answer is of %v and %v", d.Client, d.Server)
+		t.Errorf("client %v, server %v", d.Client, d.Server)
 	}
 
 	for name, seen := range map[string][]Frame{
@@ -204,27 +205,27 @@ func TestOptionsThatAreCutOffTellNothing(t *testing.T) {
 		for _, s := range seen {
 			f.frame(s)
 		}
-		connection := play(t, f.bytes(), Config{}).report.Flows[0].Connection
+		connection := replayFile(t, f.bytes(), Config{}).report.Flows[0].Connection
 		if len(connection.Subflows) != 1 || connection.Subflows[0].State != "answered; the options that tell more are cut off" {
-			t.Errorf("%s is cut: %+v", name, connection.Subflows)
+			t.Errorf("%s truncated: %+v", name, connection.Subflows)
 		}
 	}
 }
 
-func TestSYNsThatCannotBeReadAreTheirFlowsAllTheSame(t *testing.T) {
+func TestReplayReportsEndpointsOfMalformedSYN(t *testing.T) {
 	malformed := conn6.syn()
 	malformed[ipv6Size+12] = 0xf0 // a TCP header longer than the packet
-	p := play(t, newCapture(t, Pcapng).add(malformed).bytes(), Config{})
+	p := replayFile(t, newCapture(t, Pcapng).add(malformed).bytes(), Config{})
 	p.wantLines(t, "1: SYN: accept (bad-tcp-header)")
 	if d := p.decisions[0]; d.Client != client6 || d.Server != server6 {
-		t.Errorf("it is of %v and %v", d.Client, d.Server)
+		t.Errorf("client %v, server %v", d.Client, d.Server)
 	}
 }
 
-func TestFramesThatCannotBeReadOrAreLateAreCounted(t *testing.T) {
+func TestReplayCountsUnknownLinkTypesAndLatePackets(t *testing.T) {
 	f := newCapture(t, Pcapng).add(conn4.syn()).wait(-3 * time.Millisecond).add(conn4.synack())
 	f.on(Interface{LinkType: 147}).add(conn4.ack(nil))
-	totals := play(t, f.bytes(), Config{}).report.Totals
+	totals := replayFile(t, f.bytes(), Config{}).report.Totals
 	if totals.Late != 2 || totals.LateUS != 2000 || totals.NotIP != 1 || totals.Unread["link type 147"] != 1 {
 		t.Errorf("totals %+v", totals)
 	}
@@ -235,163 +236,85 @@ func TestFramesThatCannotBeReadOrAreLateAreCounted(t *testing.T) {
 		"2 packets are earlier than one before them, by up to 2ms: reordercap(1) sorts a capture\n",
 	} {
 		if !strings.Contains(b.String(), line) {
-			t.Errorf("%q is not in\n%s", line, b.String())
+			t.Errorf("%q is missing in\n%s", line, b.String())
 		}
 	}
 }
 
-func TestClockThatJumpsDoesNotTakeItsTime(t *testing.T) {
+func TestReplaySkipsLongPauses(t *testing.T) {
 	f := newCapture(t, Pcapng)
 	mapped := conn{netip.MustParseAddrPort("[::ffff:192.0.2.1]:5"), server6}
 	for range 50 {
 		f.add(mapped.syn(), conn6.syn()).wait(1000 * time.Hour)
 	}
-	p := play(t, f.bytes(), Config{})
+	p := replayFile(t, f.bytes(), Config{})
 	if n := p.report.Totals.Entered["timed-out"]; n != 98 {
-		t.Errorf("%d flows timed out", n)
+		t.Errorf("%d flows timed out, want 98", n)
 	}
 }
 
-func TestSYNsThatAHostSendsItselfAreDecidedOn(t *testing.T) {
+func TestReplayDecidesOnOutboundSYNWithoutInboundOne(t *testing.T) {
 	const in, out = 0, 4
 	f := newCapture(t, Pcapng).on(Interface{LinkType: LinkCooked})
 	f.frame(cooked(out, conn6.syn())).frame(cooked(in, conn6.synack()))
-	play(t, f.bytes(), Config{}).wantFlow(t, "plain relay released")
+	replayFile(t, f.bytes(), Config{}).wantFlow(t, "plain relay released")
 }
 
-func TestInterfacesTellTheSides(t *testing.T) {
+func TestReplayTakesSideFromInterface(t *testing.T) {
 	lan, dsl := Interface{Name: "lan0", LinkType: LinkRaw}, Interface{Name: "dsl0", LinkType: LinkRaw}
 	names := Config{Plain: []string{"lan0"}, Paths: []string{"dsl0"}}
-	back := conn{server6, client6} // a connection towards the home
+	back := conn{server6, client6} // a connection to the customer's host
 	f := newCapture(t, Pcapng)
-	if err := errors.Join(f.w.Add(lan), f.w.Add(dsl)); err != nil { // as capture programs do
+	if err := errors.Join(f.w.Add(lan), f.w.Add(dsl)); err != nil { // capture programs write all interfaces first
 		t.Fatal(err)
 	}
 	f.on(lan).add(conn6.syn()).on(dsl).add(conn6.synack())
 	f.on(dsl).add(conn4.syn(capableSYN)).on(lan).add(conn4.synack())
 	f.on(dsl).add(conn{netip.MustParseAddrPort("[2001:db8:2::2]:444"), back.server}.syn())
-	p := play(t, f.bytes(), names)
+	p := replayFile(t, f.bytes(), names)
 	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: SYN+ACK: deliver: SYN+ACK → client",
 		"3: SYN MP_CAPABLE v1: hold: SYN → server", "4: SYN+ACK: deliver: SYN+ACK MP_CAPABLE v1 → client",
 		"5: SYN: accept (plain-tcp)")
 	for i, want := range []string{"dsl0", "lan0", "lan0", "dsl0", "dsl0"} {
 		if got := p.out[i].In.Name; got != want {
-			t.Errorf("%s leaves by %s, want %s", p.texts[i], got, want)
+			t.Errorf("%s: interface %s, want %s", p.texts[i], got, want)
 		}
 	}
 }
 
-func TestFramesOfTheBoxHaveTheLinkHeaderOfTheirWay(t *testing.T) {
+func TestReplayReversesLinkHeaderTowardsClient(t *testing.T) {
 	a, b := []byte{2, 0, 0, 0, 0, 1}, []byte{2, 0, 0, 0, 0, 2}
 	vlan := []byte{0x81, 0, 0, 7, 0x86, 0xdd}
 	f := newCapture(t, Pcapng).on(Interface{LinkType: LinkEthernet})
 	f.frame(Frame{Data: slices.Concat(a, b, vlan, conn6.syn())})
-	p := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Reject}})
+	p := replayFile(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Reject}})
 	p.wantOut(t, "ICMPv6 administratively prohibited")
 	if want := slices.Concat(b, a, vlan); !bytes.HasPrefix(p.out[0].Data, want) {
 		t.Errorf("frame begins %x, want %x", p.out[0].Data[:18], want)
 	}
 }
 
-// Interfaces as a box describes them that records.
-var (
-	recordedLAN = Interface{Name: "lan0", Description: "synbond cpe, plain side", LinkType: LinkRaw}
-	recordedDSL = Interface{Name: "dsl0", Description: "synbond cpe, multipath side", LinkType: LinkRaw}
-)
-
-func TestRecordingShowsWhatTheBoxHasSentAndIsReplayedWithoutIt(t *testing.T) {
-	lan, dsl := recordedLAN, recordedDSL
-	numbers := func(packet []byte, seq, ack uint32) []byte {
-		var seg rewrite.Segment
-		if err := seg.Parse(packet); err != nil {
-			t.Fatal(err)
-		}
-		return tcpPacket(tcpHeader{seg.Src, seg.Dst, seq, ack, seg.Flags, seg.Window, seg.Options}, "")
-	}
-	second := conn{netip.MustParseAddrPort("[2001:db8:7::7]:1000"), netip.MustParseAddrPort("[2001:db8:f::1]:9000")}
-	const own = 555 // the sequence numbers that the box's kernel chose
-	f := newCapture(t, Pcapng)
-	f.on(lan).frame(Frame{Data: conn6.syn(), Direction: Inbound}, "hold")
-	f.on(dsl).frame(Frame{Data: numbers(conn6.syn(capableSYN), own, 0), Direction: Outbound})
-	f.on(dsl).frame(Frame{Data: numbers(conn6.synack(capableSYNACK), serverISN, own+1), Direction: Inbound})
-	f.on(dsl).frame(Frame{Data: numbers(conn6.ack(capableACK), own+1, serverISN+1), Direction: Outbound})
-	f.on(lan).frame(Frame{Data: numbers(conn6.synack(), own, clientISN+1), Direction: Outbound}, "deliver: connected")
-	f.on(lan).frame(Frame{Data: numbers(conn6.ack(nil), clientISN+1, own+1), Direction: Inbound})
-	join, joinAnswer, joinACK := joinSteps(1)
-	f.on(dsl).frame(Frame{Data: second.syn(join), Direction: Outbound}) // of the machine itself: not queued
-	f.on(dsl).frame(Frame{Data: second.synack(joinAnswer), Direction: Inbound})
-	f.on(dsl).frame(Frame{Data: second.ack(joinACK), Direction: Outbound})
-	p := play(t, f.bytes(), Config{})
-	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "5: SYN+ACK MP_CAPABLE v1: deliver: SYN+ACK → client")
-	p.wantOut(t, "SYN MP_CAPABLE v1", "SYN+ACK", "ACK", "SYN MP_JOIN", "SYN+ACK MP_JOIN", "ACK MP_JOIN")
-	flow := p.wantFlow(t, "plain relay relaying")
-	if !flow.MPTCP || flow.Token != rewrite.Token(clientKey, 1) {
-		t.Errorf("connection %+v", flow.Connection)
-	}
-	if len(flow.Subflows) != 1 || flow.Subflows[0].State != "joined" {
-		t.Errorf("subflows %+v", flow.Subflows)
-	}
-}
-
-func TestRecordedBoxTellsHowItsDialsEnded(t *testing.T) {
-	lan, dsl := recordedLAN, recordedDSL
-	onward := tcpPacket(tcpHeader{src: client4, dst: server4, seq: 555, flags: rewrite.SYN, window: 500}, "")
-	refusal := tcpPacket(tcpHeader{src: server4, dst: client4, ack: clientISN + 1, flags: rewrite.RST | rewrite.ACK}, "")
-	icmp := func(v core.Verdict, quote []byte) []byte { return icmpError(v, server4.Addr(), client4.Addr(), quote) }
-	type seen struct {
-		in     Interface
-		d      Direction
-		packet []byte
-	}
-	for _, c := range []struct {
-		name   string
-		seen   []seen
-		flow   string
-		answer string
-	}{
-		{"refused", []seen{{lan, Outbound, refusal}}, "plain relay refused refused", "RST+ACK"},
-		{"no route of its own", []seen{{lan, Outbound, icmp(core.NoRoute, conn4.syn())}}, "plain relay unreachable no-route", "ICMP network unreachable"},
-		{"prohibited", []seen{{lan, Outbound, icmp(core.Prohibited, conn4.syn())}}, "plain relay unreachable prohibited", "ICMP administratively prohibited"},
-		{"nobody answers", []seen{{lan, Outbound, conn4.syn()}}, "plain relay timed-out no-answer", ""},
-		{"an error that its socket has not heard of", []seen{{dsl, Inbound, icmp(core.NoRoute, onward)}}, "plain relay dialing", ""},
-		{"an error of its own kernel", []seen{{lan, Outbound, icmp(core.NoRoute, onward)}}, "plain relay dialing", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			f := newCapture(t, Pcapng).on(lan).frame(Frame{Data: conn4.syn(), Direction: Inbound}, "hold")
-			f.on(dsl).frame(Frame{Data: onward, Direction: Outbound})
-			for _, s := range c.seen {
-				f.on(s.in).frame(Frame{Data: s.packet, Direction: s.d})
-			}
-			p := play(t, f.bytes(), Config{})
-			p.wantFlow(t, c.flow)
-			if want := []string{"SYN MP_CAPABLE v1", c.answer}; !slices.Equal(p.texts, want[:len(p.texts)]) || c.answer != "" && len(p.texts) != 2 {
-				t.Errorf("out %q, want %q", p.texts, want)
-			}
-		})
-	}
-}
-
-func TestAnswerToTheBoxsOwnSYNIsKnownByItsSide(t *testing.T) {
+func TestReplayMatchesAnswerToUncapturedSYNBySide(t *testing.T) {
 	lan, dsl := Interface{Name: "lan0", LinkType: LinkRaw}, Interface{Name: "dsl0", LinkType: LinkRaw}
 	sides := Config{Plain: []string{"lan0"}, Paths: []string{"dsl0"}}
-	const seq, ack = 99, 77 // of connections that the capture does not show the SYN of
+	const seq, ack = 99, 77 // the capture does not have the SYN
 	flags := rewrite.SYN | rewrite.ACK
 	answer := tcpPacket(tcpHeader{server6, client6, seq, ack, flags, 500, capableSYNACK}, "")
 	f := newCapture(t, Pcapng).on(lan).add(conn6.syn()).on(dsl).add(answer).on(lan).add(conn6.ack(nil))
-	play(t, f.bytes(), sides).wantFlow(t, "plain relay relaying")
+	replayFile(t, f.bytes(), sides).wantFlow(t, "plain relay relaying")
 
 	refusal := tcpPacket(tcpHeader{src: server6, dst: client6, ack: ack, flags: rewrite.RST | rewrite.ACK}, "")
 	f = newCapture(t, Pcapng).on(lan).add(conn6.syn()).on(dsl).add(refusal)
-	play(t, f.bytes(), sides).wantFlow(t, "plain relay refused refused")
+	replayFile(t, f.bytes(), sides).wantFlow(t, "plain relay refused refused")
 }
 
-func TestManyFlowsAreCountedAndTheFirstOnesListed(t *testing.T) {
+func TestReplayListsFirstFlowsAndCountsAll(t *testing.T) {
 	f := newCapture(t, Pcapng)
 	for i := range 300 {
 		k := conn{netip.AddrPortFrom(client6.Addr(), uint16(1000+i)), server6}
 		f.add(k.syn(), k.synack(), k.ack(nil), k.fromClient(rewrite.RST, nil, ""))
 	}
-	p := play(t, f.bytes(), Config{MaxFlows: 10})
+	p := replayFile(t, f.bytes(), Config{MaxFlows: 10})
 	if len(p.report.Flows) != 10 || p.report.Totals.Flows != 300 || p.report.Totals.Entered["closed"] != 300 {
 		t.Errorf("%d flows listed, totals %+v", len(p.report.Flows), p.report.Totals)
 	}

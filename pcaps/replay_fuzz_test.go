@@ -11,8 +11,8 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// FuzzReplay replays any bytes: nothing panics, and what was written can be read.
-func FuzzReplay(f *testing.F) {
+// addReplaySeeds adds captures of handshakes: whole, truncated and recorded.
+func addReplaySeeds(f *testing.F) {
 	join, joinAnswer, joinACK := joinSteps(1)
 	for _, packets := range [][][]byte{
 		{conn6.syn(), conn6.syn(), conn6.synack(), conn6.ack(nil), conn6.fromClient(rewrite.FIN|rewrite.ACK, nil, "data")},
@@ -38,6 +38,11 @@ func FuzzReplay(f *testing.F) {
 			f.Add(recorded.bytes(), uint8(action))
 		}
 	}
+}
+
+// FuzzReplay replays any bytes: nothing panics, and a Reader can read the output.
+func FuzzReplay(f *testing.F) {
+	addReplaySeeds(f)
 	f.Fuzz(func(t *testing.T, file []byte, choice uint8) {
 		in, err := NewReader(bytes.NewReader(file))
 		if err != nil {
@@ -62,16 +67,16 @@ func FuzzReplay(f *testing.F) {
 		}
 		frames, err := readAll(&out)
 		if err != nil || uint64(len(frames)) != report.Totals.Written {
-			t.Errorf("%d of %d packets come back: %v", len(frames), report.Totals.Written, err)
+			t.Errorf("read %d of %d written packets: %v", len(frames), report.Totals.Written, err)
 		}
 		if bytes.Contains(file, []byte("hold")) || bytes.Contains(file, []byte("deliver")) {
-			return // comments of the capture look like those of the replay
+			return // comments of the capture may look like those of the replay
 		}
 		for i, fr := range frames {
 			var seg rewrite.Segment
 			decided := slices.ContainsFunc(fr.Comments, func(c string) bool { return c == "hold" || c == "deliver" })
 			if decided && (seg.Parse(fr.Packet()) != nil || !seg.ChecksumOK()) {
-				t.Errorf("packet %d was made badly: %x", i+1, fr.Data)
+				t.Errorf("packet %d is malformed: %x", i+1, fr.Data)
 			}
 		}
 	})

@@ -11,7 +11,7 @@ import (
 
 const clientNonce, serverNonce = 0x21222324, 0x31323334
 
-// joinSteps are the MP_JOIN options of a handshake by which the client joins.
+// joinSteps returns the MP_JOIN options of a handshake from the client.
 func joinSteps(version uint8) (syn, synack, ack []byte) {
 	client := rewrite.Join{
 		Version: version, SenderKey: clientKey, ReceiverKey: serverKey, SenderNonce: clientNonce, ReceiverNonce: serverNonce,
@@ -24,7 +24,7 @@ func joinSteps(version uint8) (syn, synack, ack []byte) {
 	return syn, synack, rewrite.MPJoinACK{HMAC: client.HMAC()}.Append(nil)
 }
 
-func TestConnectionsAndTheirSubflowsAreTold(t *testing.T) {
+func TestReplayReportsSubflows(t *testing.T) {
 	second := conn{netip.MustParseAddrPort("192.0.2.9:50000"), server4}
 	join, joinAnswer, joinACK := joinSteps(1)
 	wrong := rewrite.MPJoinSYNACK{HMAC: 1, Nonce: serverNonce}.Append(nil)
@@ -36,16 +36,16 @@ func TestConnectionsAndTheirSubflowsAreTold(t *testing.T) {
 		state   string
 	}{
 		{"a subflow joins", [][]byte{second.syn(join), second.synack(joinAnswer), second.ack(joinACK)}, "joined"},
-		{"nobody answers", [][]byte{second.syn(join)}, "not answered"},
+		{"no answer", [][]byte{second.syn(join)}, "not answered"},
 		{"the answer is not confirmed", [][]byte{second.syn(join), second.synack(joinAnswer)}, "answered"},
-		{"the answer is another's", [][]byte{second.syn(join), second.synack(wrong)}, "wrong HMAC in the SYN+ACK"},
+		{"the answer has a wrong HMAC", [][]byte{second.syn(join), second.synack(wrong)}, "wrong HMAC in the SYN+ACK"},
 		{"the answer is plain", [][]byte{second.syn(join), second.synack()}, "refused: no MP_JOIN in the SYN+ACK"},
 		{"the ACK is plain", [][]byte{second.syn(join), second.synack(joinAnswer), second.ack(nil)}, "no MP_JOIN in the third ACK"},
 		{"the answer is a reset", [][]byte{second.syn(join), second.fromServer(rewrite.RST|rewrite.ACK, nil, "")}, "refused: reset"},
 		{"the token is unknown", [][]byte{second.syn(stranger), second.synack(joinAnswer)}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := play(t, newCapture(t, Pcapng).add(opened...).add(c.packets...).bytes(), Config{})
+			p := replayFile(t, newCapture(t, Pcapng).add(opened...).add(c.packets...).bytes(), Config{})
 			f := p.report.Flows[0]
 			if !f.MPTCP || *f.Version != 1 || f.ServerToken != rewrite.Token(serverKey, 1) ||
 				f.ClientToken != rewrite.Token(clientKey, 1) || f.Token != f.ServerToken || f.Fallback != "" {
@@ -65,7 +65,7 @@ func TestConnectionsAndTheirSubflowsAreTold(t *testing.T) {
 	}
 }
 
-func TestFallbackIsToldWithItsCause(t *testing.T) {
+func TestReplayReportsFallback(t *testing.T) {
 	fail := rewrite.MPFail{DSN: 1}.Append(nil)
 	endless := rewrite.DSS{HasMap: true, DSN: 1}.Append(nil)
 	mapped := rewrite.DSS{HasMap: true, DSN: 1, DataLength: 4}.Append(nil)
@@ -83,11 +83,11 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 		{"the server of a plain client has none", [][]byte{conn6.syn(), conn6.synack(), conn6.ack(nil)}, plainAnswer, false},
 		{"the third ACK is plain", [][]byte{syn, synack, conn6.ack(nil)}, plainACK, false},
 		{"a checksum was wrong", [][]byte{syn, synack, ack, conn6.fromServer(rewrite.ACK, fail, "")}, failed, false},
-		{"a map is infinite", [][]byte{syn, synack, ack, conn6.fromClient(rewrite.ACK, endless, "data")}, infinite, false},
+		{"a mapping is infinite", [][]byte{syn, synack, ack, conn6.fromClient(rewrite.ACK, endless, "data")}, infinite, false},
 		{"the version is old", [][]byte{conn6.syn(oldSYN), conn6.synack()}, otherVersion, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := play(t, newCapture(t, Pcapng).add(c.packets...).bytes(), Config{}).report.Flows[0]
+			f := replayFile(t, newCapture(t, Pcapng).add(c.packets...).bytes(), Config{}).report.Flows[0]
 			if f.Fallback != c.fallback || f.MPTCP != c.mptcp {
 				t.Errorf("fallback %q, MPTCP %v; want %q, %v", f.Fallback, f.MPTCP, c.fallback, c.mptcp)
 			}
@@ -95,19 +95,19 @@ func TestFallbackIsToldWithItsCause(t *testing.T) {
 	}
 }
 
-func TestStrippedConnectionIsOfTCPWhateverItsEndsSay(t *testing.T) {
+func TestReplayReportsStrippedConnectionAsTCP(t *testing.T) {
 	file := newCapture(t, Pcapng).add(conn6.syn(capableSYN), conn6.synack(capableSYNACK), conn6.ack(capableACK)).bytes()
-	f := play(t, file, Config{Policy: &core.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
+	f := replayFile(t, file, Config{Policy: &core.Policy{Default: state.Strip}}).wantFlow(t, "multipath strip passed")
 	if f.MPTCP || f.Fallback != stripped || f.ClientToken == 0 || f.ServerToken == 0 {
 		t.Errorf("connection %+v", f.Connection)
 	}
 }
 
-func TestKeyOfTheBoxIsTheSameInEveryReplay(t *testing.T) {
+func TestReplayUsesSamePlaceholderKeyEachTime(t *testing.T) {
 	file := newCapture(t, Pcapng).add(conn6.syn(capableSYN), conn6.synack()).bytes()
 	key := func() uint64 {
 		var seg rewrite.Segment
-		if err := seg.Parse(play(t, file, Config{}).out[1].Packet()); err != nil {
+		if err := seg.Parse(replayFile(t, file, Config{}).out[1].Packet()); err != nil {
 			t.Fatal(err)
 		}
 		m, err := seg.MPTCP()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,115 +14,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// options of MPTCP, as they stand in the handshakes of the tests.
-var (
-	clientKey, serverKey = uint64(0x0102030405060708), uint64(0x1112131415161718)
-
-	capableSYN    = rewrite.MPCapable{Version: 1, Flags: rewrite.CapableHMACSHA}.Append(nil)
-	capableSYNACK = rewrite.MPCapable{Version: 1, Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKey, SenderKey: serverKey}.Append(nil)
-	capableACK    = rewrite.MPCapable{
-		Version: 1, Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKeys, SenderKey: clientKey, ReceiverKey: serverKey,
-	}.Append(nil)
-	oldSYN = rewrite.MPCapable{Flags: rewrite.CapableHMACSHA, Form: rewrite.CapableKey, SenderKey: clientKey}.Append(nil)
-)
-
-func relay(cfg Config) Config {
-	if cfg.Policy == nil {
-		cfg.Policy = &core.Policy{EndToEnd: 43}
-	}
-	return cfg
-}
-
-// replayed is what a replay has given.
-type replayed struct {
-	decisions []Decision
-	lines     []string // each decision as "frame: in: verdict (reason): out"
-	report    *Report
-	out       []captured
-	texts     []string // each frame of out
-}
-
-// play replays a capture that is whole.
-func play(t testing.TB, file []byte, cfg Config) replayed {
-	t.Helper()
-	p, err := tryReplay(t, file, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-func tryReplay(t testing.TB, file []byte, cfg Config) (replayed, error) {
-	t.Helper()
-	var p replayed
-	cfg = relay(cfg)
-	cfg.Decided = func(d Decision) error {
-		p.decisions = append(p.decisions, d)
-		line := fmt.Sprintf("%d: %s: %s", d.Frame, d.In, d.Verdict)
-		if d.Reason != "" {
-			line += " (" + d.Reason + ")"
-		}
-		if d.Out != "" {
-			line += ": " + d.Out
-		}
-		p.lines = append(p.lines, line)
-		return nil
-	}
-	in, err := NewReader(bytes.NewReader(file))
-	if err != nil {
-		return p, err
-	}
-	var out bytes.Buffer
-	p.report, err = Replay(t.Context(), in, NewWriter(&out, Pcapng), cfg)
-	if out.Len() > 0 {
-		var wrong error
-		if p.out, wrong = readAll(&out); wrong != nil {
-			t.Error(wrong)
-		}
-	}
-	for i := range p.out {
-		p.texts = append(p.texts, describePacket(p.out[i].Packet()))
-	}
-	return p, err
-}
-
-// wantLines compares the decisions with what they should be.
-func (p replayed) wantLines(t *testing.T, want ...string) {
-	t.Helper()
-	if !slices.Equal(p.lines, want) {
-		t.Errorf("decisions\n\t%s\nwant\n\t%s", strings.Join(p.lines, "\n\t"), strings.Join(want, "\n\t"))
-	}
-}
-
-// wantOut compares the packets that left the box, in words.
-func (p replayed) wantOut(t *testing.T, want ...string) {
-	t.Helper()
-	if !slices.Equal(p.texts, want) {
-		t.Errorf("out\n\t%s\nwant\n\t%s", strings.Join(p.texts, "\n\t"), strings.Join(want, "\n\t"))
-	}
-	for i, f := range p.out {
-		var seg rewrite.Segment
-		if err := seg.Parse(f.Packet()); err == nil && !seg.ChecksumOK() {
-			t.Errorf("packet %d, %s, has a wrong checksum", i+1, p.texts[i])
-		}
-	}
-}
-
-// wantFlow compares the end of the only flow.
-func (p replayed) wantFlow(t *testing.T, want string) *Flow {
-	t.Helper()
-	if len(p.report.Flows) != 1 {
-		t.Fatalf("%d flows", len(p.report.Flows))
-	}
-	f := p.report.Flows[0]
-	got := strings.TrimSpace(strings.Join([]string{f.Side, f.Action, f.State, f.Reason}, " "))
-	if got != want {
-		t.Errorf("flow is %q, want %q", got, want)
-	}
-	return f
-}
-
-func TestDecisionsAboutHandshakes(t *testing.T) {
+func TestReplayDecidesOnHandshakes(t *testing.T) {
 	refuse := func(k conn) []byte {
 		return tcpPacket(tcpHeader{src: k.server, dst: k.client, ack: clientISN + 1, flags: rewrite.RST | rewrite.ACK}, "")
 	}
@@ -183,7 +74,7 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 			"plain relay unreachable no-route",
 		},
 		{
-			"a router prohibits IPv4, which a socket takes for an unreachable host", state.Relay, "",
+			"a router prohibits IPv4: the errno is the one of an unreachable host", state.Relay, "",
 			[][]byte{conn4.syn(), icmpError(core.Prohibited, server4.Addr(), client4.Addr(), conn4.syn())},
 			[]string{"1: SYN: hold: SYN MP_CAPABLE v1 → server", "2: ICMP administratively prohibited: host-unreachable (host-unreachable): ICMP host unreachable → client"},
 			[]string{"SYN MP_CAPABLE v1", "ICMP host unreachable"},
@@ -258,7 +149,7 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := newCapture(t, Pcapng).add(c.packets...).bytes()
-			p := play(t, file, Config{Role: c.role, Policy: &core.Policy{Default: c.action, EndToEnd: 43}})
+			p := replayFile(t, file, Config{Role: c.role, Policy: &core.Policy{Default: c.action, EndToEnd: 43}})
 			p.wantLines(t, c.lines...)
 			p.wantOut(t, c.out...)
 			p.wantFlow(t, c.flow)
@@ -266,33 +157,33 @@ func TestDecisionsAboutHandshakes(t *testing.T) {
 	}
 }
 
-func TestServerThatDoesNotAnswerTimesOutByTheCapturesClock(t *testing.T) {
+func TestReplayTimesOutByTimesOfCapture(t *testing.T) {
 	f := newCapture(t, Pcapng).add(conn6.syn()).wait(time.Hour).add(conn4.syn())
-	p := play(t, f.bytes(), Config{})
+	p := replayFile(t, f.bytes(), Config{})
 	p.wantLines(t, "1: SYN: hold: SYN MP_CAPABLE v1 → server", "0: no answer: drop (no-answer)",
 		"2: SYN: hold: SYN MP_CAPABLE v1 → server")
 	if at := p.decisions[1].TimeUS; at != 20e6 {
-		t.Errorf("timed out after %d µs", at)
+		t.Errorf("timed out after %d µs, want 20 s", at)
 	}
 }
 
-func TestSilentClientIsAbandoned(t *testing.T) {
+func TestReplayAbandonsSilentClient(t *testing.T) {
 	f := newCapture(t, Pcapng).add(conn6.syn(), conn6.synack()).wait(2 * time.Minute).add(conn6.ack(nil))
-	play(t, f.bytes(), Config{}).wantFlow(t, "plain relay abandoned no-answer")
+	replayFile(t, f.bytes(), Config{}).wantFlow(t, "plain relay abandoned no-answer")
 }
 
-func TestPortUsedAgainIsANewFlow(t *testing.T) {
+func TestReplayReportsReusedPortAsNewFlow(t *testing.T) {
 	whole := [][]byte{
 		conn6.syn(), conn6.synack(), conn6.ack(nil),
 		conn6.fromClient(rewrite.FIN|rewrite.ACK, nil, ""), conn6.fromServer(rewrite.FIN|rewrite.ACK, nil, ""),
 	}
-	p := play(t, newCapture(t, Pcapng).add(whole...).add(whole...).bytes(), Config{})
+	p := replayFile(t, newCapture(t, Pcapng).add(whole...).add(whole...).bytes(), Config{})
 	if len(p.report.Flows) != 2 || p.report.Flows[1].State != "closed" || p.report.Flows[1].Frame != 6 {
 		t.Errorf("flows %+v", p.report.Flows)
 	}
 }
 
-func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
+func TestReplayCopiesOtherFramesUnchanged(t *testing.T) {
 	arp := Frame{Data: append(make([]byte, 12), 8, 6, 0, 1, 2, 3), Comments: []string{"who has"}, Direction: Inbound}
 	ether := func(packet []byte) Frame {
 		return Frame{Data: slices.Concat([]byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd}, packet, []byte{0xde, 0xad})}
@@ -301,7 +192,7 @@ func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
 	f.frame(arp).frame(ether(conn6.fromServer(rewrite.ACK, nil, "no handshake was captured")))
 	f.frame(ether(conn6.fromClient(rewrite.FIN, nil, ""))).frame(Frame{Data: []byte{1}}).frame(Frame{Data: nil, Length: 60})
 	file := f.bytes()
-	p := play(t, file, Config{})
+	p := replayFile(t, file, Config{})
 	for i, want := range mustRead(t, file) {
 		got := p.out[i]
 		if !bytes.Equal(got.Data, want.Data) || !got.Time.Equal(want.Time) || got.Length != want.Length ||
@@ -312,14 +203,14 @@ func TestPacketsThatAreNotOfHandshakesAreCopiedUnchanged(t *testing.T) {
 	p.wantLines(t)
 }
 
-func TestReplayIsTheSameAsCallingCore(t *testing.T) {
+func TestReplayDecidesLikeCore(t *testing.T) {
 	packets := [][]byte{
 		conn6.syn(), conn4.syn(capableSYN), conn6.syn(), conn4.synData("data", oldSYN), conn6.synack(),
 		conn6.syn(capableSYN), conn4.fromClient(rewrite.SYN|rewrite.RST, nil, ""),
 	}
 	for action := range state.Actions {
 		cfg := Config{Role: core.CPE, Policy: &core.Policy{Default: state.Action(action), EndToEnd: 43}}
-		p := play(t, newCapture(t, Pcapng).add(packets...).bytes(), cfg)
+		p := replayFile(t, newCapture(t, Pcapng).add(packets...).bytes(), cfg)
 		c := core.New(core.Config{Policy: cfg.Policy})
 		var want []string
 		expect := func(i int, acts []core.Action) {
@@ -352,12 +243,12 @@ func TestReplayIsTheSameAsCallingCore(t *testing.T) {
 			got = append(got, fmt.Sprintf("%d %s %s", d.Frame, d.Verdict, d.Reason))
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%v: replayed %q, Core says %q", state.Action(action), got, want)
+			t.Errorf("%v: got %q, Core %q", state.Action(action), got, want)
 		}
 	}
 }
 
-func TestCaptureIsReplayedUpToItsTruncation(t *testing.T) {
+func TestReplayReplaysTruncatedFileToItsEnd(t *testing.T) {
 	file := newCapture(t, Pcapng).add(conn6.syn(), conn6.synack(), conn6.ack(nil)).bytes()
 	p, err := tryReplay(t, file[:len(file)-5], Config{})
 	if !errors.Is(err, ErrTruncated) {
@@ -367,7 +258,7 @@ func TestCaptureIsReplayedUpToItsTruncation(t *testing.T) {
 	p.wantFlow(t, "plain relay released")
 }
 
-func TestErrorOfTheOutputEndsTheReplay(t *testing.T) {
+func TestReplayReturnsErrorOfOutput(t *testing.T) {
 	file := newCapture(t, Pcapng).add(conn6.syn()).bytes()
 	in, err := NewReader(bytes.NewReader(file))
 	if err != nil {
@@ -384,7 +275,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-func TestDataOfKnownFlowsCostsNoAllocation(t *testing.T) {
+func TestReplayDoesNotAllocateForData(t *testing.T) {
 	count := func(segments int) float64 {
 		file := busy(t, 1, segments)
 		return testing.AllocsPerRun(5, func() {
@@ -398,15 +289,15 @@ func TestDataOfKnownFlowsCostsNoAllocation(t *testing.T) {
 		})
 	}
 	if few, many := count(100), count(1100); many > few+20 {
-		t.Errorf("a thousand segments more cost %v allocations", many-few)
+		t.Errorf("%v allocations for 1,000 more segments", many-few)
 	}
 }
 
-func TestConnectionsOfBothWaysWithTheSamePortsDoNotMix(t *testing.T) {
+func TestReplaySeparatesFlowsOfBothDirectionsWithSamePorts(t *testing.T) {
 	back := conn{conn6.server, conn6.client}
 	for action := range state.Actions {
 		f := newCapture(t, Pcapng).add(conn6.syn(), back.syn(), back.synack(capableSYNACK), conn6.synack(capableSYNACK), conn6.ack(nil))
-		p := play(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Action(action)}})
+		p := replayFile(t, f.bytes(), Config{Policy: &core.Policy{Default: state.Action(action)}})
 		if p.report.Totals.Flows < 2 {
 			t.Errorf("%v: %d flows", state.Action(action), p.report.Totals.Flows)
 		}
