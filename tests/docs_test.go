@@ -123,3 +123,14 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 		t.Errorf("docs/configuration.md does not have this table:\n%s", &want)
 	}
 }
+
+// TestEveryPackageIsInTheArchitecture compares the architecture's tables with those of
+// imports_test.go.
+func TestEveryPackageIsInTheArchitecture(t *testing.T) {
+	text := readDocs(t)["docs/architecture.md"]
+	for room := range rooms {
+		if room != "." && !strings.Contains(text, "`"+room+"`") {
+			t.Errorf("docs/architecture.md does not name %s", room)
+		}
+	}
+}
