@@ -40,6 +40,7 @@ func readDocs(t *testing.T) map[string]string {
 var (
 	mdLink    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	mdHeading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	mdFile    = regexp.MustCompile("`([a-z]+/[a-z0-9_/.-]+\\.(?:go|toml|md|c))`")
 )
 
 // anchors returns the fragments by which links reach the headings of a document,
@@ -60,10 +61,16 @@ func anchors(text string) map[string]bool {
 	return all
 }
 
-// TestLinksInDocumentsLeadSomewhere checks the links to files and headings of the repository.
+// TestLinksInDocumentsLeadSomewhere checks the links to files and headings of the
+// repository, and its files that are named without a link.
 func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 	docs := readDocs(t)
 	for name, text := range docs {
+		for _, file := range mdFile.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("..", file[1])); err != nil {
+				t.Errorf("%s names %s: %v", name, file[1], err)
+			}
+		}
 		for _, link := range mdLink.FindAllStringSubmatch(text, -1) {
 			target, fragment, _ := strings.Cut(link[1], "#")
 			if strings.Contains(target, "://") {
