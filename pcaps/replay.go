@@ -132,6 +132,9 @@ func (r *replay) frame(f *Frame) error {
 	return r.segment(f, packet)
 }
 
+// maxSpan bounds the clock: a file may have any times, and sums of times must not overflow.
+const maxSpan = 100 * 365 * 24 * time.Hour
+
 // clock advances to the time of a frame, with a tick of the core at each interval in
 // between. Like the clock of a box, it never goes back.
 func (r *replay) clock(at time.Time) error {
@@ -139,7 +142,7 @@ func (r *replay) clock(at time.Time) error {
 	if t.Packets == 0 {
 		t.Start = at.UTC()
 	}
-	now := at.Sub(t.Start)
+	now := max(-maxSpan, min(at.Sub(t.Start), maxSpan))
 	if late := r.now - now; late > 0 {
 		t.Late++
 		t.LateUS = max(t.LateUS, late.Microseconds())

@@ -253,6 +253,21 @@ func TestReplaySkipsLongPauses(t *testing.T) {
 	}
 }
 
+// Times in a file may differ by more than a time.Duration can hold.
+func TestReplayEndsForTimesFarApart(t *testing.T) {
+	o := littleEndian
+	for _, ticks := range [][]uint64{{0, 1 << 62, 1 << 63, 1 << 62}, {1 << 63, 0, 1 << 62}} {
+		file := cat(o.section(), o.iface(LinkRaw))
+		for i, at := range ticks {
+			k := conn{netip.AddrPortFrom(client6.Addr(), uint16(1000+i)), server6}
+			file = append(file, o.enhanced(0, at, k.syn())...)
+		}
+		if p := replayFile(t, file, Config{}); len(p.report.Flows) != len(ticks) {
+			t.Errorf("ticks %d: %d flows", ticks, len(p.report.Flows))
+		}
+	}
+}
+
 func TestReplayDecidesOnOutboundSYNWithoutInboundOne(t *testing.T) {
 	const in, out = 0, 4
 	f := newCapture(t, Pcapng).on(Interface{LinkType: LinkCooked})
