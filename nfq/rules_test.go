@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/tooltest"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -137,21 +137,6 @@ func TestRemoveKeepsTheRulesOfOtherRoles(t *testing.T) {
 	}
 }
 
-// nftProgram returns the path of nft. Without nft the test ends: it is skipped and says
-// what remains unchecked, or fails with CI=true.
-func nftProgram(t *testing.T, unchecked string) string {
-	t.Helper()
-	nft, err := exec.LookPath("nft")
-	if err == nil {
-		return nft
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("cannot check that %s: %v", unchecked, err)
-	}
-	t.Skipf("cannot check that %s: %v", unchecked, err)
-	return ""
-}
-
 func TestKernelReturnsTheExpressionsThatInstallSends(t *testing.T) {
 	h := newHost(t)
 	check(t, h.Do(rules.Install))
@@ -232,13 +217,13 @@ func describe(exprs []expr.Any) string {
 }
 
 func TestNftListsTheRulesThatStringPrints(t *testing.T) {
-	nft := nftProgram(t, "nft lists the rules as String prints them")
+	tooltest.Need(t, "that nft lists the rules as String prints them", "nft")
 	h := newHost(t)
 	check(t, h.Do(rules.Install))
 	// nft lists the xt target in its own words where iptables has installed a translator
 	// for it. The variable hides one.
 	for _, env := range []string{"XTABLES_LIBDIR=/nonexistent", ""} {
-		cmd := h.Command(nft, "-n", "list", "table", "inet", "synbond_test")
+		cmd := h.Command("nft", "-n", "list", "table", "inet", "synbond_test")
 		if env != "" {
 			cmd.Env = append(os.Environ(), env)
 		}
@@ -260,10 +245,10 @@ func TestNftListsTheRulesThatStringPrints(t *testing.T) {
 }
 
 func TestNftAcceptsTheOutputOfString(t *testing.T) {
-	nft := nftProgram(t, "nft takes the rules that String prints")
+	tooltest.Need(t, "that nft takes the rules that String prints", "nft")
 	h := newHost(t)
 	text := regexp.MustCompile(`queue flags bypass to \d+`).ReplaceAllString(rules.String(), "accept") // not every kernel has it
-	cmd := h.Command(nft, "-c", "-f", "-")
+	cmd := h.Command("nft", "-c", "-f", "-")
 	cmd.Stdin = strings.NewReader(text)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

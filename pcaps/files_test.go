@@ -17,6 +17,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // synPacket returns a SYN with a correct checksum, from its IP header on.
@@ -178,13 +180,7 @@ func at(seconds, nanoseconds int64) time.Time { return time.Unix(seconds, nanose
 // returns the lines of its output.
 func runTool(t *testing.T, file []byte, tool string, args ...string) []string {
 	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(tool, " is required with CI=true: ", err)
-		}
-		t.Skip(err)
-	}
+	tooltest.Need(t, "that "+tool+" reads the files that this package writes", tool)
 	name := filepath.Join(t.TempDir(), "capture")
 	if err := os.WriteFile(name, file, 0o600); err != nil {
 		t.Fatal(err)
@@ -193,7 +189,7 @@ func runTool(t *testing.T, file []byte, tool string, args ...string) []string {
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, "FILE", name)
 	}
-	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd := exec.CommandContext(t.Context(), tool, args...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // Options with random values, each in a packet of its own connection, decoded by
@@ -59,13 +61,7 @@ func compareFields(t *testing.T, o *Option, got map[string]string) {
 
 // decode returns the fields that tshark prints for a packet with each of the options.
 func decode(t *testing.T, options []Option) []map[string]string {
-	path, err := exec.LookPath("tshark")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("tshark is required with CI=true: ", err)
-		}
-		t.Skip(err)
-	}
+	tooltest.Need(t, "that tshark reads MPTCP options as this package does", "tshark")
 	file := filepath.Join(t.TempDir(), "options.pcap")
 	writeCapture(t, file, options)
 	args := []string{"-n", "-r", file, "-T", "fields", "-E", "aggregator=,", "-o", "tcp.analyze_sequence_numbers:FALSE"}
@@ -77,7 +73,7 @@ func decode(t *testing.T, options []Option) []map[string]string {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, "tshark", args...)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -13,16 +13,13 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // tshark reads an MP_CAPABLE after Add, none after Strip, and correct checksums.
 func TestTsharkAgreesWithEdits(t *testing.T) {
-	if _, err := exec.LookPath("tshark"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	tooltest.Need(t, "that tshark reads what Add and Strip write", "tshark")
 	var packets [][]byte
 	var want []string
 	expect := func(packet []byte, mptcp bool) {

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // network is a foreign script: see its head for the network that it makes.
@@ -59,22 +61,15 @@ type foreign struct {
 // foreignNetwork runs the script, if this machine lets it.
 func foreignNetwork(t *testing.T, tools ...string) foreign {
 	t.Helper()
-	miss := t.Skipf
-	if os.Getenv("CI") == "true" {
-		miss = t.Fatalf
-	}
-	for _, tool := range append(tools, "ip", "bash") {
-		if _, err := exec.LookPath(tool); err != nil {
-			miss("needs %s: %v", tool, err)
-		}
-	}
+	const subject = "what other people's programs see of the boxes"
+	tooltest.Need(t, subject, append(tools, "bash", "ip", "sysctl")...)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := foreign{prefix: fmt.Sprintf("sbt%d", os.Getpid()), self: self, dir: scratch(t)}
 	if out, err := exec.Command("ip", "netns", "add", f.prefix+"-probe").CombinedOutput(); err != nil {
-		miss("needs named network namespaces: %v: %s", err, out)
+		tooltest.Missing(t, subject, fmt.Sprintf("no named network namespaces: %v: %s", err, bytes.TrimSpace(out)))
 	}
 	if err := exec.Command("ip", "netns", "del", f.prefix+"-probe").Run(); err != nil {
 		t.Fatal(err)
@@ -162,7 +157,8 @@ func (f foreign) boxes(t *testing.T) (cpe, hag *process) {
 	hag = f.background(t, "ready", "hag", env, f.self, "hag", "--plain", "core0", "--path", "acc1", "--path", "acc2",
 		"--join", "[fd32:2::2]:9000", "--join", "10.32.2.2:9000", "--control", f.dir+"/hag.sock")
 	cpe = f.background(t, "ready", "cpe", env, f.self, "cpe", "--plain", "lan0", "--path", "ppp0,name=dsl",
-		"--path", "wwan0,name=lte,join=[fd32:2::2]:9000,join=10.32.2.2:9000", "--control", f.dir+"/cpe.sock")
+		"--path", "wwan0,name=lte,join=[fd32:2::2]:9000,join=10.32.2.2:9000", "--control", f.dir+"/cpe.sock",
+		"--state-dir", f.dir)
 	return cpe, hag
 }
 

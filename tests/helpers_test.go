@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,24 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVar); role != "" {
 		os.Exit(runRole(role))
 	}
+	if netlab.Reexeced() && os.Getenv(ownRunVar) == "" {
+		ownRun()
+	}
 	netlabtest.Main(leakChecked{m})
+}
+
+// ownRunVar is set in the environment of a test binary that ownRun started.
+const ownRunVar = "SYNBOND_TESTS_OWN_RUN"
+
+// ownRun starts the test binary anew with an empty /run, where "ip netns" keeps
+// the names of namespaces: root of a user namespace may not write to the machine's.
+// It returns only if the kernel refuses; tests that need names then say so.
+func ownRun() {
+	runtime.LockOSThread() // the mount namespace is the thread's until Exec ends all others
+	if unix.Unshare(unix.CLONE_NEWNS) != nil || unix.Mount("none", "/run", "tmpfs", 0, "mode=755") != nil {
+		return
+	}
+	_ = unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), ownRunVar+"=1")) // see above
 }
 
 // runRole is the main function of the tests' child processes. It returns the exit code.

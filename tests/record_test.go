@@ -18,6 +18,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/tooltest"
 	"github.com/synbond/synbond/pcaps"
 )
 
@@ -270,26 +271,25 @@ func sameVerdicts(t *testing.T, role, file string, again replayed) {
 	}
 }
 
-// dissects has tshark, if it is there, look for what is wrong with a file. ICMP
+// dissects has tshark look for what is wrong with a file, in a subtest. ICMP
 // errors quote packets whose checksum their host has not completed. Both legs of a
 // flow have one 5-tuple: where ports are used again that is too much for tshark's
 // analysis of MPTCP connections, which then asserts the opposite.
 func dissects(t *testing.T, file string) {
 	t.Helper()
-	if _, err := exec.LookPath("tshark"); err != nil {
-		t.Logf("not dissected: %v", err)
-		return
-	}
-	out, err := exec.Command("tshark", "-n", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y",
-		`_ws.malformed || ((tcp.checksum.status == "Bad" || ip.checksum.status == "Bad") && !icmp && !icmpv6)`).Output()
-	for line := range strings.Lines(string(out)) {
-		if !strings.Contains(line, "Dissector bug") {
-			t.Error(line)
+	t.Run("as tshark reads it", func(t *testing.T) {
+		tooltest.Need(t, "that tshark finds nothing wrong with a recording", "tshark")
+		out, err := exec.Command("tshark", "-n", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y",
+			`_ws.malformed || ((tcp.checksum.status == "Bad" || ip.checksum.status == "Bad") && !icmp && !icmpv6)`).Output()
+		for line := range strings.Lines(string(out)) {
+			if !strings.Contains(line, "Dissector bug") {
+				t.Error(line)
+			}
 		}
-	}
-	if err != nil {
-		t.Error(err)
-	}
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestRecordingIsBoundedUnderAFlood sends more SYNs than a small ring can hold.
