@@ -64,11 +64,16 @@ func (g *leg) fixBuffer() {
 	g.buffer.size, _ = getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 }
 
-// setBuffer gives a TCP leg a larger buffer, and lets its window follow.
+// setBuffer gives a TCP leg a larger buffer, and lets its window follow. Where a
+// user namespace does not allow that size, the kernel fits the buffer from now on.
 func (g *leg) setBuffer(size int) {
 	g.buffer.size = size
-	_ = setsockopt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size/2) // the kernel doubles it
+	forceReceiveBuffer(g.fd, size)
 	_ = setsockopt(g.fd, unix.SOL_TCP, unix.TCP_WINDOW_CLAMP, size)
+	if got, err := getsockoptInt(g.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil && got < size {
+		g.buffer.size = 0
+		unlockBuffers(g.fd)
+	}
 }
 
 // roundTrip is that of a TCP leg.

@@ -31,6 +31,7 @@ func TestBufferOfALegGrowsWithWhatItsHostCouldSend(t *testing.T) {
 					}
 				}
 			})
+			forced := forcesBuffers(t, b.CPE)
 			size := 0
 			buf := make([]byte, 64<<10)
 			for range 320 {
@@ -39,7 +40,7 @@ func TestBufferOfALegGrowsWithWhatItsHostCouldSend(t *testing.T) {
 				var fitted bool
 				size, fitted, err = conn.ReceiveBuffer()
 				check(t, err)
-				if fitted {
+				if fitted && forced {
 					t.Fatal("the kernel fits the buffer, too")
 				}
 				time.Sleep(c.pause)

@@ -116,6 +116,22 @@ func newBench(t *testing.T, cfg benchConfig) *bench {
 // plainBuffer is the initial receive buffer of TCP legs: not what any kernel has.
 const plainBuffer = 150_000
 
+// forcesBuffers reports whether sockets of a host may have larger buffers than
+// the sysctls allow: root of a user namespace may not.
+func forcesBuffers(t *testing.T, h *netlab.Host) (yes bool) {
+	t.Helper()
+	check(t, h.Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		yes = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 1<<20) == nil
+		return nil
+	}))
+	return yes
+}
+
 // open makes what belongs to the namespace of the CPE.
 func (b *bench) open() (err error) {
 	for _, family := range []int{unix.AF_INET6, unix.AF_INET} {

@@ -64,12 +64,23 @@ func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
 // kernel goes on to fit it to what is read, which it does not to one that is locked,
 // as setting it does.
 func setReceiveBuffer(fd, size int) {
-	for _, o := range []option{
-		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size / 2, true}, // the kernel doubles it
-		{"SO_BUF_LOCK", unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0, true},
-	} {
-		_ = setsockopt(fd, o.level, o.which, o.value) // it tunes, it does not decide
+	forceReceiveBuffer(fd, size)
+	unlockBuffers(fd)
+}
+
+// forceReceiveBuffer sets the size in bytes of a socket's receive buffer and locks
+// it there. In a user namespace, which may not force it, the size is at most twice
+// net.core.rmem_max. The size tunes, it does not decide: errors do not matter.
+func forceReceiveBuffer(fd, size int) {
+	size /= 2 // the kernel doubles it
+	if setsockopt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
+		_ = setsockopt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 	}
+}
+
+// unlockBuffers has the kernel fit a socket's buffers to what is read and written.
+func unlockBuffers(fd int) {
+	_ = setsockopt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK, 0) // it tunes, it does not decide
 }
 
 // setTraits makes the socket's SYN like the client's, as far as the kernel allows it.
