@@ -21,9 +21,10 @@ lint:
 	go vet ./...
 	go tool staticcheck ./...
 
-# The networks of the end-to-end tests share the machine: one package after another.
+# Networks of tests share the machine: one package after another. Go test keeps silent
+# about skipped tests; summary lists them.
 test:
-	go test -p 1 ./...
+	go test -json -p 1 ./... | go run ./tests/summary
 
 # Forwarding, HAProxy and synbond in one run; some ten minutes, as root.
 bench:
