@@ -15,29 +15,43 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// machine is a host's machine whose routes were looked up in the host's namespace:
-// the manager's goroutines are in another one.
+// machine is a host's machine that is not watched, with routes that were looked up in
+// the host's namespace: the manager's goroutines are in another one.
 type machine struct {
-	*host.Machine
+	atomic.Pointer[host.Machine]
 	egress map[netip.Addr]int
 }
 
-func (m *machine) Egress(dst netip.Addr) int { return m.egress[dst] }
+func (m *machine) Link(name string) paths.Link { return m.Load().Link(name) }
+func (m *machine) Owner(a netip.Addr) int      { return m.Load().Owner(a) }
+func (m *machine) Exists(index int) bool       { return m.Load().Exists(index) }
+func (m *machine) Egress(dst netip.Addr) int   { return m.egress[dst] }
+
+// read reads the interfaces of a host anew.
+func (m *machine) read(t *testing.T, h *netlab.Host) {
+	t.Helper()
+	check(t, h.Do(func() error {
+		now, err := host.OpenMachine()
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { check(t, now.Close()) })
+		m.Store(now)
+		return nil
+	}))
+}
 
 // newMachine opens the machine of h, with routes to these destinations.
 func newMachine(t *testing.T, h *netlab.Host, dst ...netip.Addr) *machine {
 	t.Helper()
 	m := &machine{egress: make(map[netip.Addr]int)}
-	check(t, h.Do(func() (err error) {
-		if m.Machine, err = host.OpenMachine(); err != nil {
-			return err
-		}
+	m.read(t, h)
+	check(t, h.Do(func() error {
 		for _, d := range dst {
-			m.egress[d] = m.Machine.Egress(d)
+			m.egress[d] = m.Load().Egress(d)
 		}
 		return nil
 	}))
-	t.Cleanup(func() { check(t, m.Close()) })
 	return m
 }
 

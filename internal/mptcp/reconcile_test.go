@@ -155,7 +155,7 @@ func TestPathIsUsedFromItsNewAddress(t *testing.T) {
 			expect(t, "the second subflow does not come", client, s.first, s.other)
 			renumbered := s.other.Next()
 			check(t, s.CPE.Netlink(renumber("lte", s.other, renumbered)))
-			s.machine.Machine = newMachine(t, s.CPE).Machine
+			s.machine.read(t, s.CPE)
 			check(t, leave(s))
 			expect(t, "no subflow comes from the new address", client, s.first, renumbered)
 			exchange(t, client, server)
