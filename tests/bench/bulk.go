@@ -34,7 +34,7 @@ func bulk(j job) (outcome, error) {
 	return o, err
 }
 
-// stream moves one stream and returns how many bytes have arrived.
+// stream moves one stream and returns the number of bytes that arrived.
 func (j job) stream() (int64, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: j.From.AsSlice()}}
 	d.SetMultipathTCP(false)
@@ -61,7 +61,7 @@ func (j job) stream() (int64, error) {
 	return j.sendUp(c, req)
 }
 
-// sendUp sends a stream and asks the server what has arrived.
+// sendUp sends a stream and compares its length with the server's reply.
 func (j job) sendUp(c *net.TCPConn, req request) (int64, error) {
 	n, err := sendStream(c, j.Duration)
 	if err != nil {
@@ -80,5 +80,5 @@ func (j job) sendUp(c *net.TCPConn, req request) (int64, error) {
 	return n, nil
 }
 
-// patience is how long something may take beyond its time before it has failed.
+// patience is the time that an operation may take beyond its duration.
 const patience = 10 * time.Second

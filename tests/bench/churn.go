@@ -10,20 +10,20 @@ import (
 )
 
 // A churner makes connections in one epoll loop, with as few system calls as
-// there can be: the load must not be what is measured.
+// possible, so that the load generator is not the bottleneck.
 type churner struct {
 	job
 	op       op
 	epoll    int
 	local    unix.Sockaddr
 	remote   unix.Sockaddr
-	attempts map[int]*attempt // by descriptor, those that are not over
+	attempts map[int]*attempt // unfinished ones, by descriptor
 	nonce    uint64
-	connects []time.Duration // of those that are connected
-	replies  []time.Duration // of those that are over, from the start
+	connects []time.Duration // connect times
+	replies  []time.Duration // of finished attempts, from the start of the connect
 }
 
-// attempt is one connection on its way to the reply.
+// attempt is one connection until its reply.
 type attempt struct {
 	start     time.Time
 	nonce     uint64
@@ -41,9 +41,8 @@ func newChurner(j job, o op) (*churner, error) {
 	return c, err
 }
 
-// churn makes connections one after the other, in each of Parallel places: connect,
-// request, reply, close. The server closes first, as most do, so that the client's
-// ports are free again.
+// churn makes connections, Parallel at a time: connect, request, reply, close. The
+// server closes first, as most do, so that the client's ports are free again.
 func churn(j job) (outcome, error) {
 	c, err := newChurner(j, opEcho)
 	if err != nil {
@@ -55,7 +54,7 @@ func churn(j job) (outcome, error) {
 			return outcome{}, err
 		}
 	}
-	var warm, timed int // connections that were over in the warm-up, and until the end
+	var warm, timed int // connections that ended in the warm-up, and in the measurement
 	for len(c.attempts) > 0 {
 		before := len(c.replies)
 		if err := c.wait(); err != nil {
@@ -67,7 +66,7 @@ func churn(j job) (outcome, error) {
 			warm = len(c.replies)
 		}
 		if elapsed >= j.Warmup+j.Duration {
-			continue // until those that run are over
+			continue // until the last connections have ended
 		}
 		timed = len(c.replies) - warm
 		time.Sleep(time.Duration(over) * j.Pause)
@@ -124,7 +123,7 @@ func (c *churner) connect() error {
 		&unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)})
 }
 
-// wait takes the next events.
+// wait handles the next events.
 func (c *churner) wait() error {
 	var events [256]unix.EpollEvent
 	n, err := unix.EpollWait(c.epoll, events[:], int(patience.Milliseconds()))
@@ -155,7 +154,7 @@ func (c *churner) wait() error {
 	return nil
 }
 
-// step does what can be done on a connection, and tells whether it is over.
+// step goes on with a connection as far as possible, and reports whether it has ended.
 func (c *churner) step(fd int, a *attempt) (over bool, err error) {
 	if !a.asked {
 		m := request{op: c.op, nonce: a.nonce}.message()
@@ -192,7 +191,7 @@ func (c *churner) step(fd int, a *attempt) (over bool, err error) {
 	}
 }
 
-// outcome sums up what was done since start, at that many connections a second.
+// outcome returns the figures since start, with a rate in connections per second.
 func (c *churner) outcome(start time.Time, rate float64) outcome {
 	slices.Sort(c.connects)
 	slices.Sort(c.replies)

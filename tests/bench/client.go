@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// job is what a client process is to do.
+// job is the work of a client process.
 type job struct {
 	Kind     string     // of jobs
 	From     netip.Addr // the client's
 	To       netip.AddrPort
 	Parallel int           // connections at a time
 	Count    int           // connections in all, for hold
-	Duration time.Duration // of what is timed
+	Duration time.Duration // of the measurement
 	Warmup   time.Duration // before that, of churn
 	Pause    time.Duration // after each connection; with one at a time
 	Up       bool          // the direction of streams
 	All      bool          // verify every byte
 }
 
-// outcome is what it has seen.
+// outcome is the result of a job.
 type outcome struct {
 	Bytes       int64         // received, of all streams
 	Elapsed     time.Duration // from the first dial to the last byte
@@ -30,7 +30,7 @@ type outcome struct {
 	Rate        float64       // connections per second, of churn
 	P50, P99    time.Duration // of the connect time
 	Reply       time.Duration // median of the time from the dial to the reply
-	Failure     string        // why the job could not be done, or nothing
+	Failure     string        // the reason why the job failed, or ""
 }
 
 // jobs by their kind.
@@ -40,8 +40,8 @@ var jobs = map[string]func(job) (outcome, error){
 	"hold":  hold,  // open connections, which last as long as the process
 }
 
-// client is the part of a client's process: it reads a job, does it, writes the
-// outcome, and ends with its input.
+// client is the main function of a client process: it reads a job, does it, writes
+// the outcome, and returns at the end of its input.
 func client(in io.Reader, out io.Writer) error {
 	var j job
 	if err := json.NewDecoder(in).Decode(&j); err != nil {

@@ -1,23 +1,26 @@
-// Command bench compares what two boxes cost with what the machine does without them,
-// and with HAProxy in their place, in one run:
+// Command bench compares the cost of two boxes with that of plain forwarding, and
+// with HAProxy in place of the boxes, in one run:
 //
 //	go run ./tests/bench [--rounds N] [--quick] [--only NAME…] [--json FILE] [--report FILE]
 //
 // Client, CPE, HAG and server are hosts of package netlab, on lines that are as fast
-// as the machine. In each round every contender is set up in turn on the same two
-// routers, is checked, does all works, and is taken down:
+// as the machine. In each round every system under test is started in turn on the
+// same two routers, is verified, runs all workloads, and is stopped:
 //
-//	for each pass (two lines, one line), round, contender
-//	    start → admit: client's address kept? MPTCP between the boxes? all bytes right?
-//	    each work: a client process ─ jobs ─→ the server process
+//	client ── cpe ══ dsl ══ hag ── server
+//	           ╚════ lte ════╝
+//
+//	for each pass (two lines, one line), round, system
+//	    start → verify: client's address kept? MPTCP between the boxes? all bytes right?
+//	    each workload: a client process ─ jobs ─→ the server process
 //	    stop
 //
-// A contender and a work are entries of tables; a work returns [figures], of
-// which the report shows median, least and greatest. The load comes from processes
-// of their own, this program in another part, so that their descriptors, their
-// memory and their garbage are not this one's.
+// Systems and workloads are entries of tables. A workload returns [figures]; the
+// report shows their median, minimum and maximum. The load comes from processes of
+// their own, this program in another role, so that this program's descriptors,
+// memory and garbage collection do not disturb it.
 //
-// Nothing is measured that is not verified: each connection checks that the server
-// saw its address, each stream its length and a sample of its contents (see
-// [verifier]), and on admission all of it.
+// Every measurement is verified: each connection checks the address that the server
+// saw, each stream its length and a sample of its contents (see [verifier]), and
+// before the measurements all of its contents.
 package main

@@ -15,12 +15,13 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// haproxyConfig is for one router. A server without address and port is where the
-// client wanted to go (transparent), and `usesrc client` dials from the client's own
-// address and port.
+// haproxyConfig is the configuration on one router. A server without address and
+// port stands for the client's destination (transparent), and `usesrc client` dials
+// from the client's own address and port.
 //
-// It is what did best here: with two threads, buffers of 16 and 64 KiB, with and
-// without splicing (which copies from MPTCP sockets), reached half of this.
+// These settings had the best results here: with two threads, buffers of 16 and
+// 64 KiB, with and without splicing (which copies from MPTCP sockets), had half the
+// goodput.
 const haproxyConfig = `global
 	nbthread 2
 	maxconn %d
@@ -44,14 +45,14 @@ backend out
 // haproxyBuffer is its tune.bufsize.
 const haproxyBuffer = 256 << 10
 
-// haproxySettings is the configuration for this machine.
+// haproxySettings returns the configuration for this machine.
 func haproxySettings() string {
 	flows := (fileLimit() - reserve/2) / 2
 	return fmt.Sprintf(haproxyConfig, flows, haproxyBuffer, port)
 }
 
-// haproxyRules deliver the connections' packets to HAProxy: SYNs that come in by
-// %[1]s, and whatever belongs to a socket under a foreign address.
+// haproxyRules deliver packets to HAProxy: SYNs that enter by the interfaces %[1]s,
+// and all packets for sockets with a foreign address.
 const haproxyRules = `table inet bench {
 	chain deliver {
 		type filter hook prerouting priority mangle; policy accept;
@@ -68,7 +69,7 @@ var haproxyRouting = []string{
 	"ip mptcp limits set subflow 2 add_addr_accepted 2",
 }
 
-// undoHAProxy takes away what the router has got beside the process.
+// undoHAProxy removes the rules, routes and endpoints of startProxy.
 var undoHAProxy = []string{
 	"nft delete table inet bench",
 	"ip -6 rule del priority 90",

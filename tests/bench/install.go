@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// provide installs what a contender needs and does not find, where that is
-// possible: by root, with Debian's apt-get. It returns why the contender cannot run,
-// or nothing.
-func (c *contender) provide(ctx context.Context) string {
+// provide installs the tools that a system lacks, as root with Debian's apt-get. It
+// returns the reason why the system cannot run, or "".
+func (c *system) provide(ctx context.Context) string {
 	missing := c.missing()
 	if len(missing) == 0 {
 		return ""

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is where the figures were taken.
+// machine describes the machine of the benchmark.
 type machine struct {
 	Processor string `json:"processor"`
 	Cores     int    `json:"cores"`
 	Memory    string `json:"memory"`
 	Kernel    string `json:"kernel"`
-	Files     int    `json:"files"` // descriptors that a process may have
+	Files     int    `json:"files"` // file descriptors per process
 	Go        string `json:"go"`
 }
 
@@ -43,15 +43,15 @@ func model() string {
 	return runtime.GOARCH
 }
 
-// fileLimit is how many descriptors a process may have: the hard limit, which the
-// Go runtime and the boxes raise theirs to.
+// fileLimit returns the hard limit of file descriptors per process. The Go runtime and
+// the boxes raise their limit to it.
 func fileLimit() int {
 	var l unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &l) //nolint:errcheck // cannot fail
 	return int(min(l.Max, 1<<20))
 }
 
-// field is the number behind a name in a file of /proc, 0 if there is none.
+// field returns the number after a name in a file of /proc, 0 if there is none.
 func field(file, name string) float64 {
 	f, err := os.Open(file)
 	if err != nil {
@@ -71,9 +71,9 @@ func field(file, name string) float64 {
 // tick is the unit of processor times in /proc: USER_HZ is 100 on all of Go's platforms.
 const tick = 10 * time.Millisecond
 
-// usage is the processor time that was used until now.
+// usage is the processor time used until now.
 type usage struct {
-	machine time.Duration // by all, in the kernel's interrupts too
+	machine time.Duration // by all programs, including the kernel's interrupts
 	boxes   time.Duration // by the boxes' processes
 }
 
@@ -113,8 +113,8 @@ func (u usage) since(before usage) usage {
 	return usage{u.machine - before.machine, u.boxes - before.boxes}
 }
 
-// busyShare is the share of the machine's processor time that others take while
-// this program does nothing.
+// busyShare returns the share of the machine's processor time that other programs use
+// while this one waits.
 func busyShare() (float64, error) {
 	const look = 300 * time.Millisecond
 	before, err := used(&boxes{})
@@ -127,7 +127,8 @@ func busyShare() (float64, error) {
 	return after.since(before).machine.Seconds() / (time.Since(start).Seconds() * float64(runtime.NumCPU())), err
 }
 
-// memory in KiB: of the boxes' processes on average, and of the kernel's objects.
+// memory returns, in KiB, the mean memory of the boxes' processes and the memory of
+// the kernel's objects.
 func memory(b *boxes) (process, kernel float64) {
 	for _, pid := range b.pids {
 		process += field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:") / float64(len(b.pids))
@@ -135,7 +136,7 @@ func memory(b *boxes) (process, kernel float64) {
 	return process, field("/proc/meminfo", "Slab:")
 }
 
-// readNet reads a file of /proc/net as a host sees it.
+// readNet reads a file of /proc/net in a host's namespace.
 func readNet(h *netlab.Host, name string) (string, error) {
 	var b []byte
 	err := h.Do(func() (err error) {
@@ -145,7 +146,7 @@ func readNet(h *netlab.Host, name string) (string, error) {
 	return string(b), err
 }
 
-// mptcpCounters are those of a host, by the kernel's names (net/mptcp/mib.c).
+// mptcpCounters returns a host's MPTCP counters by the kernel's names (net/mptcp/mib.c).
 func mptcpCounters(h *netlab.Host) (map[string]int64, error) {
 	text, err := readNet(h, "netstat")
 	if err != nil {

@@ -16,39 +16,39 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// partVar makes this program play another part.
-const partVar = "SYNBOND_BENCH_PART"
+// roleVar makes this program run as a child process: see runRole.
+const roleVar = "SYNBOND_BENCH_ROLE"
 
-// Parts of child processes.
+// Roles of child processes.
 const (
-	partSynbond = "synbond"
-	partServer  = "server"
-	partClient  = "client"
+	roleSynbond = "synbond"
+	roleServer  = "server"
+	roleClient  = "client"
 )
 
-// self is this program in a part.
-func self(part string) netlab.Program {
-	return netlab.Program{Path: "/proc/self/exe", Env: []string{partVar + "=" + part}}
+// self returns this program in a role.
+func self(role string) netlab.Program {
+	return netlab.Program{Path: "/proc/self/exe", Env: []string{roleVar + "=" + role}}
 }
 
 func main() {
-	if err := play(os.Getenv(partVar)); err != nil {
+	if err := runRole(os.Getenv(roleVar)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
 
-func play(part string) error {
-	if part == partServer || part == partClient {
-		// A terminal signals them, too. They end when the bench has them end.
+func runRole(role string) error {
+	if role == roleServer || role == roleClient {
+		// A terminal signals children, too. They end when this program ends them.
 		signal.Ignore(unix.SIGINT, unix.SIGTERM)
 	}
-	switch part {
-	case partSynbond:
+	switch role {
+	case roleSynbond:
 		os.Exit(cli.Main(os.Args[1:], os.Stdout, os.Stderr))
-	case partServer:
+	case roleServer:
 		return serve(os.Stdout)
-	case partClient:
+	case roleClient:
 		return client(os.Stdin, os.Stdout)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -66,9 +66,9 @@ type options struct {
 
 func parseOptions(args []string) (o options, err error) {
 	f := pflag.NewFlagSet("bench", pflag.ContinueOnError)
-	f.IntVar(&o.rounds, "rounds", 5, "how often every contender does every work")
-	f.BoolVar(&o.quick, "quick", false, "one short round, to see that all works")
-	f.StringSliceVar(&o.only, "only", nil, "contenders, passes and works whose name begins with one of these; default all of each")
+	f.IntVar(&o.rounds, "rounds", 5, "number of times that every system runs every workload")
+	f.BoolVar(&o.quick, "quick", false, "one short round, as a test of the benchmark itself")
+	f.StringSliceVar(&o.only, "only", nil, "systems, passes and workloads whose name begins with one of these; default all of each")
 	f.StringVar(&o.json, "json", "", "write all values to this file")
 	f.StringVar(&o.report, "report", "", "write the report to this file, in Markdown")
 	if err := f.Parse(args); err != nil {
@@ -83,7 +83,7 @@ func parseOptions(args []string) (o options, err error) {
 	return o, nil
 }
 
-// duration of one measurement.
+// duration returns the duration of one measurement.
 func (o options) duration() time.Duration {
 	if o.quick {
 		return 300 * time.Millisecond
@@ -91,7 +91,7 @@ func (o options) duration() time.Duration {
 	return 1500 * time.Millisecond
 }
 
-// wanted picks from a table what --only names, or all of it if it names none.
+// wanted returns the entries of a table that --only names, or all if it names none.
 func wanted[T any](only []string, table []T, name func(T) string) []T {
 	named := func(v T) bool {
 		return slices.ContainsFunc(only, func(o string) bool { return strings.HasPrefix(name(v), o) })

@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// port is the server's only one. HAProxy listens on the same, since the kernel
-// refuses joins at a listener of another port than the connection's.
+// port is the server's only port. HAProxy listens on the same port, since the kernel
+// refuses joins at a listener with another port than the connection's.
 const port = 5001
 
-// op is what a client asks for.
+// op is the kind of a request.
 type op uint8
 
 const (
@@ -32,12 +32,12 @@ const (
 //	reply    the client's address as the server sees it (16 bytes), nonce u64, bytes received u64
 const messageLen = 32
 
-// request is the first thing on a connection.
+// request is the first message on a connection.
 type request struct {
 	op       op
 	all      bool // verify every byte of the stream
 	nonce    uint64
-	duration time.Duration // for which the stream is sent
+	duration time.Duration // of the stream
 }
 
 func (r request) message() (m [messageLen]byte) {
@@ -81,15 +81,15 @@ func parseReply(m [messageLen]byte) reply {
 	}
 }
 
-// errCorrupt means that something arrived that was not sent so.
+// errCorrupt means that a byte was lost, changed or out of place.
 var errCorrupt = errors.New("stream is corrupt")
 
-// blockLen is the period of a stream's contents. It has no power of two above 8
-// in it, so that buffers out of order show.
+// blockLen is the period of a stream's contents. It is divisible by no power of two
+// above 8, so that buffers out of order do not match.
 const blockLen = 250_008
 
-// blocks are what streams are made of: ordinary ones, and the last one, which
-// differs in its first byte.
+// blocks returns the two blocks of a stream: the ordinary block, which repeats, and
+// the last block, which differs in its first byte.
 var blocks = sync.OnceValues(func() (ordinary, last []byte) {
 	ordinary = make([]byte, blockLen)
 	rand.NewChaCha8([32]byte{'b', 'e', 'n', 'c', 'h'}).Read(ordinary) //nolint:errcheck // never fails
@@ -98,7 +98,7 @@ var blocks = sync.OnceValues(func() (ordinary, last []byte) {
 	return ordinary, last
 })
 
-// sendStream writes whole blocks for a time, and returns how many bytes they are.
+// sendStream writes whole blocks for a time, and returns the number of bytes.
 func sendStream(w io.Writer, d time.Duration) (sent int64, err error) {
 	block, last := blocks()
 	for start := time.Now(); ; {
@@ -115,8 +115,8 @@ func sendStream(w io.Writer, d time.Duration) (sent int64, err error) {
 }
 
 // A verifier checks a stream while it arrives: its length, the ends of each piece
-// that was read, and all bytes of one piece in every. To compare all would take a
-// tenth of this machine's time, and shift what is measured.
+// that was read, and all bytes of one piece in every. To compare all bytes would take
+// a tenth of the machine's processor time, and distort the measurement.
 type verifier struct {
 	every  int
 	pos    int64
@@ -124,16 +124,16 @@ type verifier struct {
 	last   bool // the stream is in its last block
 }
 
-// Shares of the pieces that are compared as a whole.
+// Values of every.
 const (
 	sampled = 16
 	whole   = 1
 )
 
-// edge is how many bytes at both ends of a piece are always compared.
+// edge is the number of bytes at both ends of a piece that are always compared.
 const edge = 64
 
-// check takes the next bytes of the stream.
+// check verifies the next bytes of the stream.
 func (v *verifier) check(b []byte) error {
 	full := v.pieces%v.every == 0
 	v.pieces++
@@ -159,7 +159,7 @@ func (v *verifier) check(b []byte) error {
 	return nil
 }
 
-// end tells whether the stream may end here.
+// end returns an error unless the stream may end here.
 func (v *verifier) end() error {
 	if !v.last || v.pos%blockLen != 0 {
 		return fmt.Errorf("it ends after %d bytes: %w", v.pos, errCorrupt)
@@ -195,5 +195,5 @@ func receiveStream(r io.Reader, all bool) (int64, error) {
 	}
 }
 
-// readLen is how much of a stream one system call reads at most.
+// readLen is the maximum number of bytes that one system call reads from a stream.
 const readLen = 256 << 10

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestMessagesComeBackAsTheyWere(t *testing.T) {
+func TestMessagesSurviveARoundTrip(t *testing.T) {
 	req := request{op: opUp, all: true, nonce: 1 << 40, duration: time.Second}
 	if got := parseRequest(req.message()); got != req {
 		t.Errorf("%+v came back as %+v", req, got)
@@ -22,13 +22,13 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-// ordinaryStream is one of three blocks.
+// ordinaryStream returns a stream of three blocks.
 func ordinaryStream() []byte {
 	block, last := blocks()
 	return slices.Concat(block, block, last)
 }
 
-func TestAStreamIsAsItWasSentHoweverItIsCut(t *testing.T) {
+func TestReceiveStreamAcceptsAnyReadSizes(t *testing.T) {
 	var sent bytes.Buffer
 	n, err := sendStream(&sent, time.Millisecond)
 	if err != nil || n != int64(sent.Len()) {
@@ -51,7 +51,7 @@ func TestAStreamIsAsItWasSentHoweverItIsCut(t *testing.T) {
 	}
 }
 
-func TestADamagedStreamIsNoticed(t *testing.T) {
+func TestReceiveStreamRefusesDamagedStreams(t *testing.T) {
 	stream := ordinaryStream()
 	flipped := bytes.Clone(stream)
 	flipped[blockLen+100_000] ^= 1
@@ -72,7 +72,7 @@ func TestADamagedStreamIsNoticed(t *testing.T) {
 	}
 }
 
-func TestLostBytesAreNoticedWithoutComparingAll(t *testing.T) {
+func TestReceiveStreamFindsLostBytesInAnUncomparedPiece(t *testing.T) {
 	stream := slices.Concat(slices.Repeat([][]byte{ordinaryStream()[:blockLen]}, 40)...)
 	_, last := blocks()
 	stream = append(stream, last...)

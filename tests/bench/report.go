@@ -30,18 +30,18 @@ func (r *results) report() ([]byte, error) {
 
 // table has the figures of one pass.
 type table struct {
-	Pass       string
-	Contenders []string
-	Rows       []row
+	Pass    string
+	Systems []string
+	Rows    []row
 }
 
-// row is one figure of a work, with a cell for each contender.
+// row is one figure of a workload, with a cell for each system.
 type row struct {
-	Work, Figure string
-	Cells        []string
+	Workload, Figure string
+	Cells            []string
 }
 
-// tables has one for each pass, in the order in which things were measured.
+// tables returns a table for each pass, with rows and columns in order of measurement.
 func (r *results) tables() (ts []table) {
 	for _, s := range r.Series {
 		i := slices.IndexFunc(ts, func(t table) bool { return t.Pass == s.Pass })
@@ -49,16 +49,16 @@ func (r *results) tables() (ts []table) {
 			i = len(ts)
 			ts = append(ts, table{Pass: s.Pass})
 		}
-		if !slices.Contains(ts[i].Contenders, s.Contender) {
-			ts[i].Contenders = append(ts[i].Contenders, s.Contender)
+		if !slices.Contains(ts[i].Systems, s.System) {
+			ts[i].Systems = append(ts[i].Systems, s.System)
 		}
-		if !slices.ContainsFunc(ts[i].Rows, func(o row) bool { return o.Work == s.Work && o.Figure == s.Figure }) {
-			ts[i].Rows = append(ts[i].Rows, row{Work: s.Work, Figure: s.Figure})
+		if !slices.ContainsFunc(ts[i].Rows, func(o row) bool { return o.Workload == s.Workload && o.Figure == s.Figure }) {
+			ts[i].Rows = append(ts[i].Rows, row{Workload: s.Workload, Figure: s.Figure})
 		}
 	}
 	for _, t := range ts {
 		for i := range t.Rows {
-			for _, c := range t.Contenders {
+			for _, c := range t.Systems {
 				t.Rows[i].Cells = append(t.Rows[i].Cells, r.cell(t.Pass, t.Rows[i], c))
 			}
 		}
@@ -66,15 +66,15 @@ func (r *results) tables() (ts []table) {
 	return ts
 }
 
-func (r *results) cell(pass string, o row, contender string) string {
-	s := r.find(pass, o.Work, contender, o.Figure)
+func (r *results) cell(pass string, o row, system string) string {
+	s := r.find(pass, o.Workload, system, o.Figure)
 	if s == nil {
 		return ""
 	}
 	return s.Summary.String()
 }
 
-// String has the range only if there is one.
+// String returns the median and, if the values differ, the range.
 func (s summary) String() string {
 	least, most := number(s.Min), number(s.Max)
 	if least == most {
@@ -83,7 +83,7 @@ func (s summary) String() string {
 	return fmt.Sprintf("%s (%s–%s)", number(s.Median), least, most)
 }
 
-// number has three significant digits, or all before the point.
+// number formats v with three significant digits, or all digits before the point.
 func number(v float64) string {
 	if v >= 100 {
 		return strconv.FormatFloat(v, 'f', 0, 64)
@@ -96,7 +96,7 @@ func roundTo3(v float64) float64 {
 	return r
 }
 
-// percent says how great the shares are in the middle, and at most.
+// percent returns the median and the maximum of shares in words.
 func percent(shares []float64) string {
 	if len(shares) == 0 {
 		return "unknown"
@@ -105,7 +105,7 @@ func percent(shares []float64) string {
 	return fmt.Sprintf("%.0f %%, at most %.0f %%,", 100*s.Median, 100*s.Max)
 }
 
-// indent makes a code block of s.
+// indent returns s as a Markdown code block.
 func indent(s string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(strings.ReplaceAll(s, "\t", "  ")), "\n", "\n    ")
 }

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// example has two rounds of a few works.
+// example has two rounds of a few workloads.
 func example() results {
 	r := results{Date: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC), Rounds: 2, Skipped: map[string]string{}, Busy: []float64{0.01, 0.5}}
 	for round, v := range [][3]float64{{20, 4, 12}, {22, 6, 10}} {
-		for i, c := range contenders {
+		for i, c := range systems {
 			r.add("two lines", "1 flow down", c.name, round, figures{{goodput, v[i]}})
 		}
 	}
@@ -20,7 +20,7 @@ func example() results {
 	return r
 }
 
-func TestVerdictsCompareMediansAndShowTheRounds(t *testing.T) {
+func TestVerdictsCompareMediansAndShowTheRange(t *testing.T) {
 	want := map[string]struct {
 		value string
 		met   bool
@@ -34,15 +34,15 @@ func TestVerdictsCompareMediansAndShowTheRounds(t *testing.T) {
 	r := example()
 	for _, v := range r.Verdicts {
 		if w := want[v.What]; v.Value.String() != w.value || v.Met != w.met {
-			t.Errorf("%s, %s: %s, met %v; want %+v", v.Work, v.What, v.Value, v.Met, w)
+			t.Errorf("%s, %s: %s, met %v; want %+v", v.Workload, v.What, v.Value, v.Met, w)
 		}
 	}
 	if len(r.Verdicts) != len(want) {
-		t.Errorf("%d verdicts of what was measured, want %d", len(r.Verdicts), len(want))
+		t.Errorf("%d verdicts, want %d", len(r.Verdicts), len(want))
 	}
 }
 
-func TestRoundsThatFailedAreLeftOutOfRatios(t *testing.T) {
+func TestRatiosLeaveOutFailedRounds(t *testing.T) {
 	var r results
 	r.add("two lines", "1 flow down", "forwarding", 0, figures{{goodput, 10}})
 	r.add("two lines", "1 flow down", "forwarding", 1, figures{{goodput, 30}})
@@ -53,7 +53,7 @@ func TestRoundsThatFailedAreLeftOutOfRatios(t *testing.T) {
 	}
 }
 
-func TestTheReportHasWhatWasMeasured(t *testing.T) {
+func TestReportShowsMachineFiguresAndFailures(t *testing.T) {
 	r := example()
 	r.Skipped["haproxy"] = "it needs mptcpize"
 	r.fail("one line", "4 flows up", "haproxy", 1, errors.New("connection reset"))
@@ -81,19 +81,19 @@ func TestTheReportHasWhatWasMeasured(t *testing.T) {
 	}
 }
 
-func TestOnlyPicksByTheBeginningOfNames(t *testing.T) {
-	name := func(w work) string { return w.name }
+func TestOnlySelectsByPrefixOfName(t *testing.T) {
+	name := func(w workload) string { return w.name }
 	for _, c := range []struct {
 		only []string
 		want int
 	}{
-		{nil, len(works)},
-		{[]string{"haproxy"}, len(works)}, // none of these is a work
+		{nil, len(workloads)},
+		{[]string{"haproxy"}, len(workloads)}, // no workload begins so
 		{[]string{"4 flows"}, 2},
 		{[]string{"idle", "1 flow down"}, 2},
 	} {
-		if got := len(wanted(c.only, works, name)); got != c.want {
-			t.Errorf("--only %q picks %d works, want %d", c.only, got, c.want)
+		if got := len(wanted(c.only, workloads, name)); got != c.want {
+			t.Errorf("--only %q picks %d workloads, want %d", c.only, got, c.want)
 		}
 	}
 }

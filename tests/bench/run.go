@@ -12,7 +12,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// pass is one network on which all is done.
+// pass is the network for one set of rounds.
 type pass struct {
 	name  string
 	lines int
@@ -20,16 +20,16 @@ type pass struct {
 
 var passes = []pass{{"two lines", 2}, {"one line", 1}}
 
-// A bencher goes through the tables and collects the figures.
+// A bencher runs the entries of the tables and collects the figures.
 type bencher struct {
 	options
-	dir        string
-	contenders []contender
-	works      []work
-	results    results
+	dir       string
+	systems   []system
+	workloads []workload
+	results   results
 }
 
-// bench is the whole program but for its parts.
+// bench runs the whole benchmark.
 func bench(ctx context.Context, args []string) error {
 	o, err := parseOptions(args)
 	if err != nil {
@@ -44,14 +44,14 @@ func bench(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bencher{options: o, dir: dir, results: newResults(thisMachine(), o)}
-	b.works = wanted(o.only, works, func(w work) string { return w.name })
-	for _, c := range wanted(o.only, contenders, func(c contender) string { return c.name }) {
+	b.workloads = wanted(o.only, workloads, func(w workload) string { return w.name })
+	for _, c := range wanted(o.only, systems, func(c system) string { return c.name }) {
 		if reason := c.provide(ctx); reason != "" {
 			b.results.Skipped[c.name] = reason
 			fmt.Fprintf(os.Stderr, "without %s: %s\n", c.name, reason)
 			continue
 		}
-		b.contenders = append(b.contenders, c)
+		b.systems = append(b.systems, c)
 	}
 	for _, p := range wanted(o.only, passes, func(p pass) string { return p.name }) {
 		if err := b.pass(ctx, p); err != nil {
@@ -61,7 +61,7 @@ func bench(ctx context.Context, args []string) error {
 	return b.results.publish(os.Stdout, o)
 }
 
-// pass does all rounds on one network.
+// pass runs all rounds on one network.
 func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 	n, err := buildNetwork(p.lines, b.dir)
 	if err != nil {
@@ -72,10 +72,10 @@ func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 		return err
 	}
 	for round := range b.rounds {
-		for i := range b.contenders {
-			c := &b.contenders[i]
+		for i := range b.systems {
+			c := &b.systems[i]
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s\n", p.name, round+1, b.rounds, c.name)
-			if err := b.turn(ctx, n, p, c, round); err != nil {
+			if err := b.measureSystem(ctx, n, p, c, round); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 		}
@@ -83,10 +83,10 @@ func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 	return nil
 }
 
-// startServer starts the server's process and waits until it listens. It ends with
-// the network.
+// startServer starts the server's process and waits until it listens. The process
+// ends with the network.
 func startServer(h *netlab.Host) error {
-	p := self(partServer)
+	p := self(roleServer)
 	cmd := h.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stderr = os.Stderr
@@ -105,14 +105,14 @@ func startServer(h *netlab.Host) error {
 	return nil
 }
 
-// turn sets a contender up, has it do the works, and takes it down.
-func (b *bencher) turn(ctx context.Context, n *network, p pass, c *contender, round int) (err error) {
+// measureSystem starts a system, verifies it, runs the workloads, and stops it.
+func (b *bencher) measureSystem(ctx context.Context, n *network, p pass, c *system, round int) (err error) {
 	busy, err := busyShare()
 	if err != nil {
 		return err
 	}
 	b.results.Busy = append(b.results.Busy, busy)
-	s := &stage{network: n, contender: c, duration: b.duration(), flows: idleCount(b.quick)}
+	s := &testbed{network: n, system: c, duration: b.duration(), flows: idleCount(b.quick)}
 	if s.client, err = n.freshClient(); err != nil {
 		return err
 	}
@@ -120,11 +120,11 @@ func (b *bencher) turn(ctx context.Context, n *network, p pass, c *contender, ro
 		return err
 	}
 	defer func() { err = errors.Join(err, s.boxes.close()) }()
-	if err := s.admit(ctx); err != nil {
-		b.fail(p, "admission", c, round, err)
+	if err := s.verify(ctx); err != nil {
+		b.fail(p, "verification", c, round, err)
 		return context.Cause(ctx)
 	}
-	for _, w := range b.works {
+	for _, w := range b.workloads {
 		if p.lines == 1 && !w.oneLine || w.rounds > 0 && round >= w.rounds {
 			continue
 		}
@@ -142,11 +142,11 @@ func (b *bencher) turn(ctx context.Context, n *network, p pass, c *contender, ro
 	return nil
 }
 
-// fail notes what a contender could not do in a round; the others go on.
-func (b *bencher) fail(p pass, work string, c *contender, round int, err error) {
-	fmt.Fprintf(os.Stderr, "%s failed, %s: %v\n", c.name, work, err)
-	b.results.fail(p.name, work, c.name, round+1, err)
+// fail adds a system's failure in one round. The benchmark goes on.
+func (b *bencher) fail(p pass, workload string, c *system, round int, err error) {
+	fmt.Fprintf(os.Stderr, "%s failed, %s: %v\n", c.name, workload, err)
+	b.results.fail(p.name, workload, c.name, round+1, err)
 }
 
-// settle is left between works, for what the last one has closed.
+// settle is the time between workloads, for the connections that the last one closed.
 const settle = 200 * time.Millisecond

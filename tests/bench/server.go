@@ -10,18 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server answers requests: short ones in one epoll loop, with few system calls,
+// server answers requests: short ones in one epoll loop, to save system calls, and
 // streams in goroutines.
 type server struct {
 	listener, epoll int
 	clients         map[int]netip.Addr // by descriptor, of connections in the loop
 }
 
-// backlog fits all connections that a work opens at once.
+// backlog fits all connections that a workload opens at once.
 const backlog = 4096
 
-// serve is the part of the server's process. It announces itself on out and ends
-// with the process.
+// serve is the main function of the server process. It writes "ready" to out once it
+// listens, and returns only with an error.
 func serve(out io.Writer) error {
 	s := &server{clients: make(map[int]netip.Addr)}
 	if err := s.listen(); err != nil {
@@ -63,7 +63,7 @@ func (s *server) watch(fd int) error {
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
-// accept takes all connections that wait. Errors are the clients' to notice.
+// accept accepts all connections that wait. The clients notice errors.
 func (s *server) accept() {
 	for {
 		fd, from, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
@@ -82,7 +82,7 @@ func (s *server) close(fd int) {
 	unix.Close(fd)
 }
 
-// answer reads a request and does what it says.
+// answer reads a request and carries it out.
 func (s *server) answer(fd int) {
 	var m [messageLen]byte
 	n, err := unix.Read(fd, m[:])
@@ -110,7 +110,7 @@ func (s *server) answer(fd int) {
 	}
 }
 
-// stream serves one connection in the way that its client wants.
+// stream sends or receives the stream of one connection.
 func stream(c *os.File, req request, client netip.Addr) {
 	defer c.Close()
 	if req.op == opDown {

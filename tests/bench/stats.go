@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// summary of the values that a figure had in the rounds.
+// summary of a figure's values.
 type summary struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`

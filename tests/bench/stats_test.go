@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestASummaryHasTheMedianOfAnyNumberOfValues(t *testing.T) {
+func TestSummarizeTakesTheMedianOfAnyNumberOfValues(t *testing.T) {
 	for _, c := range []struct {
 		values []float64
 		want   summary
@@ -22,7 +22,7 @@ func TestASummaryHasTheMedianOfAnyNumberOfValues(t *testing.T) {
 	}
 }
 
-func TestAQuantileIsOneOfTheValues(t *testing.T) {
+func TestQuantileIsOneOfTheValues(t *testing.T) {
 	values := []time.Duration{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 	for _, c := range []struct {
 		q    float64
@@ -37,7 +37,7 @@ func TestAQuantileIsOneOfTheValues(t *testing.T) {
 	}
 }
 
-func TestNumbersHaveThreeDigits(t *testing.T) {
+func TestNumberHasThreeDigits(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 0.012345: "0.0123", 1.5: "1.5", 1.0049: "1", 23.456: "23.5", 99.96: "100", 123.6: "124", 13900.4: "13900",
 		math.Pi: "3.14",

@@ -5,17 +5,17 @@ import (
 	"slices"
 )
 
-// target is what synbond is to reach, DESIGN.md's and issue 6's: a figure of its
-// own, or its ratio to another contender's.
+// target is a bound for one of synbond's figures, or for its ratio to another
+// system's figure.
 type target struct {
-	work, figure string
-	over         string // contender; "" for the figure itself
-	want         bound
+	workload, figure string
+	over             string // system; "" for the figure itself
+	want             bound
 }
 
 // bound is a limit for a value.
 type bound struct {
-	most  bool // the value is to be at most this; else at least
+	most  bool // an upper bound, else a lower bound
 	limit float64
 }
 
@@ -31,11 +31,10 @@ func (b bound) String() string {
 
 func (b bound) met(v float64) bool { return b.most && v <= b.limit || !b.most && v >= b.limit }
 
-// ours is the contender that has targets.
+// ours is the system that has targets.
 const ours = "synbond"
 
-// spread is the figure that [verdicts] makes of a goodput: its greatest value
-// divided by its least.
+// spread is a figure made from a goodput: its maximum divided by its minimum.
 const spread = "max ÷ min of " + goodput
 
 var targets = slices.Concat(
@@ -50,9 +49,9 @@ var targets = slices.Concat(
 	},
 )
 
-// ratios are targets for works that are compared with forwarding and with HAProxy.
-func ratios(works []string, figure string, forwarding, haproxy float64) (ts []target) {
-	for _, w := range works {
+// ratios returns targets for workloads that are compared with forwarding and with HAProxy.
+func ratios(workloads []string, figure string, forwarding, haproxy float64) (ts []target) {
+	for _, w := range workloads {
 		ts = append(ts,
 			target{w, figure, "forwarding", atLeast(forwarding)},
 			target{w, figure, "haproxy", atLeast(haproxy)})
@@ -60,18 +59,18 @@ func ratios(works []string, figure string, forwarding, haproxy float64) (ts []ta
 	return ts
 }
 
-// verdict says whether a target is met on one network.
+// verdict is the measured value for a target on one network.
 type verdict struct {
-	Pass   string  `json:"pass"`
-	Work   string  `json:"work"`
-	What   string  `json:"what"`
-	Target string  `json:"target"`
-	Value  summary `json:"value"`
-	Met    bool    `json:"met"`
+	Pass     string  `json:"pass"`
+	Workload string  `json:"work"`
+	What     string  `json:"what"`
+	Target   string  `json:"target"`
+	Value    summary `json:"value"`
+	Met      bool    `json:"met"`
 }
 
-// verdicts judges what was measured. The value is the ratio of the medians; its
-// range is that of the ratios in the rounds.
+// verdicts compares the results with the targets. The value of a ratio is that of the
+// medians; its range is that of the ratios in the rounds.
 func (r *results) verdicts() (vs []verdict) {
 	for _, p := range passes {
 		for _, t := range targets {
@@ -79,7 +78,7 @@ func (r *results) verdicts() (vs []verdict) {
 			if !ok {
 				continue
 			}
-			v := verdict{Pass: p.name, Work: t.work, What: t.figure, Target: t.want.String(), Value: value, Met: t.want.met(value.Median)}
+			v := verdict{Pass: p.name, Workload: t.workload, What: t.figure, Target: t.want.String(), Value: value, Met: t.want.met(value.Median)}
 			if t.over != "" {
 				v.What = fmt.Sprintf("%s ÷ %s", t.figure, t.over)
 			}
@@ -89,24 +88,24 @@ func (r *results) verdicts() (vs []verdict) {
 	return vs
 }
 
-// value is what a target is about, if it was measured.
+// value returns the value for a target, if it was measured.
 func (r *results) value(pass string, t target) (summary, bool) {
 	if t.figure == spread {
-		s := r.find(pass, t.work, ours, goodput)
+		s := r.find(pass, t.workload, ours, goodput)
 		if s == nil || len(s.Values) == 1 {
 			return summary{}, false
 		}
 		v := s.Summary.Max / s.Summary.Min
 		return summary{v, v, v}, true
 	}
-	own := r.find(pass, t.work, ours, t.figure)
+	own := r.find(pass, t.workload, ours, t.figure)
 	if own == nil || t.over == "" {
 		if own == nil {
 			return summary{}, false
 		}
 		return own.Summary, true
 	}
-	other := r.find(pass, t.work, t.over, t.figure)
+	other := r.find(pass, t.workload, t.over, t.figure)
 	if other == nil {
 		return summary{}, false
 	}

@@ -13,20 +13,20 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// stage is one contender, set up, with what its works need.
-type stage struct {
+// testbed is a system that runs, with the settings of its workloads.
+type testbed struct {
 	*network
 	*boxes
-	contender *contender
-	client    netip.Addr
-	duration  time.Duration // of a measurement
-	flows     int           // idle ones
+	system   *system
+	client   netip.Addr
+	duration time.Duration // of a measurement
+	flows    int           // of the workload "idle flows"
 }
 
-// admit checks that the contender does what it is compared for: all bytes arrive,
-// the server sees the client's address (as on every connection of every work), and
-// there is MPTCP between the boxes, with a subflow on the second line.
-func (s *stage) admit(ctx context.Context) error {
+// verify checks that the results of the system can be compared: all bytes arrive, the
+// server sees the client's address (every workload checks that, too), and there is
+// MPTCP between the boxes, with a subflow on the second line.
+func (s *testbed) verify(ctx context.Context) error {
 	before, err := mptcpCounters(s.HAG)
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func (s *stage) admit(ctx context.Context) error {
 	var joined, capable int64
 	for deadline := time.Now().Add(patience); ; {
 		for _, up := range []bool{false, true} {
-			if _, err := s.do(ctx, job{Kind: "bulk", Parallel: 2, Up: up, All: true, Duration: 50 * time.Millisecond}); err != nil {
+			if _, err := s.runJob(ctx, job{Kind: "bulk", Parallel: 2, Up: up, All: true, Duration: 50 * time.Millisecond}); err != nil {
 				return err
 			}
 		}
@@ -44,7 +44,7 @@ func (s *stage) admit(ctx context.Context) error {
 		}
 		capable = after["MPCapableACKRX"] - before["MPCapableACKRX"]
 		joined = after["MPJoinAckRx"] - before["MPJoinAckRx"]
-		if s.asWanted(capable, joined) {
+		if s.mptcpAsExpected(capable, joined) {
 			return nil
 		}
 		if time.Now().After(deadline) {
@@ -53,26 +53,27 @@ func (s *stage) admit(ctx context.Context) error {
 	}
 }
 
-// asWanted judges the HAG's new MPTCP connections and joins.
-func (s *stage) asWanted(capable, joined int64) bool {
-	if !s.contender.multipath {
+// mptcpAsExpected reports whether these numbers of new MPTCP connections and joins
+// at the HAG are right for the system.
+func (s *testbed) mptcpAsExpected(capable, joined int64) bool {
+	if !s.system.multipath {
 		return capable == 0 && joined == 0
 	}
 	return capable > 0 && (joined > 0 || len(s.Lines) == 1)
 }
 
-// visitor is a client process that has done its job. What it holds open lasts
-// until it is dismissed.
-type visitor struct {
+// clientProcess is a client process that has done its job. Its connections stay open
+// until end is called.
+type clientProcess struct {
 	outcome
-	cmd     *exec.Cmd
-	dismiss func() error
+	cmd *exec.Cmd
+	end func() error
 }
 
-// begin starts a client process. It is killed with ctx.
-func (s *stage) begin(ctx context.Context, j job) (wait func() (*visitor, error), err error) {
+// startClient starts a client process, which is killed when ctx ends.
+func (s *testbed) startClient(ctx context.Context, j job) (wait func() (*clientProcess, error), err error) {
 	j.From, j.To = s.client, netip.AddrPortFrom(netlab.Server6, port)
-	p := self(partClient)
+	p := self(roleClient)
 	cmd := s.Client.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stderr = os.Stderr
@@ -88,13 +89,13 @@ func (s *stage) begin(ctx context.Context, j job) (wait func() (*visitor, error)
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	v := &visitor{cmd: cmd}
-	v.dismiss = func() error {
+	v := &clientProcess{cmd: cmd}
+	v.end = func() error {
 		defer stop()
 		return errors.Join(in.Close(), cmd.Wait())
 	}
 	err = json.NewEncoder(in).Encode(j)
-	return func() (*visitor, error) {
+	return func() (*clientProcess, error) {
 		if err == nil {
 			err = json.NewDecoder(out).Decode(&v.outcome)
 		}
@@ -102,15 +103,15 @@ func (s *stage) begin(ctx context.Context, j job) (wait func() (*visitor, error)
 			err = errors.New(v.Failure)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", j.Kind, err), v.dismiss())
+			return nil, errors.Join(fmt.Errorf("%s: %w", j.Kind, err), v.end())
 		}
 		return v, nil
 	}, nil
 }
 
-// do has a client process do one job, from beginning to end.
-func (s *stage) do(ctx context.Context, j job) (outcome, error) {
-	wait, err := s.begin(ctx, j)
+// runJob starts a client process for one job and waits for its end.
+func (s *testbed) runJob(ctx context.Context, j job) (outcome, error) {
+	wait, err := s.startClient(ctx, j)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -118,16 +119,16 @@ func (s *stage) do(ctx context.Context, j job) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	return v.outcome, v.dismiss()
+	return v.outcome, v.end()
 }
 
-// timed does a job and tells what processor time passed meanwhile.
-func (s *stage) timed(ctx context.Context, j job) (outcome, usage, error) {
+// runTimedJob runs a job and returns the processor time used meanwhile.
+func (s *testbed) runTimedJob(ctx context.Context, j job) (outcome, usage, error) {
 	before, err := used(s.boxes)
 	if err != nil {
 		return outcome{}, usage{}, err
 	}
-	o, err := s.do(ctx, j)
+	o, err := s.runJob(ctx, j)
 	if err != nil {
 		return o, usage{}, err
 	}

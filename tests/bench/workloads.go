@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// figures of one work.
+// figures of one workload.
 type figures []figure
 
-// figure is one of them, under the name by which the report shows it.
+// figure is one measured value, with its name in the report.
 type figure struct {
 	name  string
 	value float64
 }
 
-// work is something that every contender has to do.
-type work struct {
+// workload is a measurement of every system.
+type workload struct {
 	name string
-	// oneLine tells that it is done with a single line, too.
+	// oneLine means that it runs in the pass with a single line, too.
 	oneLine bool
-	// rounds in which it is done at most; 0 is all of them.
+	// rounds limits the rounds in which it runs; 0 is no limit.
 	rounds int
-	run    func(context.Context, *stage) (figures, error)
+	run    func(context.Context, *testbed) (figures, error)
 }
 
 // Names of figures, with their units.
@@ -44,23 +44,23 @@ const (
 	slowdown     = "connect, full ÷ empty"
 )
 
-var works = []work{
-	bulkWork("1 flow down", 1, false, true),
-	bulkWork("1 flow up", 1, true, true),
-	bulkWork("4 flows down", 4, false, true),
-	bulkWork("4 flows up", 4, true, true),
-	bulkWork("64 flows down", 64, false, false),
-	bulkWork("64 flows up", 64, true, false),
-	churnWork("connections, 1 at a time", 1, false),
-	churnWork("connections, 50 at a time", 50, true),
-	churnWork("connections, 500 at a time", 500, false),
+var workloads = []workload{
+	bulkWorkload("1 flow down", 1, false, true),
+	bulkWorkload("1 flow up", 1, true, true),
+	bulkWorkload("4 flows down", 4, false, true),
+	bulkWorkload("4 flows up", 4, true, true),
+	bulkWorkload("64 flows down", 64, false, false),
+	bulkWorkload("64 flows up", 64, true, false),
+	churnWorkload("connections, 1 at a time", 1, false),
+	churnWorkload("connections, 50 at a time", 50, true),
+	churnWorkload("connections, 500 at a time", 500, false),
 	{name: "connections under load", run: underLoad},
 	{name: "idle flows", rounds: 3, run: idle},
 }
 
-func bulkWork(name string, flows int, up, oneLine bool) work {
-	return work{name: name, oneLine: oneLine, run: func(ctx context.Context, s *stage) (figures, error) {
-		o, u, err := s.timed(ctx, job{Kind: "bulk", Parallel: flows, Up: up, Duration: s.duration})
+func bulkWorkload(name string, flows int, up, oneLine bool) workload {
+	return workload{name: name, oneLine: oneLine, run: func(ctx context.Context, s *testbed) (figures, error) {
+		o, u, err := s.runTimedJob(ctx, job{Kind: "bulk", Parallel: flows, Up: up, Duration: s.duration})
 		if err != nil {
 			return nil, err
 		}
@@ -73,9 +73,9 @@ func bulkWork(name string, flows int, up, oneLine bool) work {
 	}}
 }
 
-func churnWork(name string, parallel int, oneLine bool) work {
-	return work{name: name, oneLine: oneLine, run: func(ctx context.Context, s *stage) (figures, error) {
-		o, u, err := s.timed(ctx, job{Kind: "churn", Parallel: parallel, Warmup: s.duration / 3, Duration: s.duration})
+func churnWorkload(name string, parallel int, oneLine bool) workload {
+	return workload{name: name, oneLine: oneLine, run: func(ctx context.Context, s *testbed) (figures, error) {
+		o, u, err := s.runTimedJob(ctx, job{Kind: "churn", Parallel: parallel, Warmup: s.duration / 3, Duration: s.duration})
 		if err != nil {
 			return nil, err
 		}
@@ -91,21 +91,21 @@ func churnWork(name string, parallel int, oneLine bool) work {
 	}}
 }
 
-// pause between connections whose connect time is asked for, not their rate.
+// pause between connections when their connect time is measured, not their rate.
 const pause = 2 * time.Millisecond
 
 // underLoad makes connections, one at a time, while four flows run down.
-func underLoad(ctx context.Context, s *stage) (figures, error) {
+func underLoad(ctx context.Context, s *testbed) (figures, error) {
 	const lead = 300 * time.Millisecond
-	load, err := s.begin(ctx, job{Kind: "bulk", Parallel: 4, Duration: s.duration + 2*lead})
+	load, err := s.startClient(ctx, job{Kind: "bulk", Parallel: 4, Duration: s.duration + 2*lead})
 	if err != nil {
 		return nil, err
 	}
 	time.Sleep(lead)
-	o, err := s.do(ctx, job{Kind: "churn", Parallel: 1, Pause: pause, Duration: s.duration})
+	o, err := s.runJob(ctx, job{Kind: "churn", Parallel: 1, Pause: pause, Duration: s.duration})
 	v, lerr := load()
 	if lerr == nil {
-		lerr = v.dismiss()
+		lerr = v.end()
 	}
 	if err != nil || lerr != nil {
 		return nil, errors.Join(err, lerr)
@@ -113,16 +113,16 @@ func underLoad(ctx context.Context, s *stage) (figures, error) {
 	return figures{{p50, milliseconds(o.P50)}, {p99, milliseconds(o.P99)}, {replied, milliseconds(o.Reply)}}, nil
 }
 
-// idle opens as many flows as it may, leaves them alone, and looks at what they
-// cost.
-func idle(ctx context.Context, s *stage) (figures, error) {
+// idle opens many flows, leaves them idle, and measures their memory and their effect
+// on connect times.
+func idle(ctx context.Context, s *testbed) (figures, error) {
 	one := job{Kind: "churn", Parallel: 1, Pause: pause, Duration: s.duration / 2}
-	empty, err := s.do(ctx, one)
+	empty, err := s.runJob(ctx, one)
 	if err != nil {
 		return nil, err
 	}
 	_, kernel := memory(s.boxes)
-	wait, err := s.begin(ctx, job{Kind: "hold", Count: s.flows, Parallel: 50})
+	wait, err := s.startClient(ctx, job{Kind: "hold", Count: s.flows, Parallel: 50})
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +130,9 @@ func idle(ctx context.Context, s *stage) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	full, err := s.do(ctx, one)
+	full, err := s.runJob(ctx, one)
 	process, kernelNow := memory(s.boxes)
-	if derr := v.dismiss(); err != nil || derr != nil {
+	if derr := v.end(); err != nil || derr != nil {
 		return nil, errors.Join(err, derr)
 	}
 	flows := float64(s.flows)
@@ -149,7 +149,7 @@ func idle(ctx context.Context, s *stage) (figures, error) {
 
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
-// idleCount is how many flows are held open: 20,000, or as many as a box can have
+// idleCount returns the number of idle flows: 20,000, or as many as a box has
 // descriptors for.
 func idleCount(quick bool) int {
 	if quick {
@@ -158,5 +158,5 @@ func idleCount(quick bool) int {
 	return min(20_000, (fileLimit()-reserve)/2)
 }
 
-// reserve is how many descriptors a box may need beside two per flow.
+// reserve is the number of descriptors for a box's own use, beside two per flow.
 const reserve = 400

@@ -9,17 +9,17 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// contender is one way to get connections from the client to the server.
-type contender struct {
+// system is a system under test: one way to carry connections between client and server.
+type system struct {
 	name string
-	// tools it needs, by program and Debian package.
+	// tools are the programs that it needs, with their Debian packages.
 	tools map[string]string
-	// multipath tells that there is MPTCP between the boxes.
+	// multipath means that there is MPTCP between the boxes.
 	multipath bool
 	start     func(context.Context, *network) (*boxes, error)
 }
 
-var contenders = []contender{
+var systems = []system{
 	{
 		name:  "forwarding",
 		start: func(context.Context, *network) (*boxes, error) { return &boxes{}, nil },
@@ -39,7 +39,7 @@ var contenders = []contender{
 	},
 }
 
-// network is where the contenders run in turn.
+// network is the network on which the systems run in turn.
 type network struct {
 	*netlab.Network
 	dir     string // for files and sockets
@@ -47,7 +47,7 @@ type network struct {
 	clients int // addresses that the client has been given
 }
 
-// buildNetwork makes one with so many lines. The caller owes it a Close.
+// buildNetwork makes a network with one or two lines. The caller owes it a Close.
 func buildNetwork(lines int, dir string) (*network, error) {
 	var t netlab.Topology
 	for _, name := range []string{"dsl", "lte"}[:lines] {
@@ -60,11 +60,11 @@ func buildNetwork(lines int, dir string) (*network, error) {
 	if err := n.Client.Sysctl("net.ipv4.ip_local_port_range", "1024 65535"); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	return &network{Network: n, dir: dir, program: self(partSynbond)}, nil
+	return &network{Network: n, dir: dir, program: self(roleSynbond)}, nil
 }
 
-// freshClient gives the client one more address, so that no 5-tuple comes again
-// while another contender's routers have it in TIME-WAIT.
+// freshClient gives the client one more address, so that no 5-tuple is used again
+// while another system's sockets have it in TIME-WAIT.
 func (n *network) freshClient() (netip.Addr, error) {
 	n.clients++
 	a := netlab.Client6.As16()
@@ -73,7 +73,7 @@ func (n *network) freshClient() (netip.Addr, error) {
 	return addr, n.Client.AddAddress(netlab.ClientInterface, netip.PrefixFrom(addr, 64))
 }
 
-// boxes are a contender's processes, the CPE's and the HAG's, or none.
+// boxes are the processes of a system on CPE and HAG, if it has any.
 type boxes struct {
 	pids []int
 	stop func() error
@@ -97,8 +97,8 @@ func startSynbond(_ context.Context, n *network) (*boxes, error) {
 	}, nil
 }
 
-// missing names the packages of tools that are not on this machine.
-func (c *contender) missing() []string {
+// missing returns the packages of tools that this machine lacks.
+func (c *system) missing() []string {
 	var packages []string
 	for tool, pkg := range c.tools {
 		if _, err := exec.LookPath(tool); err != nil {
