@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -75,7 +76,7 @@ func (s said) oneLine(t *testing.T, code int, words ...string) {
 }
 
 func TestBadUsageIsToldInOneLine(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	before := snapshot(t, n.CPE)
 	for name, tt := range map[string]struct {
 		args  string
@@ -116,7 +117,7 @@ func TestBadUsageIsToldInOneLine(t *testing.T) {
 }
 
 func TestBadMachineIsToldInOneLineAndLeftAsItWas(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	dir := scratch(t)
 	control := filepath.Join(dir, "box.sock")
 	cpe := "cpe --plain lan --path dsl --path lte --control " + control
@@ -179,7 +180,7 @@ func inUserNamespace() bool {
 }
 
 func TestSecondBoxIsTurnedAway(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	other := scratch(t) + "/other.sock"
 	for name, tt := range map[string]struct {
 		host  *netlab.Host
@@ -202,7 +203,7 @@ func TestSecondBoxIsTurnedAway(t *testing.T) {
 }
 
 func TestQueueOfAnotherProgramIsToldInOneLine(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	ctx, cancel := context.WithCancel(t.Context())
 	var q *nfq.Queue
 	err := n.CPE.Do(func() (err error) {
@@ -224,7 +225,7 @@ func TestQueueOfAnotherProgramIsToldInOneLine(t *testing.T) {
 }
 
 func TestConfigurationFileIsStrict(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	dir := scratch(t)
 	file := filepath.Join(dir, "cpe.toml")
 	const good = "plain = [\"lan\"]\ncontrol = \"DIR/box.sock\"\n\n[[path]]\ninterface = \"dsl\"\n"

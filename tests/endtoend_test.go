@@ -10,6 +10,7 @@ import (
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -62,7 +63,7 @@ func handshakes(t *testing.T, tap *netlab.Tap) (syn, synack rewrite.Segment) {
 //	client ── CPE ══ HAG ── server
 //	   ╚═══════ cell ═════════╝
 func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	local, remote := cell(t, n)
 	if err := n.Client.Sysctl("net.mptcp.pm_type", "1"); err != nil {
 		t.Fatal(err)
@@ -189,7 +190,7 @@ func TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone(t *testing.T) {
 		{"tcp", "passed", "closed", "fin"},
 	} {
 		t.Run("a server with "+c.network, func(t *testing.T) {
-			n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
+			n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
 			hag := alone(t, n.HAG, "hag", "--config", configFile(t, `end_to_end = "prefer"`), "--plain", netlab.HAGWanInterface,
 				"--path", "dsl", "--path", "lte", "--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String())
 			cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl",

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/pcaps"
 )
 
@@ -36,7 +37,7 @@ func throughBoxesAtCPE(exchange func(*testing.T, *pair)) func(*testing.T) []reco
 // keep an answer from arriving while the kernel is still sending the question.
 func goldenNetwork(t *testing.T) *netlab.Network {
 	t.Helper()
-	n := build(t, netlab.Topology{
+	n := netlabtest.Build(t, netlab.Topology{
 		Lines:       []netlab.LineConfig{{Name: "dsl", Delay: 3 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
 		ServerDelay: 2 * time.Millisecond,
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -71,7 +72,7 @@ func (l loss) install(server uint16) error {
 }
 
 func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	in, out := nftables.ChainHookInput, nftables.ChainHookOutput
 	var all sync.WaitGroup
 	for _, l := range []loss{
@@ -143,7 +144,7 @@ func dialFrom(h *netlab.Host, from, to netip.AddrPort) (net.Conn, error) {
 }
 
 func TestClientPortIsUsedAgainAtOnce(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		l := listenAt(t, p.Server, f.server)
 		serve(l, func(c net.Conn) {
@@ -182,7 +183,7 @@ func TestClientPortIsUsedAgainAtOnce(t *testing.T) {
 }
 
 func TestClientsThatGiveUpLeaveNothingInTheBoxes(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	for range 50 {
@@ -214,7 +215,7 @@ func noLiveFlow(t *testing.T, p *pair) {
 }
 
 func TestPortScansLeaveNothingInTheBoxes(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	const ports = 50
@@ -227,7 +228,7 @@ func TestPortScansLeaveNothingInTheBoxes(t *testing.T) {
 }
 
 func TestFloodOfSYNsIsSurvived(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	// A victim whose answers the client's host throws away.

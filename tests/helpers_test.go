@@ -137,22 +137,6 @@ var families = []family{
 // twoLines is an access network without delays: as fast as the machine.
 var twoLines = netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}}
 
-// build makes a network that is taken down with the test.
-func build(t *testing.T, topology netlab.Topology) *netlab.Network {
-	t.Helper()
-	netlabtest.Require(t)
-	n, err := netlab.Build(topology)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
-}
-
 // scratch makes a folder with a path short enough for a unix socket.
 func scratch(t *testing.T) string {
 	t.Helper()

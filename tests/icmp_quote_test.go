@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -107,7 +108,7 @@ func quoted(from, to netip.Addr, tcp []byte) quote {
 func TestErrorsQuoteTheClientsOwnSYN(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
-			n := build(t, twoLines)
+			n := netlabtest.Build(t, twoLines)
 			targets := obstruct(t, n)
 			firewalls(t, n)
 			s.start(t, n)

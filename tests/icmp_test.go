@@ -17,6 +17,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -238,7 +239,7 @@ func firewalls(t *testing.T, n *netlab.Network) {
 func TestErrorsReachTheClientAsWithoutBoxes(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
-			n := build(t, twoLines)
+			n := netlabtest.Build(t, twoLines)
 			targets := obstruct(t, n)
 			without := outcomes(t, n.Client, targets)
 			firewalls(t, n)
@@ -260,7 +261,7 @@ func TestErrorsReachTheClientAsWithoutBoxes(t *testing.T) {
 // TestRoutingLoopIsReportedOrSilent has the HAG and the router beyond it
 // send a SYN to each other until its hop limit is used up.
 func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	obstruct(t, n)
 	targets := []target{
 		{"IPv6", netip.AddrPortFrom(nth(beyond6, 200), 80)},

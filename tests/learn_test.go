@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // alone starts one box on a host of the network; it ends with the test.
@@ -62,7 +63,7 @@ func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
 			{"tcp", "learnt-plain", map[string]int{"capable": 1, "plain answer": 1}, map[string]int{"capable": 1, "plain": 1, "plain answer": 2}, "learnt-plain"},
 		} {
 			t.Run(f.name+" server with "+c.network, func(t *testing.T) {
-				n := build(t, twoLines)
+				n := netlabtest.Build(t, twoLines)
 				cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--action", "learn")
 				seen := tap(t, n)
 				server := serveOver(t, n, c.network, f.server)
@@ -96,7 +97,7 @@ func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
 
 // TestHAGThatStripsStopsBondingOnly has a HAG shed all that a CPE would bond.
 func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	joins := []string{"--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String()}
 	hag := alone(t, n.HAG, "hag", append(joins, "--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte", "--action", "strip")...)
 	cpe := alone(t, n.CPE, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--path", "lte,join="+joins[1])
@@ -122,7 +123,7 @@ func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
 
 // TestFullHAGStripsAndBreaksNothing opens more connections than a HAG takes.
 func TestFullHAGStripsAndBreaksNothing(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	file := configFile(t, "[limits]\nflows = 2\n")
 	hag := alone(t, n.HAG, "hag", "--config", file, "--plain", netlab.HAGWanInterface, "--path", "dsl", "--path", "lte",
 		"--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String())

@@ -18,6 +18,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // relays tells whether a connection over both boxes is relayed with MPTCP.
@@ -40,7 +41,7 @@ func (p *pair) relays(t *testing.T, l net.Listener) {
 }
 
 func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	c := dial(t, p.Client, addrOf(l))
@@ -63,7 +64,7 @@ func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
 }
 
 func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
 		err := h.Netlink(func(nl *netlink.Handle) error {
 			lo, err := nl.LinkByName("lo")
@@ -99,7 +100,7 @@ func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
 }
 
 func TestKilledBoxesCostBondingNotConnectivity(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	before := snapshot(t, n.CPE, n.HAG)
 	var listeners []net.Listener
 	for _, f := range families {
@@ -131,7 +132,7 @@ func TestKilledBoxesCostBondingNotConnectivity(t *testing.T) {
 }
 
 func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	for _, end := range []struct {
 		name string
 		stop func() error
@@ -159,7 +160,7 @@ func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
 }
 
 func TestLineThatComesBackIsUsedAgain(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	lte := p.Line("lte")

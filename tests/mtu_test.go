@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/vishvananda/netlink"
 )
 
@@ -40,7 +41,7 @@ func number(p netip.Prefix, host byte) netip.Prefix {
 // and b their routes to what is behind the other.
 func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 	t.Helper()
-	w := narrow{first: another(t, "first"), second: another(t, "second")}
+	w := narrow{first: netlabtest.NewHost(t, "first"), second: netlabtest.NewHost(t, "second")}
 	routerOf(t, w.first)
 	routerOf(t, w.second)
 	unlimited(t, w.first, w.second)
@@ -106,21 +107,6 @@ func around(client netip.Addr) (near, anywhere netip.Prefix) {
 		bits = 28
 	}
 	return netip.PrefixFrom(client, bits).Masked(), netip.PrefixFrom(client, 0).Masked()
-}
-
-// another is one more host, which ends with the test.
-func another(t *testing.T, name string) *netlab.Host {
-	t.Helper()
-	h, err := netlab.NewHost(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h
 }
 
 // tooBig counts the errors "packet too big" and "fragmentation needed" that a
@@ -192,7 +178,7 @@ func TestSmallMTUIsFoundOut(t *testing.T) {
 						name = "with boxes"
 					}
 					t.Run(strings.Join([]string{c.name, f.name, d.String(), name}, ", "), func(t *testing.T) {
-						n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
+						n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6}, {Name: "lte", Rate: 50e6}}})
 						w, server := c.lay(t, n)
 						if boxes {
 							firewalls(t, n)
@@ -252,7 +238,7 @@ func startWith(t *testing.T, n *netlab.Network, plain, first, second string) {
 
 // narrowBehindHAG lays a narrow way from the HAG to another server.
 func narrowBehindHAG(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
-	server := another(t, "another server")
+	server := netlabtest.NewHost(t, "another server")
 	w := narrowWay(t, n.HAG, server)
 	for i, f := range families {
 		_, anywhere := around(f.client)

@@ -13,12 +13,13 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // TestHAGOfAnotherVersionIsNamedAndFlowsRun has a HAG refuse probes as one of
 // version 9 would: magic, version, type, box and sequence keep their places.
 func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	const version, kind, refusal = 4, 5, 3
 	for _, addr := range []netip.Addr{n.Line("lte").HAG6, n.Line("lte").HAG4} {
 		var c *net.UDPConn
@@ -80,7 +81,7 @@ func toldOnce(t *testing.T, b *netlab.Box, words ...string) {
 // TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne starts a CPE whose
 // second line lacks its routes.
 func TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	routes := routesBy(t, n.CPE, "lte")
 	change := func(to func(*netlink.Route) error) {
 		t.Helper()

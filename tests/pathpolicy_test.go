@@ -12,6 +12,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // configured starts both boxes, the CPE by a configuration file: what it says of
@@ -59,7 +60,7 @@ func download(t *testing.T, n *netlab.Network, bytes int64) {
 }
 
 func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
-	p := configured(t, build(t, slowLines), `
+	p := configured(t, netlabtest.Build(t, slowLines), `
 		mode = "overflow"
 		busy_rate = "8mbit"
 		busy_for = "200ms"
@@ -103,7 +104,7 @@ func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
 }
 
 func TestStandbyPathIsUsedWhileTheOtherIsDown(t *testing.T) {
-	p := configured(t, build(t, twoLines), `mode = "standby"`, "")
+	p := configured(t, netlabtest.Build(t, twoLines), `mode = "standby"`, "")
 	c := chatter(t, p.Network, families[0])
 	sees(t, p.cpe, "dsl", "has its subflow", has(1))
 	sees(t, p.cpe, "lte", "has none", has(0))
@@ -122,7 +123,7 @@ func TestStandbyPathIsUsedWhileTheOtherIsDown(t *testing.T) {
 
 func TestQuotaOutlivesARestart(t *testing.T) {
 	dir := scratch(t)
-	p := configured(t, build(t, slowLines), `quota = "2MB"`, "", "--state-dir", dir+"/deep/er")
+	p := configured(t, netlabtest.Build(t, slowLines), `quota = "2MB"`, "", "--state-dir", dir+"/deep/er")
 	sees(t, p.cpe, "lte", "is used", use("normal"))
 	used := func() uint64 { return pathOf(t, p.cpe, "lte").Quota.Used }
 	eventually(t, "the quota is used up", func() bool {
@@ -144,7 +145,7 @@ func TestQuotaOutlivesARestart(t *testing.T) {
 }
 
 func TestRulesGrantPaths(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	one, later, free := listenAt(t, n.Server, netlab.Server6), listenAt(t, n.Server, netlab.Server6), listenAt(t, n.Server, netlab.Server6)
 	p := configured(t, n, "", fmt.Sprintf(`
 		[[rule]]
@@ -188,7 +189,7 @@ func TestRulesGrantPaths(t *testing.T) {
 // TestBoxRunsOnWhatIsLeft starts a CPE with a path that cannot be used: flows use
 // the other, and the path says what is wrong until it is mended.
 func TestBoxRunsOnWhatIsLeft(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	lte := n.Line("lte")
 	addresses := func(change func(netlink.Link, *netlink.Addr) error) {
 		t.Helper()
@@ -224,7 +225,7 @@ func TestBoxRunsOnWhatIsLeft(t *testing.T) {
 }
 
 func TestOtherSecretIsNamedAndFlowsRun(t *testing.T) {
-	p := configured(t, build(t, twoLines), "", "[probe]\nsecret = \"the CPE's alone\"")
+	p := configured(t, netlabtest.Build(t, twoLines), "", "[probe]\nsecret = \"the CPE's alone\"")
 	sees(t, p.cpe, "dsl", "is refused, but up", func(p *api.PathState) bool {
 		return p.State == "up" && strings.Contains(p.Reason, "secret is another")
 	})
@@ -236,7 +237,7 @@ func TestOtherSecretIsNamedAndFlowsRun(t *testing.T) {
 }
 
 func TestRateCapsAPathEachWayAndIsTakenBack(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	before := queueing(t, n.CPE)
 	p := configured(t, n, `rate = "10mbit"`, "", "--first-path-down", "own-source")
 	sees(t, p.cpe, "lte", "is up", isUp)
@@ -259,7 +260,7 @@ func TestRateCapsAPathEachWayAndIsTakenBack(t *testing.T) {
 }
 
 func TestQueueingOfAnInterfaceIsLeftAlone(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	err := n.CPE.Do(func() error {
 		link, err := netlink.LinkByName("lte")
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // pathsOf is what a box says about its paths.
@@ -72,7 +73,7 @@ func chatter(t *testing.T, n *netlab.Network, f family) net.Conn {
 // TestConnectionsOutliveEveryLine takes away one line after the other, by its
 // carrier and by silence, under connections that never stop to talk.
 func TestConnectionsOutliveEveryLine(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	for _, name := range []string{"dsl", "lte"} {
 		sees(t, p.cpe, name, "is up", isUp)
 	}
@@ -117,7 +118,7 @@ func TestConnectionsOutliveEveryLine(t *testing.T) {
 }
 
 func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	for _, c := range []struct{ does, action, from string }{
 		{"pass", "pass", ""}, {"own-source", "relay", "lte"},
 	} {
@@ -168,7 +169,7 @@ func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
 }
 
 func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	c := chatter(t, p.Network, families[1])
 	sees(t, p.cpe, "lte", "has its subflow", has(1))
 	flow, _ := flowFrom(t, p.cpe, c)
@@ -192,7 +193,7 @@ func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
 
 func TestPathsAreShownByBothBoxesAndAsMetrics(t *testing.T) {
 	const metrics = "127.0.0.1:9100"
-	p := configured(t, build(t, twoLines), `quota = "1GB"`, "", "--metrics", metrics, "--state-dir", scratch(t))
+	p := configured(t, netlabtest.Build(t, twoLines), `quota = "1GB"`, "", "--metrics", metrics, "--state-dir", scratch(t))
 	chatter(t, p.Network, families[0])
 	for _, name := range []string{"dsl", "lte"} {
 		sees(t, p.cpe, name, "is up, with a subflow", func(p *api.PathState) bool { return isUp(p) && p.Subflows == 1 })

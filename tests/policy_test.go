@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // TestPolicyIsReplacedWhileABoxRuns lets a CPE read its rules again: good ones
 // hold for new flows and leave running ones alone, bad ones change nothing.
 func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	file := configFile(t, "")
 	write := func(text string) {
 		t.Helper()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/internal/tooltest"
 	"github.com/synbond/synbond/pcaps"
 )
@@ -170,7 +171,7 @@ var farApart = netlab.Topology{
 }
 
 func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
-	n := build(t, farApart)
+	n := netlabtest.Build(t, farApart)
 	targets := obstacles(t, n)
 	dir := scratch(t)
 	configs := map[string]string{"cpe": configFile(t, cpeRules), "hag": configFile(t, hagRules)}
@@ -294,7 +295,7 @@ func dissects(t *testing.T, file string) {
 
 // TestRecordingIsBoundedUnderAFlood sends more SYNs than a small ring can hold.
 func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	dir := scratch(t)
 	small := configFile(t, "record_files = 3\nrecord_file_size = 100_000\n")
 	p := recordedPair(t, n, dir, small, small)
@@ -337,7 +338,7 @@ func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
 
 // TestRecordingOutlivesItsFolder takes a box's folder away, and gives it back.
 func TestRecordingOutlivesItsFolder(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	dir := filepath.Join(scratch(t), "recordings")
 	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
 	l := listenAt(t, n.Server, netlab.Server6)
@@ -377,7 +378,7 @@ func TestRecordingOutlivesItsFolder(t *testing.T) {
 }
 
 func TestRecordingOfAKilledBoxIsReadable(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	dir := scratch(t)
 	p := recordedPair(t, n, dir, configFile(t, ""), configFile(t, ""))
 	l := listenAt(t, n.Server, netlab.Server6)
@@ -393,7 +394,7 @@ func TestRecordingOfAKilledBoxIsReadable(t *testing.T) {
 }
 
 func TestRecordingNeedsAFolder(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	file := configFile(t, "")
 	before := snapshot(t, n.CPE)
 	call(t, n.CPE, nil, "cpe", "--plain", netlab.CPELanInterface, "--path", "dsl", "--record", filepath.Join(file, "under"),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // farLines are long enough for a line to fall while a SYN is under way.
@@ -37,7 +38,7 @@ func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
 		{"all lines fall", "own-source", func(n *netlab.Network) error { return silence(n.Lines...) }, "passed", "hag-down", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := start(t, build(t, farLines), "--first-path-down", c.does)
+			p := start(t, netlabtest.Build(t, farLines), "--first-path-down", c.does)
 			for _, name := range []string{"dsl", "lte"} {
 				sees(t, p.cpe, name, "is up", isUp)
 			}

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/rewrite"
 )
 
 func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		for _, way := range []struct {
 			name           string
@@ -100,7 +101,7 @@ func kinds(t *testing.T, tap *netlab.Tap) map[string]int {
 }
 
 func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	seen := tap(t, p.Network)
 	total := 0
 	for _, f := range families {
@@ -151,7 +152,7 @@ func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
 func far(t *testing.T) *netlab.Network {
 	t.Helper()
 	const oneWay = 25 * time.Millisecond
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
 	// A host that does not exist is known to be absent after 0.6 s.
 	for _, key := range []string{"net.ipv6.neigh.wan.retrans_time_ms", "net.ipv4.neigh.wan.retrans_time_ms"} {
 		if err := n.HAG.Sysctl(key, "200"); err != nil {
@@ -217,7 +218,7 @@ func TestAbsentHostsAreUnreachableAsWithoutBoxes(t *testing.T) {
 
 func TestOneConnectionUsesEveryPath(t *testing.T) {
 	const delay = 5 * time.Millisecond
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{
 		{Name: "dsl", Rate: 20_000_000, Delay: delay},
 		{Name: "lte", Rate: 40_000_000, Delay: delay},
 	}})
@@ -254,7 +255,7 @@ func TestOneConnectionUsesEveryPath(t *testing.T) {
 // A transfer is to be near its receiver, not in the boxes: what a box holds, all that
 // comes later on the same connection has to wait for.
 func TestBoxesHoldLittleOfATransfer(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
 	start(t, n)
 	for _, way := range []struct {
 		name     string

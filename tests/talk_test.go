@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 func TestConversationsGoAsWithoutBoxes(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			t.Run("the server speaks first", func(t *testing.T) {
@@ -93,7 +94,7 @@ func reset(t *testing.T, c net.Conn) {
 }
 
 func TestManyConnectionsAtOnce(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	servers := []netlab.Dialer{
 		traffic(t, p.Server, p.Client, netlab.Server6),
 		traffic(t, p.Server, p.Client, netlab.Server4),
@@ -118,7 +119,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 }
 
 func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
-	p := start(t, build(t, twoLines))
+	p := start(t, netlabtest.Build(t, twoLines))
 	both := []*netlab.Box{p.cpe, p.hag}
 	for _, tt := range []struct {
 		name           string
@@ -168,7 +169,7 @@ func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
 }
 
 func TestFirewallThatDropsInvalidPacketsDropsNone(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	if err := errors.Join(n.CPE.AddFirewall(), n.HAG.AddFirewall()); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func TestFirewallThatDropsInvalidPacketsDropsNone(t *testing.T) {
 }
 
 func TestOwnSource4DialsFromTheCPEsAddress(t *testing.T) {
-	p := start(t, build(t, twoLines), "--own-source4")
+	p := start(t, netlabtest.Build(t, twoLines), "--own-source4")
 	for addr, want := range map[netip.Addr]netip.Addr{
 		netlab.Server6: netlab.Client6,
 		netlab.Server4: p.Lines[0].CPE4,

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/rewrite"
 )
 
@@ -93,7 +94,7 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 	}
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			p := start(t, build(t, twoLines))
+			p := start(t, netlabtest.Build(t, twoLines))
 			seen := tap(t, p.Network)
 			l := listenAt(t, p.Server, f.server)
 			serve(l, echo)
@@ -121,7 +122,7 @@ func TestDataInASYNIsNotLost(t *testing.T) {
 	const word = "early bird"
 	for _, action := range []string{"relay", "learn"} {
 		t.Run(action, func(t *testing.T) {
-			n := build(t, twoLines)
+			n := netlabtest.Build(t, twoLines)
 			if action == "relay" {
 				start(t, n)
 			} else {

@@ -184,7 +184,7 @@ func expected(t *testing.T) (window uint32, refused error) {
 }
 
 func TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 10 * time.Millisecond}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 10 * time.Millisecond}}})
 	want, refused := expected(t)
 	p := start(t, n)
 	boxes := []*netlab.Box{p.cpe, p.hag}
@@ -237,7 +237,7 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 	if _, refused := expected(t); refused != nil {
 		t.Skip(refused)
 	}
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{
 		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond}, {Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond},
 	}})
 	p := start(t, n)
@@ -311,7 +311,7 @@ func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			topology := twoLines
 			topology.Multipath = name
-			n := build(t, topology)
+			n := netlabtest.Build(t, topology)
 			known, err := n.CPE.ReadSysctl("net.ipv4.tcp_available_congestion_control")
 			if err != nil {
 				t.Fatal(err)
@@ -342,7 +342,7 @@ func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
 }
 
 func TestCongestionControlThatTheKernelLacksIsToldInOneLine(t *testing.T) {
-	n := build(t, twoLines)
+	n := netlabtest.Build(t, twoLines)
 	before := snapshot(t, n.CPE)
 	args := "cpe --plain lan --path dsl --congestion-control nonsense --control " + scratch(t) + "/box.sock"
 	call(t, n.CPE, nil, strings.Fields(args)...).oneLine(t, 1, `"nonsense"`, "tcp_available_congestion_control")

@@ -36,7 +36,7 @@ var (
 	}
 )
 
-// Names of interfaces that are not a line's.
+// Names of the interfaces other than lines.
 const (
 	ClientInterface = "eth0"
 	ServerInterface = "eth0"
@@ -44,13 +44,13 @@ const (
 	HAGWanInterface = "wan"
 )
 
-// MaxLines is how many lines the plan has addresses for.
+// MaxLines is the number of lines in the plan of addresses.
 const MaxLines = 15
 
-// cpeAddrs are the addresses of line i at the CPE with the given host number.
+// cpeAddrs returns the addresses of line i at the CPE with the given host number.
 func cpeAddrs(i int, host byte) []netip.Prefix { return lineAddrs(i, 1, [4]byte{198, 51, 100}, host) }
 
-// hagAddrs are the addresses of line i at the HAG with the given host number.
+// hagAddrs returns the addresses of line i at the HAG with the given host number.
 func hagAddrs(i int, host byte) []netip.Prefix { return lineAddrs(i, 2, [4]byte{203, 0, 113}, host) }
 
 func lineAddrs(i int, side byte, v4 [4]byte, host byte) []netip.Prefix {
@@ -62,7 +62,7 @@ func lineAddrs(i int, side byte, v4 [4]byte, host byte) []netip.Prefix {
 	}
 }
 
-// on gives an address the length of its network's prefix.
+// on returns addresses with the prefix lengths of their networks.
 func on(addrs []netip.Addr, nets []netip.Prefix) []netip.Prefix {
 	ps := make([]netip.Prefix, len(addrs))
 	for i, a := range addrs {

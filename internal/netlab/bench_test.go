@@ -11,8 +11,8 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// BenchmarkLineDelay shows by how much a round trip over two delays is longer
-// than it should be, and what processor time it takes of this process.
+// BenchmarkLineDelay measures the excess of a round trip over twice the delay, and
+// this process's processor time for it.
 func BenchmarkLineDelay(b *testing.B) {
 	const oneWay = 10 * time.Millisecond
 	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}}})

@@ -16,16 +16,16 @@ import (
 	"github.com/synbond/synbond/internal/api"
 )
 
-// Program is how synbond is started: a program and the arguments before the
-// subcommand, and what to add to its environment. It is this program itself, or
-// a test binary that plays it.
+// Program is a way to start synbond: a program, the arguments before the subcommand,
+// and additions to its environment. The program is the running one, or a test binary
+// that acts as synbond.
 type Program struct {
 	Path string
 	Args []string
 	Env  []string
 }
 
-// Self is the program that runs now.
+// Self returns the running program.
 func Self() Program { return Program{Path: "/proc/self/exe"} }
 
 // Box is a running CPE or HAG.
@@ -35,10 +35,10 @@ type Box struct {
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	err     error
-	said    []string // on standard error
+	log     []string // lines of standard error
 }
 
-// startTimeout is how long a box may take to be ready.
+// startTimeout is the longest time that a box may take to be ready.
 const startTimeout = 15 * time.Second
 
 // StartBox starts synbond as a box on a host and waits until it is ready. The
@@ -59,21 +59,21 @@ func (p Program) StartBox(h *Host, dir, role string, flags ...string) (*Box, err
 		return nil, fmt.Errorf("start %s: %w", role, err)
 	}
 	ready := make(chan struct{})
-	go b.listen(stderr, ready)
+	go b.readLog(stderr, ready)
 	select {
 	case <-ready:
 		return b, nil
 	case <-b.ended:
-		return nil, fmt.Errorf("%s did not start: %s", role, strings.Join(b.said, "; "))
+		return nil, fmt.Errorf("%s did not start: %s", role, strings.Join(b.log, "; "))
 	case <-time.After(startTimeout):
 		return nil, errors.Join(fmt.Errorf("%s was not ready after %s", role, startTimeout), b.Kill())
 	}
 }
 
-// listen reads what the box says until it ends.
-func (b *Box) listen(stderr io.Reader, ready chan<- struct{}) {
+// readLog reads the box's standard error until the box ends.
+func (b *Box) readLog(stderr io.Reader, ready chan<- struct{}) {
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		b.said = append(b.said, lines.Text())
+		b.log = append(b.log, lines.Text())
 		if ready != nil && strings.Contains(lines.Text(), "ready") {
 			close(ready)
 			ready = nil
@@ -86,7 +86,7 @@ func (b *Box) listen(stderr io.Reader, ready chan<- struct{}) {
 // Stop asks the box to end and waits for it. An exit code other than 0 is an error.
 func (b *Box) Stop() error { return b.signal(syscall.SIGTERM) }
 
-// PID is the box's process.
+// PID returns the box's process ID.
 func (b *Box) PID() int { return b.cmd.Process.Pid }
 
 // Reload asks the box to read its policy anew.
@@ -110,8 +110,9 @@ func (b *Box) signal(s syscall.Signal) error {
 	return b.err
 }
 
-// Log is what the box said on standard error. It may be called once the box has ended.
-func (b *Box) Log() []string { return b.said }
+// Log returns the lines of the box's standard error. It may be called once the box
+// has ended.
+func (b *Box) Log() []string { return b.log }
 
 // Flows returns the flows of the box, live or ended lately.
 func (b *Box) Flows(ctx context.Context) (*api.Dump, error) {
@@ -133,7 +134,7 @@ func (b *Box) Paths(ctx context.Context) (*api.Paths, error) {
 
 func (b *Box) client() api.Client { return api.Client{Socket: b.Control} }
 
-// JoinPort is where the HAG of a lab takes joins.
+// JoinPort is the port on which the network's HAG accepts joins.
 const JoinPort = 9000
 
 // StartPair starts a HAG and a CPE that use every line of the network.
@@ -159,9 +160,8 @@ func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
 	return p.StartBox(n.HAG, dir, "hag", flags...)
 }
 
-// StartCPE starts a CPE that uses every line of the network. options says by
-// line what its --path has beside the interface and join addresses, such as
-// "mode=overflow,busy=16mbit".
+// StartCPE starts a CPE that uses every line of the network. options has, by line,
+// additions to its --path flag, such as "mode=overflow,busy=16mbit".
 func (n *Network) StartCPE(p Program, dir string, options map[string]string, flags ...string) (*Box, error) {
 	all := []string{"--plain", CPELanInterface, "--congestion-control", n.Multipath}
 	for _, l := range n.Lines {
@@ -177,10 +177,10 @@ func (n *Network) StartCPE(p Program, dir string, options map[string]string, fla
 	return p.StartBox(n.CPE, dir, "cpe", append(all, flags...)...)
 }
 
-// joinLine is the line at whose end the HAG takes joins: the second, or the only one.
+// joinLine returns the line at whose end the HAG accepts joins: the second, or the only one.
 func (n *Network) joinLine() *Line { return n.Lines[min(1, len(n.Lines)-1)] }
 
-// joins are the addresses at which the HAG takes joins.
+// joins returns the addresses at which the HAG accepts joins.
 func (n *Network) joins() []string {
 	at := n.joinLine()
 	return []string{fmt.Sprintf("[%s]:%d", at.HAG6, JoinPort), fmt.Sprintf("%s:%d", at.HAG4, JoinPort)}

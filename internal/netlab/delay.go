@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// queueLength is how many packets a delay may hold: 3 seconds of a gigabit. What
-// comes beyond goes on at once.
+// queueLength is the number of packets that a delay may hold: 3 seconds of 1 Gbit/s.
+// Packets in excess are not delayed.
 const queueLength = 1 << 18
 
-// handling is what the way to the handler, the timer's wake-up and the verdict
-// take at least on an idle machine, beside the delay itself.
+// handling (ns) is the least time that the delivery to the handler, the timer's
+// wake-up and the verdict add to the delay on an idle machine.
 const handling = int64(150 * time.Microsecond)
 
-// early is by how much a packet may leave before its time when another one is
-// due, so that packets close to each other share a verdict and a wake-up.
+// early (ns): a packet may leave this much before its time when another one is due,
+// so that packets close to each other share a verdict and a wake-up.
 const early = int64(50 * time.Microsecond)
 
 // delayer holds the packets of one direction for a fixed time. Since the time
@@ -61,12 +61,12 @@ func startDelayer(ctx context.Context, h *Host, number uint16) (*delayer, error)
 	return d, nil
 }
 
-// close ends the release of packets. The kernel drops what is held.
+// close ends the release of packets. The kernel drops the held ones.
 func (d *delayer) close() error {
 	return errors.Join(d.queue.Close(), d.timer.Close())
 }
 
-// arrived notes when the packet may go on.
+// arrived adds the packet to the ring with the time at which it may leave, or drops it.
 func (d *delayer) arrived(p nfq.Packet) {
 	now := monotonic()
 	if loss := math.Float64frombits(d.loss.Load()); loss > 0 && rand.Float64() < loss {
@@ -82,7 +82,7 @@ func (d *delayer) arrived(p nfq.Packet) {
 	}
 }
 
-// release frees the packets that are due whenever the timer expires.
+// release accepts the packets that are due whenever the timer expires.
 func (d *delayer) release() {
 	var expirations [8]byte
 	for {
@@ -106,7 +106,7 @@ func (d *delayer) arm() {
 	if d.held.empty() {
 		return
 	}
-	// A time that is past fires at once; zero would disarm.
+	// A past time fires at once; zero would disarm.
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(max(d.held.first().due, 1))}
 	raw, err := d.timer.SyscallConn()
 	if err != nil {
@@ -120,7 +120,7 @@ func (d *delayer) arm() {
 	}
 }
 
-// monotonic is CLOCK_MONOTONIC in nanoseconds, the clock of the timer.
+// monotonic returns CLOCK_MONOTONIC in nanoseconds, the clock of the timer.
 func monotonic() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
@@ -147,7 +147,7 @@ func (r *ring) slot(i uint32) *heldPacket { return &r.slots[i&uint32(len(r.slots
 
 func (r *ring) first() *heldPacket { return r.slot(r.head) }
 
-// push appends p. It never becomes due before those ahead of it.
+// push appends p. Its time becomes that of the packet before it, if that is later.
 func (r *ring) push(p heldPacket) {
 	if int(r.tail-r.head) == len(r.slots) {
 		r.grow()
@@ -168,7 +168,8 @@ func (r *ring) grow() {
 	r.slots, r.head, r.tail = slots, 0, n
 }
 
-// popDue removes what is due at now and returns the id of the last one removed.
+// popDue removes the packets that are due at now, and returns the id of the last of
+// them, if there are some.
 func (r *ring) popDue(now int64) (id uint32, some bool) {
 	for !r.empty() && r.first().due <= now {
 		id, some = r.first().id, true

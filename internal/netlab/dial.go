@@ -15,8 +15,8 @@ import (
 
 // Dial connects from the host to remote, an address and port. Networks are tcp,
 // udp and mptcp, with or without 4 or 6. local is an address with or
-// without a port, or empty. Unlike net.Dialer it makes one attempt, by the
-// protocol it was told.
+// without a port, or empty. Unlike net.Dialer it makes one attempt, and
+// uses MPTCP only if told so.
 func (h *Host) Dial(ctx context.Context, network, local, remote string) (net.Conn, error) {
 	c, err := h.dial(ctx, network, local, remote)
 	if err != nil {

@@ -23,7 +23,7 @@ var firewallHooks = map[string]*nftables.ChainHook{
 	"input": nftables.ChainHookInput, "forward": nftables.ChainHookForward, "output": nftables.ChainHookOutput,
 }
 
-// invalid matches packets of no connection that is tracked.
+// invalid matches packets whose connection tracking state is invalid.
 var invalid = []expr.Any{
 	&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 	&expr.Bitwise{
@@ -58,7 +58,7 @@ func (h *Host) AddFirewall() error {
 	return nil
 }
 
-// FirewallDrops returns how many TCP segments the host's firewall has dropped.
+// FirewallDrops returns the number of TCP segments that the host's firewall has dropped.
 func (h *Host) FirewallDrops() (uint64, error) {
 	var drops uint64
 	err := h.Do(func() error {

@@ -17,8 +17,8 @@ import (
 // ErrClosed means that the host has been closed.
 var ErrClosed = errors.New("host is closed")
 
-// Host is one machine of the lab: a network namespace that exists as long as
-// an OS thread, locked to one goroutine, which serves calls for it.
+// Host is one machine of a network: a namespace that exists as long as an OS thread,
+// locked to one goroutine, which runs calls in it.
 // All methods may be called from any goroutine.
 type Host struct {
 	Name string
@@ -59,8 +59,8 @@ func NewHost(name string) (*Host, error) {
 }
 
 // offMainThread runs fn locked to an OS thread which is not the process's main
-// thread. The main thread cannot end before the process does, and it is what
-// /proc/self/ns shows.
+// thread. The main thread cannot end before the process does, and /proc/self/ns
+// shows its namespaces.
 func offMainThread(fn func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != unix.Getpid() {
@@ -111,7 +111,7 @@ func (c call) run() {
 	err = c.fn()
 }
 
-// setUp brings the loopback interface up and sets what all hosts of a lab share.
+// setUp brings the loopback interface up and sets the sysctls of all hosts.
 func (h *Host) setUp() error {
 	err := h.Do(func() (err error) {
 		h.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -131,7 +131,7 @@ func (h *Host) setUp() error {
 	return nil
 }
 
-// hostSysctls make addresses work at once and keep the lab quiet. They are set
+// hostSysctls make addresses work at once and keep the network quiet. They are set
 // before there are interfaces, which take them from "default".
 var hostSysctls = []struct {
 	key, value string
@@ -146,9 +146,9 @@ var hostSysctls = []struct {
 	// Replies to one line's address may come in by another line.
 	{key: "net.ipv4.conf.all.rp_filter", value: "0"},
 	{key: "net.ipv4.conf.default.rp_filter", value: "0"},
-	// A lab takes lines away on purpose: this must not turn MPTCP off for an hour.
+	// Lines fail on purpose: that must not turn MPTCP off for an hour.
 	{key: "net.mptcp.blackhole_timeout", value: "0", optional: true},
-	// Nor may one connection's figures start off the next one.
+	// Connections must not begin with the metrics of earlier ones.
 	{key: "net.ipv4.tcp_no_metrics_save", value: "1"},
 }
 
@@ -195,8 +195,8 @@ func (h *Host) Run(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// NetNS is a path by which others can enter the namespace, as with
-// nsenter --net=PATH, while the host is open.
+// NetNS returns a path by which others can enter the namespace while the host is
+// open, as with nsenter --net=PATH.
 func (h *Host) NetNS() string {
 	return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), h.tid)
 }
@@ -252,7 +252,7 @@ func (h *Host) Close() error {
 	return h.errs
 }
 
-// Enter is a command that opens a shell on the host, for as long as it is open.
+// Enter returns a command that opens a shell on the host, as long as the host is open.
 func (h *Host) Enter() string {
 	if Reexeced() {
 		return fmt.Sprintf("nsenter --user=/proc/%d/ns/user --preserve-credentials --net=%s", os.Getpid(), h.NetNS())

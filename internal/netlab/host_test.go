@@ -17,27 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newHost(t *testing.T, name string) *netlab.Host {
-	t.Helper()
-	netlabtest.Require(t)
-	h, err := netlab.NewHost(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return h
-}
-
 func TestHostHasANamespaceOfItsOwn(t *testing.T) {
 	before, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := newHost(t, "a"), newHost(t, "b")
+	a, b := netlabtest.NewHost(t, "a"), netlabtest.NewHost(t, "b")
 	seen := map[string]bool{before: true}
 	for _, h := range []*netlab.Host{a, b} {
 		ns, err := os.Readlink(h.NetNS())
@@ -55,7 +40,7 @@ func TestHostHasANamespaceOfItsOwn(t *testing.T) {
 }
 
 func TestSocketsStayInTheirHost(t *testing.T) {
-	a, b := newHost(t, "a"), newHost(t, "b")
+	a, b := netlabtest.NewHost(t, "a"), netlabtest.NewHost(t, "b")
 	for _, network := range []string{"tcp", "mptcp"} {
 		l, err := a.Listen(network, "[::1]:7000")
 		if err != nil {
@@ -74,7 +59,7 @@ func TestSocketsStayInTheirHost(t *testing.T) {
 }
 
 func TestDialEndsWithItsContext(t *testing.T) {
-	h := newHost(t, "a")
+	h := netlabtest.NewHost(t, "a")
 	// A full accept queue leaves the next SYN without an answer.
 	var fd int
 	err := h.Do(func() (err error) {
@@ -105,8 +90,8 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	t.Error("the queue never filled")
 }
 
-func TestDoAnswersWhateverTheFunctionDoes(t *testing.T) {
-	h := newHost(t, "a")
+func TestDoReturnsWhateverTheFunctionDoes(t *testing.T) {
+	h := netlabtest.NewHost(t, "a")
 	failed := errors.New("failed")
 	if err := h.Do(func() error { return h.Do(func() error { return failed }) }); err != failed {
 		t.Errorf("nested Do returned %v", err)
@@ -120,7 +105,7 @@ func TestDoAnswersWhateverTheFunctionDoes(t *testing.T) {
 }
 
 func TestClosedHostRefusesCalls(t *testing.T) {
-	h := newHost(t, "a")
+	h := netlabtest.NewHost(t, "a")
 	if err := h.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +119,7 @@ func TestClosedHostRefusesCalls(t *testing.T) {
 
 func TestSysctlIsTheHostsOwn(t *testing.T) {
 	const key = "net.ipv6.conf.all.forwarding"
-	a, b := newHost(t, "a"), newHost(t, "b")
+	a, b := netlabtest.NewHost(t, "a"), netlabtest.NewHost(t, "b")
 	if err := a.Sysctl(key, "1"); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +134,7 @@ func TestSysctlIsTheHostsOwn(t *testing.T) {
 }
 
 func TestCommandRunsInItsHostAndEndsWithIt(t *testing.T) {
-	h := newHost(t, "a")
+	h := netlabtest.NewHost(t, "a")
 	want, err := os.Readlink(h.NetNS())
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +170,7 @@ func TestCommandRunsInItsHostAndEndsWithIt(t *testing.T) {
 }
 
 func TestConnectJoinsTwoHosts(t *testing.T) {
-	a, b := newHost(t, "a"), newHost(t, "b")
+	a, b := netlabtest.NewHost(t, "a"), netlabtest.NewHost(t, "b")
 	if err := netlab.Connect(a, "x", b, "y"); err != nil {
 		t.Fatal(err)
 	}

@@ -47,16 +47,16 @@ type Line struct {
 	delayers []*delayer         // up and down; none while the line has never needed them
 }
 
-// lineEnd is where a line meets one of its two hosts.
+// lineEnd is one end of a line, with the host there.
 type lineEnd struct {
 	host   *Host
 	ifname string         // of the host
 	addrs  []netip.Prefix // of the host's interface
 	router []netip.Prefix // of the line's interface, one per address of the host
-	beyond []netip.Prefix // what the line reaches by this host
+	beyond []netip.Prefix // reached by this host
 }
 
-// newLine makes the line and connects it. Routes at the hosts are the caller's.
+// newLine makes the line and connects it. The caller adds the routes at the hosts.
 func newLine(cfg LineConfig, cpe, hag lineEnd) (*Line, error) {
 	router, err := NewHost(cfg.Name)
 	if err != nil {
@@ -119,7 +119,7 @@ func (l *Line) addRoutes(name string, end *lineEnd) error {
 	return nil
 }
 
-// SetRate changes the rate of both directions. What waited for the limiter is lost.
+// SetRate changes the rate of both directions. Packets in the limiter's buffer are lost.
 func (l *Line) SetRate(bitsPerSecond int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +137,7 @@ func (l *Line) limit() error {
 			tbf := l.cfg.tbf(link.Attrs().Index)
 			err := nl.QdiscDel(tbf)
 			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-				return err // other than that there is none
+				return err // the two above mean that there is no limiter
 			}
 			if l.cfg.Rate <= 0 {
 				return nil
@@ -151,15 +151,15 @@ func (l *Line) limit() error {
 	return nil
 }
 
-// tbf is the rate limiter of one interface.
+// tbf returns the rate limiter for one interface.
 func (c *LineConfig) tbf(link int) *netlink.Tbf {
 	rate := uint64(max(c.Rate/8, 1))
 	buffer := c.Buffer
 	if buffer <= 0 {
 		buffer = max(64<<10, int(min(rate/10, math.MaxInt32)))
 	}
-	// The burst is what the limiter sends at once after a wake-up: more than a
-	// packet, and enough for the rate to hold when a wake-up is 2 ms late.
+	// The limiter sends a burst at once after a wake-up: more than a packet, and
+	// enough to keep the rate when a wake-up is 2 ms late.
 	burst := max(2*1514, uint32(min(rate/500, 16<<20)))
 	return &netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{
@@ -182,8 +182,8 @@ func (l *Line) segment() error {
 	)
 }
 
-// SetDelay changes the one-way delay. Packets stay in order: what follows one
-// that waits longer waits for it.
+// SetDelay changes the one-way delay. Packets stay in order: none leaves before one
+// that arrived earlier.
 func (l *Line) SetDelay(d time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -202,8 +202,8 @@ func (l *Line) SetLoss(share float64) error {
 	return l.applyQueues()
 }
 
-// applyQueues gives the delayers their figures. It makes them when they are
-// first needed: a packet that meets none costs nothing.
+// applyQueues sets delay and loss of the delayers. It makes the delayers when they
+// are first needed: without them packets cost nothing.
 func (l *Line) applyQueues() error {
 	if l.delayers == nil {
 		if l.cfg.Delay <= 0 && l.cfg.Loss <= 0 {
@@ -232,7 +232,7 @@ func (l *Line) makeQueues() error {
 		}
 		ds = append(ds, d)
 	}
-	// The rules come last: packets for a queue that nobody reads are dropped.
+	// The rules come last: packets for a queue without a reader are dropped.
 	if err := l.router.queueRules(numbers); err != nil {
 		cancel()
 		return errors.Join(err, closeAll(ds))
@@ -249,8 +249,8 @@ func closeAll(ds []*delayer) error {
 	return errors.Join(errs...)
 }
 
-// Down takes the line silent: it loses all packets, those under way too, while
-// its interfaces stay up. Down(false) lets it carry again.
+// Down makes the line lose all packets, those under way too, while its interfaces
+// stay up. Down(false) ends that.
 func (l *Line) Down(down bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -282,12 +282,13 @@ func (l *Line) Carrier(on bool) error {
 	return l.addRoutes(toCPE, &l.cpe)
 }
 
-// Bytes counts what the line delivered to the HAG and to the CPE, Ethernet headers included.
+// Bytes returns the number of bytes that the line delivered to the HAG and to the
+// CPE, Ethernet headers included.
 func (l *Line) Bytes() (up, down uint64) {
 	return l.sent(toHAG), l.sent(toCPE)
 }
 
-// sent is what the line's interface sent, 0 after Close.
+// sent returns the number of bytes that one of the line's interfaces sent, 0 after Close.
 func (l *Line) sent(name string) uint64 {
 	var n uint64
 	err := l.router.withLink(name, func(_ *netlink.Handle, link netlink.Link) error {
@@ -302,7 +303,7 @@ func (l *Line) sent(name string) uint64 {
 	return n
 }
 
-// Close takes the line away.
+// Close removes the line.
 func (l *Line) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,15 +7,24 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// serve runs the traffic server on a host and returns the way to it from another.
+// serve runs the traffic server on a host and returns a dialer to it from another.
 func serve(t *testing.T, server, client *netlab.Host, addr string) netlab.Dialer {
 	t.Helper()
 	l, err := server.Listen("tcp", net.JoinHostPort(addr, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	serveUntilEnd(t, l)
+	return func(ctx context.Context) (net.Conn, error) {
+		return client.Dial(ctx, "tcp", "", l.Addr().String())
+	}
+}
+
+// serveUntilEnd serves traffic on a listener until the test ends.
+func serveUntilEnd(t *testing.T, l net.Listener) {
 	done := make(chan error, 1)
 	go func() { done <- netlab.ServeTraffic(l) }()
 	t.Cleanup(func() {
@@ -24,12 +33,9 @@ func serve(t *testing.T, server, client *netlab.Host, addr string) netlab.Dialer
 			t.Error(err)
 		}
 	})
-	return func(ctx context.Context) (net.Conn, error) {
-		return client.Dial(ctx, "tcp", "", l.Addr().String())
-	}
 }
 
-// timeout is for what must come to an end on a loaded machine too.
+// timeout is long enough for a loaded machine.
 func timeout(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -39,7 +45,7 @@ func timeout(t *testing.T) context.Context {
 
 func TestLineKeepsItsRate(t *testing.T) {
 	const rate = 20e6
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: rate, Delay: 5 * time.Millisecond}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: rate, Delay: 5 * time.Millisecond}}})
 	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
 		r, err := netlab.Request{Direction: d, Duration: time.Second, Warmup: 300 * time.Millisecond}.Run(timeout(t), dial)
@@ -58,8 +64,8 @@ func TestLineKeepsItsRate(t *testing.T) {
 	}
 }
 
-func TestLineChangesWhileItCarries(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
+func TestLineChangesWhileItCarriesTraffic(t *testing.T) {
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	remote := net.JoinHostPort(netlab.Server6.String(), echo(t, n.Server))
 	l := n.Line("dsl")
 	for _, d := range []time.Duration{20 * time.Millisecond, 5 * time.Millisecond, 0} {
@@ -86,7 +92,7 @@ func TestLineChangesWhileItCarries(t *testing.T) {
 }
 
 func TestSilentLineStallsAndRecovers(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6, Delay: 5 * time.Millisecond}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 50e6, Delay: 5 * time.Millisecond}}})
 	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	const silence = 400 * time.Millisecond
 	failed := make(chan error, 1)
@@ -119,7 +125,7 @@ func TestSilentLineStallsAndRecovers(t *testing.T) {
 }
 
 func TestLineLosesPackets(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Loss: 0.05}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Loss: 0.05}}})
 	dial := serve(t, n.Server, n.Client, netlab.Server4.String())
 	if _, err := netlab.Transfer(timeout(t), dial, netlab.Down, 2<<20); err != nil {
 		t.Errorf("with losses: %v", err)
@@ -138,7 +144,7 @@ func TestLineLosesPackets(t *testing.T) {
 }
 
 func TestCarrierMovesTrafficToTheNextLine(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
 	remote := net.JoinHostPort(n.Line("lte").HAG6.String(), echo(t, n.HAG))
 	byLine := func() (dsl, lte bool) {
 		d0, _ := n.Line("dsl").Bytes()

@@ -49,8 +49,8 @@ func (h *Host) withLink(ifname string, fn func(*netlink.Handle, netlink.Link) er
 	})
 }
 
-// AddAddress gives an interface an address that works at once. The route to
-// the address's own prefix is made by [Host.AddRoute] as all others are.
+// AddAddress gives an interface an address that works at once. It adds no route to
+// the address's prefix: see [Host.AddRoute].
 func (h *Host) AddAddress(ifname string, addr netip.Prefix) error {
 	err := h.withLink(ifname, func(nl *netlink.Handle, l netlink.Link) error {
 		return nl.AddrAdd(l, &netlink.Addr{
@@ -112,21 +112,20 @@ func (h *Host) AddSourceRule(addr netip.Addr, table, priority int) error {
 	return nil
 }
 
-// offloadSegmentation says whether packets of more than one segment leave the
-// interface whole, or as single ones, as they do on a real line.
+// offloadSegmentation makes packets of more than one segment leave the interface
+// whole, or as single segments, as on a real line.
 func (h *Host) offloadSegmentation(ifname string, on bool) error {
 	return h.offload(ifname, "segmentation", unix.ETHTOOL_STSO, on)
 }
 
-// CompleteChecksums has the host compute the checksums of what it sends by the
-// interface, in single segments, so that a capture shows what a real line would
-// carry. A cable of the lab needs neither.
+// CompleteChecksums makes the host compute the checksums of packets that it sends by
+// the interface, and send single segments, so that a capture looks like one of a real
+// line. The virtual cables need neither.
 func (h *Host) CompleteChecksums(ifname string) error {
 	return h.offload(ifname, "checksum", unix.ETHTOOL_STXCSUM, false)
 }
 
-// offload leaves work to the interface's hardware, or does not. set is the
-// ETHTOOL command for the kind of work.
+// offload turns an offload of the interface on or off. set is its ETHTOOL command.
 func (h *Host) offload(ifname, kind string, set uint32, on bool) error {
 	// struct ethtool_value and struct ifreq, see netdevice(7).
 	value := struct{ cmd, data uint32 }{cmd: set}
@@ -163,7 +162,7 @@ func (h *Host) forward() error {
 		h.Sysctl("net.ipv4.ip_forward", "1"),
 		h.Sysctl("net.ipv6.conf.all.forwarding", "1"),
 		h.Sysctl("net.ipv6.conf.default.forwarding", "1"),
-		// A route whose interface lost its carrier is none.
+		// A route whose interface lost its carrier is ignored.
 		h.Sysctl("net.ipv4.conf.all.ignore_routes_with_linkdown", "1"),
 		h.Sysctl("net.ipv4.conf.default.ignore_routes_with_linkdown", "1"),
 		h.Sysctl("net.ipv6.conf.all.ignore_routes_with_linkdown", "1"),
@@ -182,8 +181,8 @@ func family(a netip.Addr) int {
 	return netlink.FAMILY_V6
 }
 
-// settle waits until the host's interfaces have their carrier and its addresses
-// can be used: on a busy machine the kernel takes its time.
+// settle waits until the host's interfaces have their carrier and its addresses can
+// be used, which can take a while on a busy machine.
 func (h *Host) settle() error {
 	const pause, patience = 5 * time.Millisecond, 10 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(pause) {
@@ -203,7 +202,7 @@ func (h *Host) settle() error {
 	}
 }
 
-// unsettled names an interface that is up but cannot be used yet, or "".
+// unsettled returns the name of an interface that is up but cannot be used yet, or "".
 func unsettled(nl *netlink.Handle) (string, error) {
 	links, err := nl.LinkList()
 	if err != nil {

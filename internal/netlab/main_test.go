@@ -15,18 +15,18 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// roleVar makes the test binary play a program that uses Reexec.
+// roleVar makes the test binary run as a program that uses Reexec: see runRole.
 const roleVar = "SYNBOND_LAB_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVar) != "" {
-		os.Exit(play())
+		os.Exit(runRole())
 	}
 	netlabtest.Main(m)
 }
 
-// play re-executes, makes a host, and exits with 7, or with 9 after SIGTERM.
-func play() int {
+// runRole re-executes, makes a host, and exits with 7, or with 9 after SIGTERM.
+func runRole() int {
 	if err := netlab.Reexec(); err != nil {
 		fmt.Println(err)
 		return 3

@@ -28,8 +28,8 @@ type Topology struct {
 //	Client eth0 ── lan CPE NAME ══ line ══ NAME HAG wan ── eth0 Server
 //
 // Addresses are those of the package's variables and of [Line]. The CPE has one
-// default route per line, the first line's being preferred, and sends what comes
-// from a line's own address by that line. The HAG reaches the client's network
+// default route per line, the first line's being preferred, and sends packets from a
+// line's own address by that line. The HAG reaches the client's network
 // by the first line, and each line's addresses by that line.
 type Network struct {
 	Client, CPE, HAG, Server *Host
@@ -88,9 +88,9 @@ func (n *Network) build(t Topology) error {
 	return nil
 }
 
-// chooseCongestionControl sets the algorithm by sysctl where the namespaces may
-// choose it, else by routes if the kernel has it at all, else it takes reno,
-// which every kernel has and every namespace may choose.
+// chooseCongestionControl sets the algorithm by sysctl where namespaces may choose it,
+// else by routes if the kernel has it, else it sets reno, which every kernel has and
+// every namespace may choose.
 func (n *Network) chooseCongestionControl(want string) error {
 	const sysctl, fallback = "net.ipv4.tcp_congestion_control", "reno"
 	if want == "" {
@@ -116,8 +116,9 @@ func (n *Network) chooseCongestionControl(want string) error {
 	return nil
 }
 
-// addRoute adds a route with the network's congestion control, but for lines: what
-// ends there is the boxes', and a route would overrule what these choose.
+// addRoute adds a route, with the network's congestion control unless the route uses
+// a line: connections over lines end at the boxes, and a route would overrule the
+// boxes' own choice.
 func (n *Network) addRoute(h *Host, r Route) error {
 	if n.viaRoutes && n.Line(r.Dev) == nil {
 		r.CongestionControl = n.CongestionControl
@@ -216,7 +217,7 @@ func (n *Network) connectServerByLine(delay time.Duration) error {
 	)
 }
 
-// linkRoutes adds the routes of a host to the line's own interface.
+// linkRoutes adds a host's routes to the line's networks.
 func (n *Network) linkRoutes(end lineEnd) error {
 	for _, a := range end.addrs {
 		if err := n.addRoute(end.host, Route{To: a.Masked(), Dev: end.ifname}); err != nil {
@@ -226,8 +227,9 @@ func (n *Network) linkRoutes(end lineEnd) error {
 	return nil
 }
 
-// Numbers of the CPE's routing tables and rules for a line's own address, and
-// the metric of its default route. Line i adds i, or multiplies by i+1.
+// Numbers of the CPE's routing tables and rules for a line's own address, and the
+// metric of its default route. Line i adds i to the numbers, and multiplies the
+// metric by i+1. boxNumber and routerNumber are host numbers on a line.
 const (
 	lineTable    = 100
 	lineRule     = 1000
@@ -258,7 +260,8 @@ func (n *Network) addLine(i int, cfg LineConfig) error {
 	return errors.Join(n.routeCPE(i, cpe), n.routeHAG(i, hag))
 }
 
-// routeCPE makes line i one more way to everywhere, and the way of its own address.
+// routeCPE adds a default route over line i, and one for packets from the line's own
+// addresses.
 func (n *Network) routeCPE(i int, end lineEnd) error {
 	r := Route{Dev: end.ifname, Metric: lineMetric * (i + 1)}
 	if err := n.addRoutes(n.CPE, everything, end.router, r); err != nil {
@@ -276,7 +279,8 @@ func (n *Network) routeCPE(i int, end lineEnd) error {
 	return nil
 }
 
-// routeHAG makes line i the way to its own addresses, and the first one that to the client.
+// routeHAG adds routes over line i to its own addresses, and over the first line to
+// the client.
 func (n *Network) routeHAG(i int, end lineEnd) error {
 	to := make([]netip.Prefix, 0, 4)
 	for _, a := range cpeAddrs(i, 0) {
@@ -288,7 +292,7 @@ func (n *Network) routeHAG(i int, end lineEnd) error {
 	return n.addRoutes(n.HAG, to, end.router, Route{Dev: end.ifname})
 }
 
-// Line is the line of that name, nil if there is none.
+// Line returns the line of that name, nil if there is none.
 func (n *Network) Line(name string) *Line {
 	for _, l := range n.Lines {
 		if l.Name == name {
@@ -298,14 +302,14 @@ func (n *Network) Line(name string) *Line {
 	return nil
 }
 
-// RouteClient makes a line the HAG's way to the client.
+// RouteClient makes the HAG reach the client over a line.
 func (n *Network) RouteClient(l *Line) error {
 	return n.addRoutes(n.HAG, clientNets, l.hag.router, Route{Dev: l.Name})
 }
 
 func (n *Network) hosts() []*Host { return []*Host{n.Client, n.CPE, n.HAG, n.Server} }
 
-// Close takes the network away, and ends the programs started on its hosts.
+// Close removes the network, and ends the programs started on its hosts.
 func (n *Network) Close() error {
 	var errs []error
 	for _, l := range append(slices.Clone(n.Lines), n.wan) {

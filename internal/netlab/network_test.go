@@ -12,22 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build makes a network that ends with the test.
-func build(t *testing.T, topology netlab.Topology) *netlab.Network {
-	t.Helper()
-	netlabtest.Require(t)
-	n, err := netlab.Build(topology)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
-}
-
 // echo serves one port on all of a host's addresses until the test ends.
 func echo(t *testing.T, h *netlab.Host) (port string) {
 	t.Helper()
@@ -55,7 +39,7 @@ func echo(t *testing.T, h *netlab.Host) (port string) {
 	return port
 }
 
-// message is larger than what neighbour discovery adds to a line's counters.
+// message is larger than the packets of neighbour discovery on a line.
 var message = make([]byte, 4096)
 
 // exchange connects, sends message and reads it back; it returns the times both took.
@@ -94,7 +78,7 @@ func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 		{"both", netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}}, ServerDelay: oneWay}, 4 * oneWay},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := build(t, tt.topology)
+			n := netlabtest.Build(t, tt.topology)
 			port := echo(t, n.Server)
 			for _, a := range []string{netlab.Server6.String(), netlab.Server4.String()} {
 				connect, round := exchange(t, n.Client, "", net.JoinHostPort(a, port))
@@ -110,7 +94,7 @@ func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 }
 
 func TestOwnAddressTakesOwnLine(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}, {Name: "sat"}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}, {Name: "sat"}}})
 	port := echo(t, n.HAG)
 	for i, l := range n.Lines {
 		for _, a := range [][2]string{{l.CPE6.String(), l.HAG6.String()}, {l.CPE4.String(), l.HAG4.String()}} {
@@ -131,7 +115,7 @@ func TestOwnAddressTakesOwnLine(t *testing.T) {
 
 func TestCongestionControlIsTheOneReported(t *testing.T) {
 	for _, want := range []string{"", "cubic", "reno", "no-such"} {
-		n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}, CongestionControl: want})
+		n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}, CongestionControl: want})
 		t.Logf("asked for %q, got %s", want, n.CongestionControl)
 		l, err := n.Server.Listen("tcp", net.JoinHostPort(netlab.Server6.String(), "80"))
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// How a round trip is measured: the median of some echoes.
+// Number and times of the echoes of one measurement.
 const (
 	echoes      = 10
 	echoEvery   = 50 * time.Millisecond
@@ -62,7 +62,7 @@ func (l *Line) RoundTrip(ctx context.Context) (time.Duration, error) {
 	return p.trips[len(p.trips)/2], nil
 }
 
-// pinger is a raw socket with what has been sent by it and come back.
+// pinger is a raw socket with the times of its echoes.
 type pinger struct {
 	conn  net.PacketConn
 	id    uint16
@@ -77,7 +77,7 @@ func (p *pinger) send(seq uint16, to net.Addr) error {
 	return err
 }
 
-// receive notes the answers that come until then, or until there are no more to come.
+// receive adds the round trips of answers until a time, or until all have arrived.
 func (p *pinger) receive(until time.Time) error {
 	if err := p.conn.SetReadDeadline(until); err != nil {
 		return err

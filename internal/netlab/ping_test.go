@@ -8,14 +8,9 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-func TestRoundTripIsThatOfTheLine(t *testing.T) {
-	netlabtest.Require(t)
+func TestRoundTripIsTwiceTheLinesDelay(t *testing.T) {
 	const oneWay = 15 * time.Millisecond
-	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte", Delay: oneWay}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte", Delay: oneWay}}})
 	trip, err := n.Line("lte").RoundTrip(t.Context())
 	if err != nil || trip < 2*oneWay-time.Millisecond {
 		t.Errorf("lte: %v, %v, want %v and a little", trip, err, 2*oneWay)

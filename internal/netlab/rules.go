@@ -10,8 +10,8 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// Hook priorities in a line's forward hook. Silence comes after the delay, so
-// that it also takes what was under way when the line went silent.
+// Hook priorities in a line's forward hook. Silence comes after the delay, so that it
+// also drops packets that were under way when the line went silent.
 const (
 	delayPriority   = 0
 	silencePriority = 10
@@ -44,7 +44,7 @@ func (h *Host) tryQueueRules(numbers map[string]uint16, xt bool) error {
 	})
 }
 
-// silence makes the host forward nothing, or takes that back.
+// silence makes the host forward nothing, or ends that.
 func (h *Host) silence(on bool) error {
 	table := &nftables.Table{Name: "silence", Family: nftables.TableFamilyINet}
 	return h.nft(func(c *nftables.Conn) {

@@ -11,9 +11,9 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Snapshot lists what a box might leave behind on the host, one line each:
-// nftables tables, policy rules, routes of all tables, sysctls of MPTCP and TCP,
-// the state of loopback. Two snapshots are equal if nothing has changed.
+// Snapshot lists the settings of the host that a box changes, one line each: nftables
+// tables, policy rules, routes of all tables, sysctls of MPTCP and TCP, the state of
+// loopback. Two snapshots are equal if nothing has changed.
 func (h *Host) Snapshot() ([]string, error) {
 	var all []string
 	err := h.Do(func() error {
@@ -74,7 +74,7 @@ func snapshotSysctls(*netlink.Handle) ([]string, error) {
 			return nil, err
 		}
 		for _, f := range files {
-			// A counter of what happened, no setting, may refuse to be read.
+			// Counters may refuse to be read; settings do not.
 			if b, err := os.ReadFile(f); err == nil {
 				lines = append(lines, "sysctl "+f+" "+strings.TrimSpace(string(b)))
 			}

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The stream is made of blocks of 64 KiB: the same pseudo-random bytes each
-// time, but for the block's number in the first 8. So a byte out of place is
-// found, and the check is a comparison of memory. In a transfer that ends by
+// The stream consists of blocks of 64 KiB: the same pseudo-random bytes each time,
+// except for the block's number in the first 8. So a byte out of place is found, and
+// the check is a comparison of memory. In a transfer that ends by
 // time the top bit of the number marks the last block; a stream without it was
 // cut short.
 const (
@@ -97,7 +97,7 @@ func (r Request) receive(c net.Conn, start time.Time) (meter, error) {
 	return m, nil
 }
 
-// checkBlock compares a block, or the beginning of one, with what was sent.
+// checkBlock compares block number n, or the beginning of it, with the expected bytes.
 func checkBlock(b []byte, n uint64) (last bool, err error) {
 	var number [8]byte
 	binary.BigEndian.PutUint64(number[:], n)
@@ -227,7 +227,8 @@ func serveTransfer(c net.Conn) error {
 		if err := r.send(c); err != nil {
 			return err
 		}
-		// The client closes when it has it all: to close now could reset what it sent.
+		// The client closes once it has read all. To close now could reset the
+		// connection before the client has read the rest.
 		_, err := io.Copy(io.Discard, c)
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// maxHandshakes is how many packets a tap keeps; what comes later is only counted.
+// maxHandshakes is the number of packets that a tap keeps. It only counts later ones.
 const maxHandshakes = 1 << 16
 
 // Handshake is one TCP SYN or SYN+ACK that a tap has seen.
@@ -42,7 +42,7 @@ type Tap struct {
 	missed int
 }
 
-// pollEvery is how often a tap is emptied that nobody asks: its buffer is bounded.
+// pollEvery is the interval at which a tap is emptied, since its buffer is bounded.
 const pollEvery = 20 * time.Millisecond
 
 // OpenTap starts to watch an interface of the host. The caller owes it a Close.
@@ -71,7 +71,7 @@ func OpenTap(h *Host, ifname string) (*Tap, error) {
 	return t, nil
 }
 
-// poll notes what has passed since it was called last. It is called with t.mu held.
+// poll keeps the handshakes since its last call. It is called with t.mu held.
 func (t *Tap) poll() {
 	if t.tap == nil {
 		return
@@ -84,7 +84,7 @@ func (t *Tap) poll() {
 	}
 }
 
-// keep notes the packet if it is of a handshake.
+// keep keeps the packet if it belongs to a handshake.
 func (t *Tap) keep(p tap.Packet) {
 	var seg rewrite.Segment
 	if seg.Parse(p.Data) != nil || seg.Flags&rewrite.SYN == 0 {
@@ -114,7 +114,7 @@ func option(seg *rewrite.Segment) string {
 	return PlainTCP
 }
 
-// Handshakes are the packets seen so far, in order. They must not be changed.
+// Handshakes returns the packets seen so far, in order. They must not be changed.
 func (t *Tap) Handshakes() []Handshake {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,7 +122,7 @@ func (t *Tap) Handshakes() []Handshake {
 	return t.seen[:len(t.seen):len(t.seen)]
 }
 
-// Missed counts handshakes seen after the tap was full.
+// Missed returns the number of handshakes seen after the tap was full.
 func (t *Tap) Missed() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,7 +130,7 @@ func (t *Tap) Missed() int {
 	return t.missed
 }
 
-// Close ends the watch. What was seen stays available.
+// Close ends the watch. Handshakes and Missed still work.
 func (t *Tap) Close() error {
 	t.stop()
 	t.mu.Lock()

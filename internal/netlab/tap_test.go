@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // flags finds the TCP flags of a packet without extension headers.
@@ -22,7 +23,7 @@ func flags(t *testing.T, p []byte) byte {
 
 func TestTapSeesHandshakesOnly(t *testing.T) {
 	const syn, synAck = 0x02, 0x12
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	start := time.Now()
 	for _, addr := range []string{netlab.Server6.String(), netlab.Server4.String()} {
 		cpe, err := netlab.OpenTap(n.CPE, "dsl")
@@ -60,8 +61,8 @@ func TestTapSeesHandshakesOnly(t *testing.T) {
 	}
 }
 
-func TestTapNeedsAnInterface(t *testing.T) {
-	if _, err := netlab.OpenTap(newHost(t, "a"), "eth7"); err == nil {
+func TestOpenTapRefusesAnUnknownInterface(t *testing.T) {
+	if _, err := netlab.OpenTap(netlabtest.NewHost(t, "a"), "eth7"); err == nil {
 		t.Error("tapped an interface that is not there")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Direction says which end of a transfer sends.
+// Direction is the direction of a transfer's stream.
 type Direction uint8
 
 // The directions, as the client sees them.
@@ -41,7 +41,7 @@ type Request struct {
 	Warmup time.Duration
 }
 
-// Result is what one transfer was seen to do. Every byte of it was verified.
+// Result has the measurements of one transfer. Every byte of it was verified.
 type Result struct {
 	Bytes   int64
 	Connect time.Duration // of the dial
@@ -70,7 +70,7 @@ func TransferFor(ctx context.Context, dial Dialer, d Direction, t time.Duration)
 	return Request{Direction: d, Duration: t}.Run(ctx, dial)
 }
 
-// PeerSeen asks the server which address it sees the client by.
+// PeerSeen asks the server for the client's address as the server sees it.
 func PeerSeen(ctx context.Context, dial Dialer) (netip.AddrPort, error) {
 	r, err := Transfer(ctx, dial, Down, 0)
 	return r.PeerSeen, err
@@ -127,7 +127,7 @@ func (r Request) run(c net.Conn, start time.Time, res *Result) error {
 	return res.parseReport(report)
 }
 
-// ConnectTimes makes n connections one after the other and says how long each took.
+// ConnectTimes makes n connections one after the other and returns their connect times.
 func ConnectTimes(ctx context.Context, dial Dialer, n int) ([]time.Duration, error) {
 	times := make([]time.Duration, 0, n)
 	for range n {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // loopback serves traffic in the process's own namespace, without privileges.
@@ -19,14 +20,7 @@ func loopback(t *testing.T) netlab.Dialer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- netlab.ServeTraffic(l) }()
-	t.Cleanup(func() {
-		l.Close()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	serveUntilEnd(t, l)
 	return func(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", l.Addr().String())
@@ -49,8 +43,8 @@ func TestTransferCountsAndVerifies(t *testing.T) {
 	}
 }
 
-func TestServerTellsWhomItSees(t *testing.T) {
-	n := build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
+func TestServerReportsTheClientsAddress(t *testing.T) {
+	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}}})
 	for _, a := range []struct{ client, server string }{
 		{netlab.Client6.String(), netlab.Server6.String()},
 		{netlab.Client4.String(), netlab.Server4.String()},
@@ -70,7 +64,7 @@ type tampered struct {
 
 func (c tampered) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-func TestTransferFindsWhatIsWrong(t *testing.T) {
+func TestTransferRefusesDamagedStreams(t *testing.T) {
 	const n = 256 << 10
 	const greeting = 18
 	dial := loopback(t)
@@ -99,7 +93,7 @@ func TestTransferFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
-// lazy reads a connection to its end, when first read, and gives what change makes of it.
+// lazy reads a connection to its end, when first read, and returns the changed bytes.
 type lazy struct {
 	c      net.Conn
 	change func([]byte) []byte
@@ -117,7 +111,7 @@ func (l *lazy) Read(b []byte) (int, error) {
 	return l.r.Read(b)
 }
 
-func TestConnectTimesTakesOneEach(t *testing.T) {
+func TestConnectTimesReturnsOneTimePerConnection(t *testing.T) {
 	times, err := netlab.ConnectTimes(timeout(t), loopback(t), 5)
 	if err != nil || len(times) != 5 {
 		t.Fatalf("%v, %v", times, err)

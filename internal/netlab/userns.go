@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guard is set in the environment of a re-executed process, which must not try again.
+// guard is set in the environment of a re-executed process, which must not re-execute.
 const guard = "SYNBOND_LAB_REEXEC"
 
 // Probe returns the reason why this process cannot make hosts, or nil if it can.
@@ -29,7 +29,7 @@ func Probe() error {
 // Reexec returns nil at once in a process that can make hosts. Elsewhere it
 // runs the program again with the same arguments, as root of a user and a
 // network namespace of its own, and exits with that process's code. Where
-// neither is possible it returns an error that says what to change.
+// neither is possible it returns an error with the settings to change.
 func Reexec() error {
 	probe := Probe()
 	again := Reexeced()
@@ -75,7 +75,8 @@ func loopbackUp() error {
 	return nil
 }
 
-// selfInUserNamespace is this program once more, as root of a new user namespace.
+// selfInUserNamespace returns a command for this program and its arguments, as root
+// of a new user namespace.
 func selfInUserNamespace() *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
@@ -90,7 +91,7 @@ func selfInUserNamespace() *exec.Cmd {
 	return cmd
 }
 
-// exitCode is what a shell would report of a child.
+// exitCode returns the exit code that a shell would report for a child.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -106,7 +107,7 @@ func exitCode(err error) int {
 	return exit.ExitCode()
 }
 
-// advice names the settings of this machine that refuse user namespaces.
+// advice lists the settings of this machine that forbid user namespaces.
 func advice() string {
 	var hints []string
 	for _, s := range []struct{ path, refuses, hint string }{

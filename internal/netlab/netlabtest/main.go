@@ -20,7 +20,7 @@ func Main(m interface{ Run() int }) {
 	os.Exit(m.Run())
 }
 
-// Require skips a test where hosts cannot be made, and says why. With CI=true
+// Require skips a test where hosts cannot be made, and logs the reason. With CI=true
 // in the environment it fails the test instead.
 func Require(t testing.TB) {
 	t.Helper()

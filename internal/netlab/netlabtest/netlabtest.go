@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Check ends a test at an error.
+// Check ends a test unless err is nil.
 func Check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -17,7 +17,7 @@ func Check(t testing.TB, err error) {
 	}
 }
 
-// Eventually waits until ok, which must come true without further doing.
+// Eventually fails a test unless ok returns true within 10 seconds.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 1000 {
@@ -30,7 +30,7 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // LeavesNothing fails a test that ends with more file descriptors or goroutines
-// than it has now. It must be called before what is to be closed is opened.
+// than it has now. It must be called before the test opens anything.
 func LeavesNothing(t testing.TB) {
 	t.Helper()
 	fds, goroutines := openFiles(t), runtime.NumGoroutine()

@@ -1,0 +1,37 @@
+package netlabtest
+
+import (
+	"testing"
+
+	"github.com/synbond/synbond/internal/netlab"
+)
+
+// NewHost makes a host that is closed when the test ends. It skips the test where
+// hosts cannot be made: see [Require].
+func NewHost(t testing.TB, name string) *netlab.Host {
+	t.Helper()
+	Require(t)
+	h, err := netlab.NewHost(name)
+	Check(t, err)
+	closeAtEnd(t, h)
+	return h
+}
+
+// Build makes a network that is closed when the test ends. It skips the test where
+// networks cannot be made: see [Require].
+func Build(t testing.TB, topology netlab.Topology) *netlab.Network {
+	t.Helper()
+	Require(t)
+	n, err := netlab.Build(topology)
+	Check(t, err)
+	closeAtEnd(t, n)
+	return n
+}
+
+func closeAtEnd(t testing.TB, c interface{ Close() error }) {
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
