@@ -19,7 +19,7 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-// said is how a program ended.
+// said is the exit code and the output of a program.
 type said struct {
 	code           int
 	stdout, stderr string
@@ -53,12 +53,12 @@ func call(t *testing.T, h *netlab.Host, change func(*exec.Cmd), args ...string) 
 	return said{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// keptWindow is the line that a box logs where it may load no BPF program, as in
+// keptWindow matches the line that a box logs where it may load no BPF program, as in
 // a user namespace. It is no error.
 var keptWindow = regexp.MustCompile(`(?m)^time=\S+ level=INFO msg="` + keepsWindow + `".*\n`)
 
-// oneLine checks that a program failed as it should: with that exit code and
-// one line on standard error that has all words.
+// oneLine checks that a program failed with that exit code and one line on standard
+// error that has all words.
 func (s said) oneLine(t *testing.T, code int, words ...string) {
 	t.Helper()
 	s.stderr = keptWindow.ReplaceAllString(s.stderr, "")
@@ -75,7 +75,7 @@ func (s said) oneLine(t *testing.T, code int, words ...string) {
 	}
 }
 
-func TestBadUsageIsToldInOneLine(t *testing.T) {
+func TestBadUsageGivesOneLineAndExitCode2(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	before := snapshot(t, n.CPE)
 	for name, tt := range map[string]struct {
@@ -116,7 +116,7 @@ func TestBadUsageIsToldInOneLine(t *testing.T) {
 	same(t, before, snapshot(t, n.CPE))
 }
 
-func TestBadMachineIsToldInOneLineAndLeftAsItWas(t *testing.T) {
+func TestUnsuitableMachineGivesOneLineAndIsUnchanged(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	dir := scratch(t)
 	control := filepath.Join(dir, "box.sock")
@@ -166,20 +166,20 @@ func TestBadMachineIsToldInOneLineAndLeftAsItWas(t *testing.T) {
 		})
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
-		t.Errorf("another's file is not what it was: %q, %v", b, err)
+		t.Errorf("a foreign file has changed: %q, %v", b, err)
 	}
 	if left, _ := filepath.Glob(control + "*"); len(left) > 0 {
 		t.Errorf("files left behind: %v", left)
 	}
 }
 
-// inUserNamespace tells whether only one user is known here.
+// inUserNamespace reports whether this user namespace maps only some users.
 func inUserNamespace() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	return err == nil && !strings.Contains(string(b), "4294967295")
 }
 
-func TestSecondBoxIsTurnedAway(t *testing.T) {
+func TestSecondBoxIsRefused(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	other := scratch(t) + "/other.sock"
 	for name, tt := range map[string]struct {
@@ -202,7 +202,7 @@ func TestSecondBoxIsTurnedAway(t *testing.T) {
 	p.relays(t, l) // the first box goes on
 }
 
-func TestQueueOfAnotherProgramIsToldInOneLine(t *testing.T) {
+func TestQueueInUseGivesOneLine(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	ctx, cancel := context.WithCancel(t.Context())
 	var q *nfq.Queue
@@ -254,12 +254,12 @@ func TestConfigurationFileIsStrict(t *testing.T) {
 			}
 			got.oneLine(t, got.code, tt.words...)
 			if strings.Contains(got.stderr, "struct") {
-				t.Errorf("an error for who wrote the program: %s", got.stderr)
+				t.Errorf("an error in terms of the source code: %s", got.stderr)
 			}
 			same(t, before, snapshot(t, n.CPE))
 		})
 	}
-	// And a good one works, with flags that go before it.
+	// A valid file works, and flags override it.
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(good, "DIR", dir)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -271,6 +271,6 @@ func TestConfigurationFileIsStrict(t *testing.T) {
 		t.Error(err)
 	}
 	if log := strings.Join(b.Log(), "\n"); !strings.Contains(log, "mobile") || strings.Contains(log, "dsl") {
-		t.Errorf("the flag did not go before the file: %s", log)
+		t.Errorf("the flag did not override the file: %s", log)
 	}
 }

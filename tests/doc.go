@@ -1,8 +1,8 @@
-// Package tests holds what is true of synbond as a whole: end-to-end scenarios,
-// and the rules of the house.
+// Package tests has the end-to-end tests of synbond, and tests of the source tree as
+// a whole: which packages import which, and the documents.
 //
-// A scenario builds a network with package netlab or, where a foreign script is
-// the point, with ip(8), runs the boxes as processes of their own, and looks at
-// what hosts that know nothing of them see. The boxes are the test binary
-// itself, which plays synbond when its environment says so.
+// A test builds a network with package netlab or, as a foreign script would, with
+// ip(8). It runs the boxes as processes of their own, and checks the traffic of hosts
+// that know nothing of them. The boxes are the test binary itself, in the role that an
+// environment variable names.
 package tests

@@ -14,8 +14,8 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// cell gives client and server a link of their own beside the boxes, as a phone
-// has it, and returns their addresses on it.
+// cell connects client and server by a further link beside the boxes, like a phone's,
+// and returns their addresses on it.
 func cell(t *testing.T, n *netlab.Network) (client, server netip.Addr) {
 	t.Helper()
 	client, server = netip.MustParseAddr("2001:db8:c::1"), netip.MustParseAddr("2001:db8:c::2")
@@ -40,7 +40,7 @@ func cell(t *testing.T, n *netlab.Network) (client, server netip.Addr) {
 	return client, server
 }
 
-// handshakes are what a tap has seen, parsed: the SYN and the SYN+ACK.
+// handshakes returns the last SYN and the last SYN+ACK that a tap has seen.
 func handshakes(t *testing.T, tap *netlab.Tap) (syn, synack rewrite.Segment) {
 	t.Helper()
 	for _, h := range tap.Handshakes() {
@@ -57,8 +57,8 @@ func handshakes(t *testing.T, tap *netlab.Tap) (syn, synack rewrite.Segment) {
 	return syn, synack
 }
 
-// TestPhonesConnectionsStayEndToEnd has a client speak MPTCP to a server that
-// speaks it, too, through both boxes, and then join it over a link of its own:
+// TestPhonesConnectionsStayEndToEnd connects a client and a server with MPTCP through
+// both boxes, and then adds a subflow over a further link:
 //
 //	client ── CPE ══ HAG ── server
 //	   ╚═══════ cell ═════════╝
@@ -117,7 +117,7 @@ func TestPhonesConnectionsStayEndToEnd(t *testing.T) {
 // pathManager is a userspace path manager on a host.
 type pathManager struct {
 	pm     *mptcp.PM
-	tokens chan uint32 // of connections that are established
+	tokens chan uint32 // of established connections
 }
 
 func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
@@ -153,7 +153,7 @@ func pathManagerOf(t *testing.T, h *netlab.Host) pathManager {
 	return m
 }
 
-// join opens a subflow of the connection that is established next.
+// join opens a subflow of the next established connection.
 func (m pathManager) join(t *testing.T, local, remote mptcp.Address) {
 	t.Helper()
 	select {
@@ -177,9 +177,9 @@ func clientsFlow(t *testing.T, b *netlab.Box, server netip.AddrPort) (last api.F
 	return last, ok
 }
 
-// TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone lets a HAG find out which
-// servers speak MPTCP. The CPE bonds connections to these by itself, with joins
-// at the server's own address; the others the HAG relays from the second on.
+// TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone lets a HAG learn whether servers
+// speak MPTCP. Connections to those that do are bonded by CPE and server, with joins
+// at the server's own address. The HAG relays the others, from the second one on.
 func TestHAGThatPrefersEndToEndLeavesMPTCPServersAlone(t *testing.T) {
 	for _, c := range []struct {
 		network       string

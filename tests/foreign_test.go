@@ -22,11 +22,11 @@ import (
 	"github.com/synbond/synbond/internal/tooltest"
 )
 
-// network is a foreign script: see its head for the network that it makes.
+// network is a shell script that builds a network with ip(8): see its head.
 const network = "testdata/network.sh"
 
-// web is an HTTP server. GET / tells the client's address, GET /N gives N bytes
-// of object, PUT tells the hash of what it got.
+// web is an HTTP server. GET / returns the client's address, GET /object returns
+// object, PUT returns the hash of the body.
 func web() int {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -45,24 +45,25 @@ func web() int {
 	return 1
 }
 
-// object is 20 MB that cannot be guessed.
+// object returns 20 MB of pseudo-random bytes.
 func object() []byte {
 	b := make([]byte, 20_000_000)
 	rand.NewChaCha8([32]byte{42}).Read(b) //nolint:errcheck // never fails
 	return b
 }
 
-// foreign is a network that the script made, by the names of its namespaces.
+// foreign is a network made by the script. The prefix begins its namespaces' names.
 type foreign struct {
 	prefix string
 	self   string // the test binary
 	dir    string
 }
 
-// foreignNetwork runs the script, if this machine lets it.
+// foreignNetwork runs the script. It skips the test where the machine lacks a tool, or
+// named namespaces.
 func foreignNetwork(t *testing.T, tools ...string) foreign {
 	t.Helper()
-	const subject = "what other people's programs see of the boxes"
+	const subject = "the boxes, tested with other programs"
 	tooltest.Need(t, subject, append(tools, "bash", "ip", "sysctl")...)
 	self, err := os.Executable()
 	if err != nil {
@@ -87,14 +88,14 @@ func (f foreign) script(t *testing.T, verb string) {
 	}
 }
 
-// command is a program on a host of the network, with the variables of env.
+// command returns a command that runs on a host of the network, with the variables of env.
 func (f foreign) command(ctx context.Context, host string, env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", f.prefix + "-" + host, name}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	return cmd
 }
 
-// run runs a program to its end and returns what it printed.
+// run runs a program to its end and returns its output.
 func (f foreign) run(t *testing.T, host, name string, args ...string) string {
 	t.Helper()
 	out, err := f.command(within(t, 30*time.Second), host, nil, name, args...).CombinedOutput()
@@ -104,7 +105,7 @@ func (f foreign) run(t *testing.T, host, name string, args ...string) string {
 	return string(out)
 }
 
-// process is a program that runs on until the test ends it.
+// process is a program in the background. It ends with the test.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan error
@@ -137,7 +138,7 @@ func (f foreign) background(t *testing.T, word, host string, env []string, name 
 	return p
 }
 
-// end sends a signal, waits, and returns how the program ended.
+// end sends a signal, waits, and returns the result of the program.
 func (p *process) end(s syscall.Signal) error {
 	select {
 	case err := <-p.ended:
@@ -151,7 +152,7 @@ func (p *process) end(s syscall.Signal) error {
 	return err
 }
 
-// boxes starts CPE and HAG as a script would: with flags.
+// boxes starts CPE and HAG with flags.
 func (f foreign) boxes(t *testing.T) (cpe, hag *process) {
 	t.Helper()
 	env := []string{roleVar + "=synbond"}
@@ -163,14 +164,13 @@ func (f foreign) boxes(t *testing.T) (cpe, hag *process) {
 	return cpe, hag
 }
 
-// servers are the addresses of the script's server, as URLs have them, with the
-// client's that they must see.
+// servers has the URLs of the script's server, with the client's address that it must see.
 var servers = []struct{ url, client string }{
 	{"http://[fd02::10]/", "fd01::10"},
 	{"http://10.2.0.10/", "10.1.0.10"},
 }
 
-// curls fetches, sends, and asks for the address seen.
+// curls downloads, uploads, and asks for the client's address.
 func (f foreign) curls(t *testing.T) {
 	t.Helper()
 	file := filepath.Join(f.dir, "object")
@@ -210,7 +210,7 @@ func (f foreign) bonds(t *testing.T) {
 	t.Errorf("a family of addresses has never had a subflow on lte: %s", out)
 }
 
-// state is what a box might leave behind, as other people's tools show it.
+// state lists the settings that a box changes, as other people's tools print them.
 func (f foreign) state(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
@@ -225,18 +225,18 @@ func (f foreign) state(t *testing.T) string {
 			}
 		}
 	}
-	// Link-local and multicast routes come when they will. Loopback, once it has
-	// been up, keeps its addresses.
+	// Link-local and multicast routes come at any time. Loopback, once up, keeps its
+	// addresses.
 	return regexp.MustCompile(`.*(fe80:|ff00::/8| dev lo ).*\n`).ReplaceAllString(all.String(), "")
 }
 
-// sameState compares what state returned.
+// sameState compares two results of state.
 func sameState(t *testing.T, before, after string) {
 	t.Helper()
 	same(t, strings.Split(before, "\n"), strings.Split(after, "\n"))
 }
 
-func TestForeignNetworkIsServedAndLeftAsItWas(t *testing.T) {
+func TestForeignNetworkWorksAndIsUnchangedAfterwards(t *testing.T) {
 	f := foreignNetwork(t, "curl", "nft")
 	f.background(t, "", "server", []string{roleVar + "=web"}, f.self)
 	eventually(t, "the web server", func() bool {
@@ -283,7 +283,7 @@ func TestForeignNetworkIsServedAndLeftAsItWas(t *testing.T) {
 // namespace is root, and setgroups(2) is forbidden there.
 func needTcpdump(t *testing.T) {
 	t.Helper()
-	const subject = "what tcpdump sees of the boxes"
+	const subject = "the boxes, tested with tcpdump"
 	tooltest.Need(t, subject, "tcpdump")
 	out, err := exec.Command("tcpdump", "-n", "-c", "1", "-r", "../pcaps/golden/cooked.cpe.pcap").CombinedOutput()
 	switch {
@@ -296,7 +296,7 @@ func needTcpdump(t *testing.T) {
 	}
 }
 
-func TestForeignToolsSeeWhatIsPromised(t *testing.T) {
+func TestForeignToolsSeeMPTCPOnlyBetweenTheBoxes(t *testing.T) {
 	needTcpdump(t)
 	f := foreignNetwork(t, "curl", "iperf3", "tcpdump")
 	f.boxes(t)
@@ -306,7 +306,7 @@ func TestForeignToolsSeeWhatIsPromised(t *testing.T) {
 		p := f.background(t, "listening on", host, nil, "tcpdump", "-U", "--immediate-mode", "-i", ifname, "-w", file,
 			"tcp[13]&2!=0 or (ip6[6]==6 and ip6[53]&2!=0)")
 		return func() string {
-			p.end(syscall.SIGINT) //nolint:errcheck // what matters is the file
+			p.end(syscall.SIGINT) //nolint:errcheck // only the file is of interest
 			return f.run(t, host, "tcpdump", "-n", "-r", file)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// converse connects from a host, has a few words echoed, and closes.
+// converse connects from a host to an echo server, exchanges a few words, and closes.
 func converse(t *testing.T, h *netlab.Host, network string, to netip.AddrPort) {
 	t.Helper()
 	c, err := h.Dial(within(t, 20*time.Second), network, "", to.String())
@@ -26,7 +26,7 @@ func converse(t *testing.T, h *netlab.Host, network string, to netip.AddrPort) {
 	hangUp(t, c)
 }
 
-// hangUp says that there is no more, and waits for the other end to say so.
+// hangUp closes the sending half, and waits for the end of the other half.
 func hangUp(t *testing.T, c net.Conn) {
 	t.Helper()
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
@@ -38,7 +38,7 @@ func hangUp(t *testing.T, c net.Conn) {
 	c.Close()
 }
 
-// talk uses a relayed connection until there is a subflow by each line.
+// talk uses a relayed connection until it has a subflow on each line.
 func talk(f family) func(*testing.T, *pair) {
 	return func(t *testing.T, p *pair) {
 		server := echoServer(t, p.Network, "tcp", f.server)
@@ -53,7 +53,7 @@ func talk(f family) func(*testing.T, *pair) {
 	}
 }
 
-// failures connects to what answers with an error.
+// failures connects to ports that answer with errors.
 func failures(t *testing.T, p *pair) {
 	unlimited(t, p.CPE, p.HAG, p.Server)
 	rejectSYNs(t, p.Server, nftables.ChainHookInput)
@@ -80,7 +80,7 @@ func noAnswer(t *testing.T, p *pair) {
 	converse(t, p.Client, "tcp", echoServer(t, p.Network, "tcp", netlab.Server6))
 }
 
-// lossy loses a segment of each handshake.
+// lossy drops one segment of each handshake.
 func lossy(t *testing.T, p *pair) {
 	for i, l := range []loss{
 		{"the HAG's SYN", p.Server, nftables.ChainHookInput, destPort, syn, false},
@@ -124,7 +124,7 @@ func extended(t *testing.T, p *pair) {
 	finish(t, fd)
 }
 
-// finish says that a socket has no more to send.
+// finish closes the sending half of a socket.
 func finish(t *testing.T, fd int) {
 	t.Helper()
 	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
@@ -132,7 +132,7 @@ func finish(t *testing.T, fd int) {
 	}
 }
 
-// endToEnd has a client speak MPTCP to a server, and join from another address.
+// endToEnd connects client and server with MPTCP, and joins from another address.
 func endToEnd(t *testing.T, p *pair) {
 	second := netip.MustParseAddr("2001:db8:1::3")
 	if err := p.Client.AddAddress(netlab.ClientInterface, netip.PrefixFrom(second, 64)); err != nil {
@@ -152,10 +152,10 @@ func endToEnd(t *testing.T, p *pair) {
 	hangUp(t, c)
 }
 
-// endings ends connections in the ways that there are.
+// endings ends connections in all ways.
 func endings(t *testing.T, p *pair) {
 	l := listenAt(t, p.Server, netlab.Server6)
-	serve(l, func(c net.Conn) { // repeats what it has heard when it has heard all
+	serve(l, func(c net.Conn) { // repeats all once it has read all
 		all, _ := io.ReadAll(c) // the client's reset is none of its business
 		c.Write(all)            //nolint:errcheck // nor is this
 	})

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flags of a handshake segment, and where they and the ports lie in a TCP header.
+// Flags of a handshake segment, and offsets in a TCP header.
 const (
 	syn, synACK  = 0x02, 0x12
 	tcpFlags     = 13
@@ -29,7 +29,7 @@ const (
 	handshakeAll = syn | 0x10
 )
 
-// loss loses the first segment that it describes, or all of them.
+// loss describes segments of which the first is lost, or all.
 type loss struct {
 	name  string
 	host  *netlab.Host
@@ -39,7 +39,7 @@ type loss struct {
 	all   bool
 }
 
-// install puts the loss in force for one server port.
+// install adds the loss for one server port to the host's rules.
 func (l loss) install(server uint16) error {
 	return l.host.Do(func() error {
 		c, err := nftables.New()
@@ -47,7 +47,7 @@ func (l loss) install(server uint16) error {
 			return err
 		}
 		table := c.AddTable(&nftables.Table{Name: "loss", Family: nftables.TableFamilyINet})
-		// Behind the box's own hooks.
+		// After the box's own hooks.
 		chain := c.AddChain(&nftables.Chain{
 			Name: "port" + strconv.Itoa(int(server)), Table: table,
 			Type: nftables.ChainTypeFilter, Hooknum: l.hook, Priority: nftables.ChainPriorityRef(-250),
@@ -71,7 +71,7 @@ func (l loss) install(server uint16) error {
 	})
 }
 
-func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
+func TestHandshakeSurvivesTheLossOfAnySegment(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	in, out := nftables.ChainHookInput, nftables.ChainHookOutput
 	var all sync.WaitGroup
@@ -101,7 +101,7 @@ func TestAnyLostSegmentOfAHandshakeIsMadeUpFor(t *testing.T) {
 	all.Wait()
 }
 
-// say has a word echoed within 10 seconds.
+// say exchanges a word with an echo server within 10 seconds.
 func say(ctx context.Context, h *netlab.Host, to netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -120,7 +120,7 @@ func say(ctx context.Context, h *netlab.Host, to netip.AddrPort) error {
 	return err
 }
 
-// dialFrom connects from one certain port, as soon as the kernel lets it.
+// dialFrom connects from a port, as soon as the kernel allows its use.
 func dialFrom(h *netlab.Host, from, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout:   5 * time.Second,
@@ -143,7 +143,7 @@ func dialFrom(h *netlab.Host, from, to netip.AddrPort) (net.Conn, error) {
 	return c, err
 }
 
-func TestClientPortIsUsedAgainAtOnce(t *testing.T) {
+func TestClientPortCanBeUsedAgainAtOnce(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		l := listenAt(t, p.Server, f.server)
@@ -231,7 +231,7 @@ func TestFloodOfSYNsIsSurvived(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
-	// A victim whose answers the client's host throws away.
+	// The client's host drops the answers to this victim.
 	victim := netip.MustParseAddr("2001:db8:1::bad")
 	silence(t, p.Network, victim)
 	const each = 1000
@@ -261,7 +261,7 @@ func TestFloodOfSYNsIsSurvived(t *testing.T) {
 	}
 }
 
-// silence makes packets to addr end at the client's host, which has no such address.
+// silence routes packets to addr to the client's host, which drops them.
 func silence(t *testing.T, n *netlab.Network, addr netip.Addr) {
 	t.Helper()
 	var mac net.HardwareAddr
@@ -289,7 +289,7 @@ func silence(t *testing.T, n *netlab.Network, addr netip.Addr) {
 	}
 }
 
-// flood sends SYNs in another's name, each from a port of its own.
+// flood sends n SYNs from a forged address, each from another port.
 func flood(t *testing.T, h *netlab.Host, from netip.Addr, to netip.AddrPort, n int) {
 	t.Helper()
 	all := make([][]byte, n)
@@ -301,7 +301,7 @@ func flood(t *testing.T, h *netlab.Host, from netip.Addr, to netip.AddrPort, n i
 	send(t, h, all...)
 }
 
-// send has a host send packets as they are.
+// send sends raw packets from a host.
 func send(t *testing.T, h *netlab.Host, packets ...[]byte) {
 	t.Helper()
 	err := h.Do(func() error {

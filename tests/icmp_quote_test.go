@@ -15,7 +15,7 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// quote is what an ICMP error says of the packet that it is about.
+// quote is the part of a TCP segment that an ICMP error quotes.
 type quote struct {
 	from, to netip.AddrPort
 	seq      uint32
@@ -103,8 +103,8 @@ func quoted(from, to netip.Addr, tcp []byte) quote {
 	}
 }
 
-// TestErrorsQuoteTheClientsOwnSYN looks into all ICMP errors that reach the
-// client: what a box sent in its name has another sequence number.
+// TestErrorsQuoteTheClientsOwnSYN checks all ICMP errors that reach the client. A SYN
+// that a box sent in the client's name has another sequence number.
 func TestErrorsQuoteTheClientsOwnSYN(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rejections are what a firewall answers SYNs with, each on a port of its own.
+// rejections are the answers of a firewall to SYNs, each on a port of its own.
 var rejections = []struct {
 	name   string
 	port   uint16
@@ -35,7 +35,7 @@ var rejections = []struct {
 	{"reset", 1005, expr.Reject{Type: unix.NFT_REJECT_TCP_RST}},
 }
 
-// rejectSYNs makes a host answer by the rejections what passes one of its hooks.
+// rejectSYNs makes a host answer SYNs in one of its hooks with the rejections.
 func rejectSYNs(t *testing.T, h *netlab.Host, hook *nftables.ChainHook) {
 	t.Helper()
 	equal := func(b []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b} }
@@ -64,7 +64,7 @@ func rejectSYNs(t *testing.T, h *netlab.Host, hook *nftables.ChainHook) {
 	}
 }
 
-// dead are the kinds of routes that lead nowhere.
+// dead are the kinds of routes that reject packets.
 var dead = []struct {
 	name string
 	kind int
@@ -80,7 +80,7 @@ var (
 	beyond4 = netip.MustParsePrefix("192.0.2.0/24")
 )
 
-// nth is an address of a network, by its last byte.
+// nth returns the address of a network with that last byte.
 func nth(p netip.Prefix, last byte) netip.Addr {
 	b := p.Addr().AsSlice()
 	b[len(b)-1] = last
@@ -88,7 +88,7 @@ func nth(p netip.Prefix, last byte) netip.Addr {
 	return a
 }
 
-// target is what a client tries to connect to.
+// target is a destination of a client's connect.
 type target struct {
 	name string
 	to   netip.AddrPort
@@ -104,8 +104,8 @@ func set(t *testing.T, h *netlab.Host, value string, keys ...string) {
 	}
 }
 
-// unlimited lets the hosts send as many ICMP errors as they like. For IPv4 it
-// must not be by the limit: one of 0 takes the allowance of errors about routes.
+// unlimited turns off the limits of ICMP errors on hosts. For IPv4 the rate must not
+// be 0, which also forbids errors about routes.
 func unlimited(t *testing.T, hosts ...*netlab.Host) {
 	t.Helper()
 	for _, h := range hosts {
@@ -113,7 +113,7 @@ func unlimited(t *testing.T, hosts ...*netlab.Host) {
 	}
 }
 
-// routerOf makes a host forward packets.
+// routerOf makes a host a router.
 func routerOf(t *testing.T, h *netlab.Host) {
 	t.Helper()
 	set(t, h, "1", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
@@ -129,9 +129,9 @@ func route(t *testing.T, h *netlab.Host, routes ...netlab.Route) {
 	}
 }
 
-// obstruct fills the network with what may keep a SYN from its server, and
-// returns a target for each obstacle: firewalls on the server and on a router
-// beyond the HAG, which is the server, too, and dead routes on each router.
+// obstruct adds obstacles to the network and returns a target behind each: firewalls
+// on the server and on a router beyond the HAG (the same host), and dead routes on
+// each router.
 func obstruct(t *testing.T, n *netlab.Network) (all []target) {
 	t.Helper()
 	unlimited(t, n.CPE, n.HAG, n.Server)
@@ -175,16 +175,16 @@ func obstruct(t *testing.T, n *netlab.Network) (all []target) {
 	return all
 }
 
-// hostNet is the network of one address.
+// hostNet returns the network of one address.
 func hostNet(a netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
 }
 
-// nothing is the outcome of a connect that has had none for a while, in which
-// the client has sent its SYN twice.
+// nothing is the outcome of a connect without an answer, for long enough to send the
+// SYN twice.
 const nothing = "no answer"
 
-// outcomes tries all targets at the same time, and says for each what connect did.
+// outcomes connects to all targets at the same time, and returns the results.
 func outcomes(t *testing.T, h *netlab.Host, targets []target) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 1800*time.Millisecond)
@@ -212,7 +212,7 @@ func outcomes(t *testing.T, h *netlab.Host, targets []target) []string {
 	return got
 }
 
-// setups are the ways in which boxes may treat a SYN.
+// setups are the configurations of boxes that treat SYNs differently.
 var setups = []struct {
 	name  string
 	start func(*testing.T, *netlab.Network)
@@ -228,7 +228,7 @@ var setups = []struct {
 	}},
 }
 
-// firewalls makes CPE and HAG drop what connection tracking takes for invalid.
+// firewalls makes CPE and HAG drop packets with the connection tracking state invalid.
 func firewalls(t *testing.T, n *netlab.Network) {
 	t.Helper()
 	if err := errors.Join(n.CPE.AddFirewall(), n.HAG.AddFirewall()); err != nil {
@@ -258,8 +258,8 @@ func TestErrorsReachTheClientAsWithoutBoxes(t *testing.T) {
 	}
 }
 
-// TestRoutingLoopIsReportedOrSilent has the HAG and the router beyond it
-// send a SYN to each other until its hop limit is used up.
+// TestRoutingLoopIsReportedOrSilent lets the HAG and the router beyond it send a SYN
+// to each other until its hop limit is used up.
 func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	obstruct(t, n)
@@ -274,9 +274,9 @@ func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
 	firewalls(t, n)
 	start(t, n)
 	with := outcomes(t, n.Client, targets)
-	// The error of the HAG's own machine goes to the address in the packet, which
-	// is the client's, and does not pass prerouting, where it would find the HAG's
-	// socket: the box hears nothing, and the client is told nothing wrong.
+	// The error of the HAG's own kernel goes to the packet's source address, the
+	// client's, and does not pass prerouting, where it would reach the HAG's socket. So
+	// the box learns nothing, and the client gets no wrong error.
 	for i, tt := range targets {
 		if with[i] != without[i] && with[i] != nothing {
 			t.Errorf("%s: %s, without boxes %s", tt.name, with[i], without[i])

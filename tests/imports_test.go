@@ -28,7 +28,7 @@ const (
 	filterLib     = "golang.org/x/net" // classic BPF
 )
 
-// rooms says what each package may import beside the standard library: packages
+// rooms lists the imports that each package may have beside the standard library: packages
 // of this module by their folder, and others by their module. Nil allows all.
 var rooms = map[string][]string{
 	"rewrite":         {},

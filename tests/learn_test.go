@@ -12,7 +12,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// alone starts one box on a host of the network; it ends with the test.
+// alone starts one box on a host. It ends with the test.
 func alone(t *testing.T, h *netlab.Host, role string, flags ...string) *netlab.Box {
 	t.Helper()
 	b, err := synbond().StartBox(h, scratch(t), role, flags...)
@@ -49,10 +49,10 @@ func dialer(n *netlab.Network, to netip.AddrPort) netlab.Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return n.Client.Dial(ctx, "tcp", "", to.String()) }
 }
 
-// TestLearningFindsOutWhoSpeaksMPTCP runs a CPE alone, before servers with and
-// without MPTCP. The first connection asks and is plain TCP, the later ones are
-// relayed to the one and passed to the other.
-func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
+// TestLearningFindsServersWithMPTCP runs a CPE alone, before servers with and without
+// MPTCP. The first connection offers MPTCP and is plain TCP. Later connections are
+// relayed to servers with MPTCP and passed to the others.
+func TestLearningFindsServersWithMPTCP(t *testing.T) {
 	for _, f := range families {
 		for _, c := range []struct {
 			network, asked string
@@ -95,7 +95,8 @@ func TestLearningFindsOutWhoSpeaksMPTCP(t *testing.T) {
 	}
 }
 
-// TestHAGThatStripsStopsBondingOnly has a HAG shed all that a CPE would bond.
+// TestHAGThatStripsStopsBondingOnly runs a HAG that strips MPTCP from all connections
+// of a CPE.
 func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	joins := []string{"--join", netip.AddrPortFrom(n.Lines[1].HAG6, 9000).String()}
@@ -121,7 +122,7 @@ func TestHAGThatStripsStopsBondingOnly(t *testing.T) {
 	}
 }
 
-// TestFullHAGStripsAndBreaksNothing opens more connections than a HAG takes.
+// TestFullHAGStripsAndBreaksNothing opens more connections than a HAG's limit.
 func TestFullHAGStripsAndBreaksNothing(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	file := configFile(t, "[limits]\nflows = 2\n")

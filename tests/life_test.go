@@ -21,7 +21,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// relays tells whether a connection over both boxes is relayed with MPTCP.
+// relays checks that both boxes relay a new connection with MPTCP.
 func (p *pair) relays(t *testing.T, l net.Listener) {
 	t.Helper()
 	c := dial(t, p.Client, addrOf(l))
@@ -63,7 +63,7 @@ func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
 	p.relays(t, l)
 }
 
-func TestBoxesThatEndLeaveNothingBehind(t *testing.T) {
+func TestStoppedBoxesLeaveNothingBehind(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
 		err := h.Netlink(func(nl *netlink.Handle) error {
@@ -152,19 +152,19 @@ func TestOneBoxAloneCarriesPlainTCP(t *testing.T) {
 		}
 	}
 	p.cpe, p.hag = nil, nil
-	// Who starts first does not matter either: StartPair starts the HAG, a restart of it comes last.
+	// The order does not matter: StartPair starts the HAG first, a restart starts it last.
 	p.up(t)
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	p.relays(t, l)
 }
 
-func TestLineThatComesBackIsUsedAgain(t *testing.T) {
+func TestLineIsUsedAgainOnceItIsBack(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	l := listenAt(t, p.Server, netlab.Server6)
 	serve(l, echo)
 	lte := p.Line("lte")
-	// joined tells whether the next connection gets a subflow by lte.
+	// joined reports whether the next connection gets a subflow over lte.
 	joined := func() bool {
 		c := dial(t, p.Client, addrOf(l))
 		defer c.Close()
@@ -194,7 +194,7 @@ func TestLineThatComesBackIsUsedAgain(t *testing.T) {
 	}
 }
 
-// lineDown takes the CPE's interface down as its administrator would.
+// lineDown takes the CPE's interface on a line down.
 func (p *pair) lineDown(t *testing.T, line *netlab.Line) {
 	t.Helper()
 	err := p.CPE.Netlink(func(nl *netlink.Handle) error { return linkUp(nl, line.Name, false) })
@@ -203,8 +203,8 @@ func (p *pair) lineDown(t *testing.T, line *netlab.Line) {
 	}
 }
 
-// lineUp brings the CPE's interface of line i up again, with its IPv6 address
-// and routes, which went with it. What they are is the lab's choice.
+// lineUp brings the CPE's interface on line i up again, with its IPv6 address and
+// routes, which the kernel had removed. They are those of package netlab.
 func (p *pair) lineUp(t *testing.T, i int) {
 	t.Helper()
 	line := p.Lines[i]

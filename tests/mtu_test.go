@@ -14,31 +14,31 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// smallMTU is the smallest that IPv6 allows.
+// smallMTU is the smallest MTU of IPv6.
 const smallMTU = 1280
 
-// narrow is a way of two routers with a small MTU between them:
+// narrow is a segment of two routers with a small MTU between them:
 //
 //	a ── first ─ 1280 ─ second ── b
 type narrow struct{ first, second *netlab.Host }
 
-// Networks of a narrow way, by family: before, in and behind its middle.
+// Networks of a narrow segment, by family: before, between and behind the routers.
 var narrowNets = [][3]netip.Prefix{
 	{netip.MustParsePrefix("2001:db8:a::/64"), netip.MustParsePrefix("2001:db8:b::/64"), netip.MustParsePrefix("2001:db8:c::/64")},
 	{netip.MustParsePrefix("192.0.2.0/28"), netip.MustParsePrefix("192.0.2.16/28"), netip.MustParsePrefix("192.0.2.32/28")},
 }
 
-// Host numbers of a narrow way's ends, and of the routers.
+// Host numbers of a narrow segment's ends, and of the routers.
 const endNumber, firstNumber, secondNumber = 2, 1, 3
 
-// number is an address of a network.
+// number returns the address of a network with a host number.
 func number(p netip.Prefix, host byte) netip.Prefix {
 	return netip.PrefixFrom(nth(p, p.Addr().AsSlice()[p.Addr().BitLen()/8-1]+host), p.Bits())
 }
 
-// narrowWay makes a narrow way from a, behind which the client is, to b, behind
-// which the rest is. At both it is the interface "narrow". The caller gives a
-// and b their routes to what is behind the other.
+// narrowWay makes a narrow segment from a, with the client behind it, to b, with the
+// server behind it. Its interface on both is "narrow". The caller adds the routes of a
+// and b over the segment.
 func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 	t.Helper()
 	w := narrow{first: netlabtest.NewHost(t, "first"), second: netlabtest.NewHost(t, "second")}
@@ -100,7 +100,7 @@ func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 	return w
 }
 
-// around is the network of a client, and that of everything in its family.
+// around returns a client's network, and the default prefix of its family.
 func around(client netip.Addr) (near, anywhere netip.Prefix) {
 	bits := 64
 	if client.Is4() {
@@ -109,8 +109,8 @@ func around(client netip.Addr) (near, anywhere netip.Prefix) {
 	return netip.PrefixFrom(client, bits).Masked(), netip.PrefixFrom(client, 0).Masked()
 }
 
-// tooBig counts the errors "packet too big" and "fragmentation needed" that a
-// router has sent.
+// tooBig returns the number of errors "packet too big" and "fragmentation needed" that
+// a router has sent.
 func tooBig(t *testing.T, h *netlab.Host) (sent int) {
 	t.Helper()
 	err := h.Do(func() error {
@@ -131,9 +131,8 @@ func tooBig(t *testing.T, h *netlab.Host) (sent int) {
 	return sent
 }
 
-// counter reads a counter of /proc/net/snmp6 or, as "GROUP: NAME", of
-// /proc/net/snmp, where a line of names precedes one of values. One that is not
-// shown is 0.
+// counter reads a counter of /proc/net/snmp6 or, as "GROUP: NAME", of /proc/net/snmp,
+// where a line of names precedes one of values. A counter that is missing is 0.
 func counter(text, name string) (value int) {
 	group, column, grouped := strings.Cut(name, ": ")
 	var names []string
@@ -153,10 +152,10 @@ func counter(text, name string) (value int) {
 	return value
 }
 
-// TestSmallMTUIsFoundOut has a narrow way in the middle, whose routers say that
-// packets are too big for it. A box must hear what they say of its own packets,
-// though these bear addresses of others. Each network serves until one is heard:
-// who has learnt the MTU tells it to the peer by the MSS of the next SYN.
+// TestSmallMTUIsFoundOut adds a narrow segment whose routers report packets as too
+// big. A box must receive the errors about its own packets, though these have
+// addresses of other hosts. Each network is used until one error has arrived: a box
+// that knows the MTU announces it to its peer by the MSS of the next SYN.
 func TestSmallMTUIsFoundOut(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -214,8 +213,8 @@ func TestSmallMTUIsFoundOut(t *testing.T) {
 	}
 }
 
-// startWith starts both boxes with the interfaces given: the HAG's plain one, and
-// the paths, of which the second may be empty.
+// startWith starts both boxes with the HAG's plain interface and one or two paths. The
+// second path may be empty.
 func startWith(t *testing.T, n *netlab.Network, plain, first, second string) {
 	t.Helper()
 	hag := []string{"--plain", plain, "--path", first}
@@ -236,7 +235,7 @@ func startWith(t *testing.T, n *netlab.Network, plain, first, second string) {
 	alone(t, n.CPE, "cpe", cpe...)
 }
 
-// narrowBehindHAG lays a narrow way from the HAG to another server.
+// narrowBehindHAG adds a narrow segment from the HAG to another server.
 func narrowBehindHAG(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	server := netlabtest.NewHost(t, "another server")
 	w := narrowWay(t, n.HAG, server)
@@ -248,18 +247,18 @@ func narrowBehindHAG(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	return w, server
 }
 
-// narrowFirst lays a narrow way from CPE to HAG, by which connections go.
+// narrowFirst adds a narrow segment from CPE to HAG, as the first path.
 func narrowFirst(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	return narrowLine(t, n, 1, true), n.Server
 }
 
-// narrowSecond lays one that is there for joins.
+// narrowSecond adds a narrow segment from CPE to HAG, as the path of joins.
 func narrowSecond(t *testing.T, n *netlab.Network) (narrow, *netlab.Host) {
 	return narrowLine(t, n, 1000, false), n.Server
 }
 
-// narrowLine lays a narrow way from CPE to HAG. The CPE's default route by it
-// has a metric, and the HAG may send by it what is for the client.
+// narrowLine adds a narrow segment from CPE to HAG, with a default route of the CPE
+// with a metric. If preferred, the HAG reaches the client over it.
 func narrowLine(t *testing.T, n *netlab.Network, metric int, preferred bool) narrow {
 	w := narrowWay(t, n.CPE, n.HAG)
 	for i, f := range families {

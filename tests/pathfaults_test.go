@@ -16,9 +16,9 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// TestHAGOfAnotherVersionIsNamedAndFlowsRun has a HAG refuse probes as one of
-// version 9 would: magic, version, type, box and sequence keep their places.
-func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
+// TestHAGOfAnotherVersionIsReportedAndFlowsRun simulates a HAG that refuses probes as
+// one of version 9 would: magic, version, type, box and sequence keep their places.
+func TestHAGOfAnotherVersionIsReportedAndFlowsRun(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	const version, kind, refusal = 4, 5, 3
 	for _, addr := range []netip.Addr{n.Line("lte").HAG6, n.Line("lte").HAG4} {
@@ -67,7 +67,7 @@ func TestHAGOfAnotherVersionIsNamedAndFlowsRun(t *testing.T) {
 	}
 }
 
-// toldOnce checks that a box that has ended has said one line with these words.
+// toldOnce checks that the log of an ended box has one line with these words.
 func toldOnce(t *testing.T, b *netlab.Box, words ...string) {
 	t.Helper()
 	lines := slices.DeleteFunc(slices.Clone(b.Log()), func(line string) bool {
@@ -111,7 +111,7 @@ func TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne(t *testing.T) {
 	toldOnce(t, cpe, "path=lte", why)
 }
 
-// routesBy lists the routes by gateways on an interface.
+// routesBy lists the routes over gateways on an interface.
 func routesBy(t *testing.T, h *netlab.Host, ifname string) (routes []netlink.Route) {
 	t.Helper()
 	err := h.Do(func() error {

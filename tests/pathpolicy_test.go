@@ -15,8 +15,8 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// configured starts both boxes, the CPE by a configuration file: what it says of
-// the path lte, and what else.
+// configured starts both boxes, the CPE with a configuration file: lte has the keys of
+// the path lte, tables has further tables.
 func configured(t *testing.T, n *netlab.Network, lte, tables string, flags ...string) *pair {
 	t.Helper()
 	p := &pair{Network: n, dir: scratch(t)}
@@ -43,11 +43,11 @@ func configured(t *testing.T, n *netlab.Network, lte, tables string, flags ...st
 	return p
 }
 
-// slowLines carry 20 and 40 Mbit/s at once.
+// slowLines carry 20 and 40 Mbit/s without delay.
 var slowLines = netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 20e6}, {Name: "lte", Rate: 40e6}}}
 
-// use tells whether a path is used so.
-func use(name string) func(*api.PathState) bool {
+// usedAs reports whether a path has that use.
+func usedAs(name string) func(*api.PathState) bool {
 	return func(p *api.PathState) bool { return p.Use == name }
 }
 
@@ -81,7 +81,7 @@ func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
 			eventually(t, fmt.Sprintf("%s: %s takes lte for a backup: %v", what, b.Role, want), func() bool { return backup(b) == want })
 		}
 	}
-	sees(t, p.cpe, "lte", "is a backup", use("backup"))
+	sees(t, p.cpe, "lte", "is a backup", usedAs("backup"))
 	both("before", true)
 	before := carried(p.Network)
 	download(t, p.Network, 200_000)
@@ -93,10 +93,10 @@ func TestOverflowPathIsUsedWhileTheFirstIsBusy(t *testing.T) {
 		defer close(done)
 		download(t, p.Network, 6<<20)
 	}()
-	sees(t, p.cpe, "lte", "is used", use("normal"))
+	sees(t, p.cpe, "lte", "is used", usedAs("normal"))
 	both("meanwhile", false)
 	<-done
-	sees(t, p.cpe, "lte", "is a backup again", use("backup"))
+	sees(t, p.cpe, "lte", "is a backup again", usedAs("backup"))
 	both("afterwards", true)
 	if now := carried(p.Network); now[1]-before[1] < 1<<20 {
 		t.Errorf("a long transfer had lte carry %d bytes", now[1]-before[1])
@@ -124,24 +124,24 @@ func TestStandbyPathIsUsedWhileTheOtherIsDown(t *testing.T) {
 func TestQuotaOutlivesARestart(t *testing.T) {
 	dir := scratch(t)
 	p := configured(t, netlabtest.Build(t, slowLines), `quota = "2MB"`, "", "--state-dir", dir+"/deep/er")
-	sees(t, p.cpe, "lte", "is used", use("normal"))
+	sees(t, p.cpe, "lte", "is used", usedAs("normal"))
 	used := func() uint64 { return pathOf(t, p.cpe, "lte").Quota.Used }
 	eventually(t, "the quota is used up", func() bool {
 		download(t, p.Network, 1<<20)
 		return used() >= 2e6
 	})
-	sees(t, p.cpe, "lte", "is closed", use("closed"))
+	sees(t, p.cpe, "lte", "is closed", usedAs("closed"))
 	before := used()
 	p.restartCPE(t)
 	if now := used(); now < before {
 		t.Errorf("%d bytes are used, %d were before the restart", now, before)
 	}
-	sees(t, p.cpe, "lte", "is closed still", use("closed"))
+	sees(t, p.cpe, "lte", "is closed still", usedAs("closed"))
 	chatter(t, p.Network, families[0])
 	if err := p.Line("dsl").Carrier(false); err != nil {
 		t.Fatal(err)
 	}
-	sees(t, p.cpe, "lte", "is used where it is all there is", use("normal"))
+	sees(t, p.cpe, "lte", "is used where it is all there is", usedAs("normal"))
 }
 
 func TestRulesGrantPaths(t *testing.T) {
@@ -186,9 +186,9 @@ func TestRulesGrantPaths(t *testing.T) {
 	}
 }
 
-// TestBoxRunsOnWhatIsLeft starts a CPE with a path that cannot be used: flows use
-// the other, and the path says what is wrong until it is mended.
-func TestBoxRunsOnWhatIsLeft(t *testing.T) {
+// TestBoxRunsOnUsablePathsOnly starts a CPE with a path that cannot be used: flows use
+// the other path, and the unusable one has a reason until it is repaired.
+func TestBoxRunsOnUsablePathsOnly(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	lte := n.Line("lte")
 	addresses := func(change func(netlink.Link, *netlink.Addr) error) {
@@ -224,7 +224,7 @@ func TestBoxRunsOnWhatIsLeft(t *testing.T) {
 	sees(t, p.cpe, "lte", "is up, with a subflow", func(p *api.PathState) bool { return isUp(p) && p.Subflows == 1 })
 }
 
-func TestOtherSecretIsNamedAndFlowsRun(t *testing.T) {
+func TestDifferentSecretIsReportedAndFlowsRun(t *testing.T) {
 	p := configured(t, netlabtest.Build(t, twoLines), "", "[probe]\nsecret = \"the CPE's alone\"")
 	sees(t, p.cpe, "dsl", "is refused, but up", func(p *api.PathState) bool {
 		return p.State == "up" && strings.Contains(p.Reason, "secret is another")
@@ -236,7 +236,7 @@ func TestOtherSecretIsNamedAndFlowsRun(t *testing.T) {
 	})
 }
 
-func TestRateCapsAPathEachWayAndIsTakenBack(t *testing.T) {
+func TestRateLimitsAPathEachWayAndIsRemovedAtTheEnd(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	before := queueing(t, n.CPE)
 	p := configured(t, n, `rate = "10mbit"`, "", "--first-path-down", "own-source")
@@ -259,7 +259,7 @@ func TestRateCapsAPathEachWayAndIsTakenBack(t *testing.T) {
 	same(t, before, queueing(t, n.CPE))
 }
 
-func TestQueueingOfAnInterfaceIsLeftAlone(t *testing.T) {
+func TestForeignQueueingDisciplineIsLeftAlone(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	err := n.CPE.Do(func() error {
 		link, err := netlink.LinkByName("lte")

@@ -18,7 +18,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// pathsOf is what a box says about its paths.
+// pathsOf returns the paths that a box reports.
 func pathsOf(t *testing.T, b *netlab.Box) *api.Paths {
 	t.Helper()
 	p, err := b.Paths(within(t, 5*time.Second))
@@ -28,7 +28,7 @@ func pathsOf(t *testing.T, b *netlab.Box) *api.Paths {
 	return p
 }
 
-// pathOf is what a CPE says about one of its paths.
+// pathOf returns one of the paths that a CPE reports.
 func pathOf(t *testing.T, cpe *netlab.Box, name string) *api.PathState {
 	t.Helper()
 	all := pathsOf(t, cpe).Paths
@@ -39,7 +39,7 @@ func pathOf(t *testing.T, cpe *netlab.Box, name string) *api.PathState {
 	return all[i].PathState
 }
 
-// sees waits until a CPE says of a path what ok wants to hear.
+// sees waits until a path that a CPE reports fulfils ok.
 func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *api.PathState) bool) {
 	t.Helper()
 	var p *api.PathState
@@ -55,12 +55,12 @@ func sees(t *testing.T, cpe *netlab.Box, name, what string, ok func(p *api.PathS
 func isUp(p *api.PathState) bool   { return p.State == "up" && p.Probed }
 func isDown(p *api.PathState) bool { return p.State == "down" }
 
-// has tells whether a path has that many subflows.
+// has reports whether a path has n subflows.
 func has(n int) func(*api.PathState) bool {
 	return func(p *api.PathState) bool { return p.Subflows == n }
 }
 
-// chatter is a connection to an echo server.
+// chatter opens a connection to an echo server.
 func chatter(t *testing.T, n *netlab.Network, f family) net.Conn {
 	t.Helper()
 	l := listenAt(t, n.Server, f.server)
@@ -70,8 +70,8 @@ func chatter(t *testing.T, n *netlab.Network, f family) net.Conn {
 	return c
 }
 
-// TestConnectionsOutliveEveryLine takes away one line after the other, by its
-// carrier and by silence, under connections that never stop to talk.
+// TestConnectionsOutliveEveryLine makes one line after the other fail, by its carrier
+// and by silence, under connections that send all the time.
 func TestConnectionsOutliveEveryLine(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, name := range []string{"dsl", "lte"} {
@@ -168,7 +168,7 @@ func TestNewFlowsWhileTheFirstPathIsDown(t *testing.T) {
 	}
 }
 
-func TestSubflowThatThePeerEndsIsOpenedAgain(t *testing.T) {
+func TestSubflowEndedByThePeerIsOpenedAgain(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	c := chatter(t, p.Network, families[1])
 	sees(t, p.cpe, "lte", "has its subflow", has(1))

@@ -11,8 +11,8 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// TestPolicyIsReplacedWhileABoxRuns lets a CPE read its rules again: good ones
-// hold for new flows and leave running ones alone, bad ones change nothing.
+// TestPolicyIsReplacedWhileABoxRuns makes a CPE read its rules again: valid ones apply
+// to new flows and leave running ones alone, invalid ones change nothing.
 func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	file := configFile(t, "")
@@ -25,7 +25,7 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 	p := start(t, n, "--config", file)
 	l := listenAt(t, n.Server, netlab.Server6)
 	serve(l, echo)
-	// connect makes a connection and returns why its flow is as it is.
+	// connect makes a connection and returns the reason of its flow.
 	connect := func() (state, reason string, c net.Conn) {
 		t.Helper()
 		c = dial(t, n.Client, addrOf(l))

@@ -44,7 +44,7 @@ func recordedPair(t *testing.T, n *netlab.Network, dir, cpeConfig, hagConfig str
 	return p
 }
 
-// recordings are the capture files of a role in a folder, oldest first.
+// recordings returns the capture files of a role in a folder, oldest first.
 func recordings(t *testing.T, dir, role string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, role+"-*.pcapng"))
@@ -54,7 +54,7 @@ func recordings(t *testing.T, dir, role string) []string {
 	return files
 }
 
-// Rules that have ports of servers treated in another way than the default.
+// Rules for ports of servers with another action than the default.
 const (
 	cpeRules = `
 [[rule]]
@@ -86,7 +86,7 @@ dial = "3500ms"
 `
 )
 
-// happenings are flows of all kinds through a pair of boxes, but for failures.
+// happenings makes flows of all kinds through a pair of boxes, except failures.
 func happenings(t *testing.T, p *pair, f family) {
 	t.Helper()
 	n := p.Network
@@ -127,7 +127,7 @@ func happenings(t *testing.T, p *pair, f family) {
 	chat(t, dial(t, n.Client, server), "hello") // stays open
 }
 
-// obstacles lists servers to which no connection comes about.
+// obstacles returns servers to which no connection succeeds.
 func obstacles(t *testing.T, n *netlab.Network) (all []target) {
 	t.Helper()
 	const silent = 7009
@@ -148,12 +148,12 @@ func obstacles(t *testing.T, n *netlab.Network) (all []target) {
 	return all
 }
 
-// told is what is known of a flow, live or replayed.
+// told has the fields of a flow, live or replayed, that are compared.
 type told struct {
 	Client, Server, Side, Action, State, Reason string
 }
 
-// replayed is what `synbond replay --json` prints, as far as it is of interest here.
+// replayed has the fields of `synbond replay --json` that are compared.
 type replayed struct {
 	Decisions []struct {
 		Frame                 int
@@ -162,9 +162,9 @@ type replayed struct {
 	Flows []told
 }
 
-// farApart has delays, as every network but that of a lab: an ICMP error that
-// arrives while connect(2) still runs is taken for a soft one (tcp_v6_err,
-// sock_owned_by_user), and no capture tells of that.
+// farApart has delays like real networks: the kernel takes an ICMP error that arrives
+// while connect(2) still runs for a soft one (tcp_v6_err, sock_owned_by_user), which
+// no capture shows.
 var farApart = netlab.Topology{
 	Lines:       []netlab.LineConfig{{Name: "dsl", Delay: 5 * time.Millisecond}, {Name: "lte", Delay: 5 * time.Millisecond}},
 	ServerDelay: 10 * time.Millisecond,
@@ -249,8 +249,8 @@ func frames(t *testing.T, file string) (all []pcaps.Frame) {
 	return all
 }
 
-// sameVerdicts compares the comments on the packets that the box got with what a
-// replay decides about the same packets.
+// sameVerdicts compares the box's verdicts, in comments on its packets, with those of
+// a replay of the same packets.
 func sameVerdicts(t *testing.T, role, file string, again replayed) {
 	t.Helper()
 	got := make(map[int]string)
@@ -336,7 +336,7 @@ func TestRecordingIsBoundedUnderAFlood(t *testing.T) {
 	}
 }
 
-// TestRecordingOutlivesItsFolder takes a box's folder away, and gives it back.
+// TestRecordingOutlivesItsFolder removes the folder of a box's recording, and restores it.
 func TestRecordingOutlivesItsFolder(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	dir := filepath.Join(scratch(t), "recordings")

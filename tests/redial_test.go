@@ -12,14 +12,14 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// farLines are long enough for a line to fall while a SYN is under way.
+// farLines have delays long enough for a line to fail while a SYN is under way.
 var farLines = netlab.Topology{Lines: []netlab.LineConfig{
 	{Name: "dsl", Delay: 50 * time.Millisecond}, {Name: "lte", Delay: 50 * time.Millisecond},
 }}
 
-// TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls takes lines away that a CPE has
-// not missed yet when a client connects: its SYN fares as one that comes later.
-func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
+// TestSYNUnderWayIsDecidedOnAgainWhenItsLineFails makes lines fail so that the CPE has
+// not noticed yet when a client connects. Its SYN is treated like a later one.
+func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFails(t *testing.T) {
 	silence := func(lines ...*netlab.Line) (err error) {
 		for _, l := range lines {
 			err = errors.Join(err, l.Down(true))
@@ -52,7 +52,7 @@ func TestSYNUnderWayIsDecidedOnAgainWhenItsLineFalls(t *testing.T) {
 				serve(l, echo)
 				servers, connected[i] = append(servers, l), make(chan net.Conn, 1)
 				go func() {
-					conn, _ := p.Client.Dial(ctx, "tcp", "", l.Addr().String()) // what passes goes nowhere
+					conn, _ := p.Client.Dial(ctx, "tcp", "", l.Addr().String()) // a SYN that passes has no route
 					connected[i] <- conn
 				}()
 			}

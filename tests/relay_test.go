@@ -49,7 +49,7 @@ func TestTransfersArriveWholeAndFromTheClientsAddress(t *testing.T) {
 	}
 }
 
-// taps watch the three kinds of links of a pair.
+// taps on the three kinds of links of a pair.
 type taps struct{ client, first, second, server *netlab.Tap }
 
 func tap(t *testing.T, n *netlab.Network) (all taps) {
@@ -73,7 +73,7 @@ func tap(t *testing.T, n *netlab.Network) (all taps) {
 	return all
 }
 
-// kinds counts the handshake segments of a tap by what MPTCP they bear.
+// kinds counts the handshake segments of a tap by their MPTCP option.
 func kinds(t *testing.T, tap *netlab.Tap) map[string]int {
 	t.Helper()
 	count := make(map[string]int)
@@ -148,12 +148,12 @@ func TestOnlyTheMultipathSideSpeaksMPTCP(t *testing.T) {
 	}
 }
 
-// far is a network of 50 ms round trip, where one more can be told from noise.
+// far builds a network with a round trip of 50 ms, to tell one more from noise.
 func far(t *testing.T) *netlab.Network {
 	t.Helper()
 	const oneWay = 25 * time.Millisecond
 	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Delay: oneWay}, {Name: "lte", Delay: oneWay}}})
-	// A host that does not exist is known to be absent after 0.6 s.
+	// An absent host is reported after 0.6 s.
 	for _, key := range []string{"net.ipv6.neigh.wan.retrans_time_ms", "net.ipv4.neigh.wan.retrans_time_ms"} {
 		if err := n.HAG.Sysctl(key, "200"); err != nil {
 			t.Fatal(err)
@@ -252,8 +252,7 @@ func TestOneConnectionUsesEveryPath(t *testing.T) {
 	}
 }
 
-// A transfer is to be near its receiver, not in the boxes: what a box holds, all that
-// comes later on the same connection has to wait for.
+// Bytes of a transfer in a box's buffers delay all later bytes of the same connection.
 func TestBoxesHoldLittleOfATransfer(t *testing.T) {
 	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: 10e6, Delay: 10 * time.Millisecond}, {Name: "lte", Rate: 10e6, Delay: 20 * time.Millisecond}}})
 	start(t, n)
@@ -312,7 +311,7 @@ func TestBoxesHoldLittleOfATransfer(t *testing.T) {
 	}
 }
 
-// carried is what each line has delivered so far, both ways.
+// carried returns the number of bytes that each line has delivered so far, both ways.
 func carried(n *netlab.Network) []uint64 {
 	out := make([]uint64, len(n.Lines))
 	for i, l := range n.Lines {

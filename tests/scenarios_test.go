@@ -12,8 +12,8 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// runScenario runs a scenario of `synbond lab` to its end and shows its report where a
-// check has failed that matters.
+// runScenario runs a scenario of `synbond lab`. The test fails, and prints the report,
+// if a check that matters has failed.
 func runScenario(t *testing.T, name string, o lab.Options, matters func(lab.Check) bool) *lab.Report {
 	t.Helper()
 	netlabtest.Require(t)
@@ -39,8 +39,8 @@ func runScenario(t *testing.T, name string, o lab.Options, matters func(lab.Chec
 }
 
 func TestTransferOutlivesTheFirstLine(t *testing.T) {
-	// How long it stalls, and whether so short a transfer sees the line come back,
-	// is for `make scenarios`.
+	// `make scenarios` checks the length of the stall, and the use of the line once it
+	// is back; this transfer is too short for that.
 	r := runScenario(t, "failover", lab.Options{Transfer: 2 * time.Second}, func(c lab.Check) bool {
 		return strings.HasSuffix(c.Name, "every byte arrives as it was sent") || strings.HasSuffix(c.Name, "stop cleanly")
 	})

@@ -16,21 +16,21 @@ import (
 	"github.com/synbond/synbond/pcaps"
 )
 
-// port is where a sniffer looks: an interface of a host, or all of them, which
-// are then one interface "any" of the capture.
+// port is a place to capture: an interface of a host, or all interfaces, which are the
+// interface "any" of the capture.
 type port struct {
 	host   *netlab.Host
 	ifname string
 	link   pcaps.LinkType // how frames are kept
-	// inbound leaves out what the host sends.
+	// inbound leaves out the host's own packets.
 	inbound bool
 }
 
-// anyInterface is what libpcap calls all interfaces of a host.
+// anyInterface is libpcap's name for all interfaces of a host.
 const anyInterface = "any"
 
-// framing says which socket gets frames for a link type, and what has to stand
-// before what it gives (https://www.tcpdump.org/linktypes.html).
+// framing has, by link type, the type of the packet socket, and the header to prepend
+// to its frames (https://www.tcpdump.org/linktypes.html).
 var framing = map[pcaps.LinkType]struct {
 	socket int
 	header func(*unix.SockaddrLinklayer) []byte
@@ -41,7 +41,7 @@ var framing = map[pcaps.LinkType]struct {
 	pcaps.LinkCooked2:  {unix.SOCK_DGRAM, cooked2},
 }
 
-// cooked is the header of LINKTYPE_LINUX_SLL.
+// cooked returns the header of LINKTYPE_LINUX_SLL.
 func cooked(from *unix.SockaddrLinklayer) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(from.Pkttype))
 	b = binary.BigEndian.AppendUint16(b, from.Hatype)
@@ -50,7 +50,7 @@ func cooked(from *unix.SockaddrLinklayer) []byte {
 	return binary.NativeEndian.AppendUint16(b, from.Protocol) // it is in network order
 }
 
-// cooked2 is the header of LINKTYPE_LINUX_SLL2.
+// cooked2 returns the header of LINKTYPE_LINUX_SLL2.
 func cooked2(from *unix.SockaddrLinklayer) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, from.Protocol)
 	b = append(b, 0, 0) // reserved
@@ -60,17 +60,17 @@ func cooked2(from *unix.SockaddrLinklayer) []byte {
 	return append(b, from.Addr[:]...)
 }
 
-// sniffer captures whole frames on interfaces of the lab, as tcpdump would.
+// sniffer captures whole frames on interfaces, like tcpdump.
 type sniffer struct {
 	socks   []*os.File
 	readers sync.WaitGroup
 
 	mu   sync.Mutex
 	seen []pcaps.Frame
-	last time.Time // when the last frame came
+	last time.Time // of the last frame
 }
 
-// sniff starts to capture all but UDP. It ends with stop, or with the test. The hosts must
+// sniff starts to capture everything except UDP. It ends with stop, or with the test. The hosts must
 // complete checksums: see [netlab.Host.CompleteChecksums].
 func sniff(t *testing.T, ports ...port) *sniffer {
 	t.Helper()
@@ -92,7 +92,7 @@ func sniff(t *testing.T, ports ...port) *sniffer {
 	return s
 }
 
-// open makes a socket that gets all frames of the port. A host's thread has to call it.
+// open makes a socket that receives all frames of the port. It must be called on the host's thread.
 func (p port) open() (_ int, err error) {
 	fd, err := unix.Socket(unix.AF_PACKET, framing[p.link].socket|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *sniffer) keep(p port, i int, from *unix.SockaddrLinklayer, b, oob []byt
 	s.seen, s.last = append(s.seen, f), time.Now()
 }
 
-// isUDP tells whether a frame is of UDP: the boxes probe their paths with it, all the time.
+// isUDP reports whether a frame is a UDP packet. The boxes probe their paths with UDP all the time.
 func isUDP(link pcaps.LinkType, b []byte) bool {
 	if link == pcaps.LinkEthernet {
 		b = b[min(14, len(b)):]
@@ -167,7 +167,7 @@ func isUDP(link pcaps.LinkType, b []byte) bool {
 	return b[0]>>4 == 6 && b[6] == unix.IPPROTO_UDP
 }
 
-// stamp is when the kernel saw a packet, by its SCM_TIMESTAMPNS.
+// stamp returns the kernel's time of a packet (SCM_TIMESTAMPNS).
 func stamp(oob []byte) time.Time {
 	all, err := unix.ParseSocketControlMessage(oob)
 	if err == nil && len(all) == 1 && len(all[0].Data) >= int(unsafe.Sizeof(unix.Timespec{})) {
@@ -176,7 +176,7 @@ func stamp(oob []byte) time.Time {
 	return time.Now()
 }
 
-// quiet waits until nothing has come for a while.
+// quiet waits until no frame has come for 300 ms.
 func (s *sniffer) quiet(t *testing.T) {
 	t.Helper()
 	eventually(t, "a pause on the captured interfaces", func() bool {
@@ -186,7 +186,7 @@ func (s *sniffer) quiet(t *testing.T) {
 	})
 }
 
-// stop ends the capture and returns what was seen, in the order of the kernel's clock.
+// stop ends the capture and returns the frames in order of the kernel's clock.
 func (s *sniffer) stop() []pcaps.Frame {
 	for _, sock := range s.socks {
 		sock.Close()

@@ -16,7 +16,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-func TestConversationsGoAsWithoutBoxes(t *testing.T) {
+func TestConversationsWorkAsWithoutBoxes(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestConversationsGoAsWithoutBoxes(t *testing.T) {
 			t.Run("an end that has said all still listens", func(t *testing.T) {
 				l := listenAt(t, p.Server, f.server)
 				serve(l, func(c net.Conn) {
-					all, _ := io.ReadAll(c) // what was cut short differs
+					all, _ := io.ReadAll(c) // a shortened stream differs
 					time.Sleep(50 * time.Millisecond)
 					c.Write(all) //nolint:errcheck // the client sees it
 				})
@@ -85,7 +85,7 @@ func TestConversationsGoAsWithoutBoxes(t *testing.T) {
 	}
 }
 
-// reset closes a connection by a reset.
+// reset closes a connection with RST.
 func reset(t *testing.T, c net.Conn) {
 	t.Helper()
 	if err := errors.Join(c.(*net.TCPConn).SetLinger(0), c.Close()); err != nil {
@@ -118,7 +118,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
+func TestUnrelatedTrafficIsLeftAlone(t *testing.T) {
 	p := start(t, netlabtest.Build(t, twoLines))
 	both := []*netlab.Box{p.cpe, p.hag}
 	for _, tt := range []struct {
@@ -153,7 +153,7 @@ func TestWhatIsNotMeantForTheBoxesIsLeftAlone(t *testing.T) {
 		}
 		c.Close()
 	}
-	// UDP goes its way.
+	// UDP passes.
 	c, err := p.Client.Dial(t.Context(), "udp", "", netip.AddrPortFrom(netlab.Server6, 9).String())
 	if err != nil {
 		t.Fatal(err)

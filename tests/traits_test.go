@@ -12,8 +12,7 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// socket connects a client's socket by what connect does with it. It closes with
-// the test.
+// socket makes a client's socket, which connect connects. It closes with the test.
 func socket(t *testing.T, h *netlab.Host, to netip.AddrPort, connect func(fd int, to unix.Sockaddr) error) (fd int) {
 	t.Helper()
 	domain, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())})
@@ -63,7 +62,7 @@ func fastOpen(t *testing.T, h *netlab.Host, to netip.AddrPort, data string) (fd 
 	})
 }
 
-// hears waits until a socket has been sent a text.
+// hears reads a socket until a text has arrived.
 func hears(t *testing.T, fd int, want string) {
 	t.Helper()
 	var got []byte
@@ -76,8 +75,8 @@ func hears(t *testing.T, fd int, want string) {
 	})
 }
 
-// TestOnwardSYNIsLikeTheClients looks at the SYN of a client that sets DSCP, MSS
-// and hop limit, at the client, between the boxes, and at the server.
+// TestOnwardSYNIsLikeTheClients compares the SYN of a client that sets DSCP, MSS and
+// hop limit at three places: the client, between the boxes, and the server.
 func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 	const dscp, mss, hops = 46, 1000, 50 // expedited forwarding
 	options := map[string]map[[2]int]int{
@@ -107,7 +106,7 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 					t.Errorf("on link %d: %+v, want DSCP %d and MSS %d", i, at[i], dscp, mss)
 				}
 			}
-			// An MPTCP socket takes no hop limit; the HAG's TCP socket goes on from it.
+			// A hop limit cannot be set on an MPTCP socket; the HAG's TCP socket counts on from the SYN's.
 			if at[0].HopLimit != hops || at[2].HopLimit >= at[1].HopLimit {
 				t.Errorf("hop limits %d, %d, %d", at[0].HopLimit, at[1].HopLimit, at[2].HopLimit)
 			}
@@ -115,9 +114,8 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 	}
 }
 
-// TestDataInASYNIsNotLost has a client send data with its SYN (TCP Fast Open
-// without a cookie, RFC 7413), through boxes that relay and through one that
-// only offers MPTCP for it.
+// TestDataInASYNIsNotLost sends data with a client's SYN (TCP Fast Open without a
+// cookie, RFC 7413), through boxes that relay and through one with action learn.
 func TestDataInASYNIsNotLost(t *testing.T) {
 	const word = "early bird"
 	for _, action := range []string{"relay", "learn"} {

@@ -25,7 +25,7 @@ import (
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
-// connection is what the kernel says of one end of an established TCP connection.
+// connection is one end of an established TCP connection, as the kernel reports it.
 type connection struct {
 	local, remote     netip.AddrPort
 	window            uint32 // congestion window, in segments
@@ -33,8 +33,8 @@ type connection struct {
 	congestionControl string
 }
 
-// Of uapi linux/inet_diag.h: the request's extensions, which are also the types of
-// the answer's attributes, and where things are in struct inet_diag_msg.
+// Of uapi linux/inet_diag.h: the request's extensions, which are also the types of the
+// answer's attributes, and offsets in struct inet_diag_msg.
 const (
 	diagInfo         = 2
 	diagCong         = 4
@@ -44,7 +44,7 @@ const (
 	sockDiagByFamily = 20 // uapi linux/sock_diag.h
 )
 
-// connections lists those of a host that stand.
+// connections lists the established connections of a host.
 func connections(t *testing.T, h *netlab.Host, family byte) []connection {
 	t.Helper()
 	var c *netlink.Conn
@@ -106,13 +106,13 @@ func parseConnection(b []byte) (c connection, err error) {
 	return c, attributes.Err()
 }
 
-// legs are a box's ends of a client's connection that has a subflow on each line.
+// legs are a box's sockets for a client's connection with a subflow on each line.
 type legs struct {
 	plain    connection
 	subflows []connection // the first one, and the joined one
 }
 
-// legsAt waits until a box has all of those of a client's connection.
+// legsAt waits until a box has all legs of a client's connection.
 func (p *pair) legsAt(t *testing.T, h *netlab.Host, c net.Conn) (all legs) {
 	t.Helper()
 	client, server := c.LocalAddr().(*net.TCPAddr).AddrPort(), c.RemoteAddr().(*net.TCPAddr).AddrPort()
@@ -120,7 +120,7 @@ func (p *pair) legsAt(t *testing.T, h *netlab.Host, c net.Conn) (all legs) {
 	if client.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	// The leg towards the client is accepted in the server's name.
+	// The leg towards the client has the server's address.
 	onward, accepted := [2]netip.AddrPort{client, server}, [2]netip.AddrPort{server, client}
 	plain, first := accepted, onward
 	if h == p.HAG {
@@ -141,8 +141,8 @@ func (p *pair) legsAt(t *testing.T, h *netlab.Host, c net.Conn) (all legs) {
 	return all
 }
 
-// windows are the congestion windows of a new MPTCP connection within a network
-// without boxes, from one host to another.
+// windows returns the congestion windows of a new MPTCP connection between two hosts,
+// in a network without boxes.
 func windows(t *testing.T, from, to *netlab.Host, addr netip.Addr) (both []uint32) {
 	t.Helper()
 	l := listen(t, to, "mptcp", netip.AddrPortFrom(addr, 0))
@@ -169,8 +169,8 @@ const boxWindow, kernelWindow = 64, 10
 
 const keepsWindow = "subflows begin with the kernel's initial window"
 
-// expected is the initial window that a box gives subflows here, and why it is the
-// kernel's if it is.
+// expected returns the initial window of subflows on this machine. refused is the
+// reason why it is the kernel's, if it is.
 func expected(t *testing.T) (window uint32, refused error) {
 	t.Helper()
 	w, err := mptcp.OpenWindow(boxWindow)
@@ -231,9 +231,9 @@ func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
 	}
 }
 
-// TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo moves bytes over a slow line and
-// looks at what its box says that it has learnt, and at the next connection.
-func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
+// TestFurtherSubflowsBeginWithTheRateOfEarlierOnes moves bytes over a slow line, and
+// checks the rate that the box reports as learnt, and the next connection.
+func TestFurtherSubflowsBeginWithTheRateOfEarlierOnes(t *testing.T) {
 	if _, refused := expected(t); refused != nil {
 		t.Skip(refused)
 	}
@@ -282,12 +282,12 @@ func TestFurtherSubflowsBeginWithWhatEarlierOnesCameTo(t *testing.T) {
 	}
 }
 
-// TestBoxesInAUserNamespaceKeepTheKernelsWindow plays the test above where the
-// kernel takes no BPF program of a box.
+// TestBoxesInAUserNamespaceKeepTheKernelsWindow runs the test above where the kernel
+// accepts no BPF program from a box.
 func TestBoxesInAUserNamespaceKeepTheKernelsWindow(t *testing.T) {
 	netlabtest.Require(t)
 	if inUserNamespace() {
-		return // the test above was played in one
+		return // the test above ran in one
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^TestSubflowsBeginWithTheBoxesWindowAndNothingElseDoes$", "-test.v")
 	cmd.Env = append(os.Environ(), "CI=true") // it must not be skipped
@@ -341,7 +341,7 @@ func TestMultipathLegsHaveTheirOwnCongestionControl(t *testing.T) {
 	}
 }
 
-func TestCongestionControlThatTheKernelLacksIsToldInOneLine(t *testing.T) {
+func TestUnknownCongestionControlGivesOneLine(t *testing.T) {
 	n := netlabtest.Build(t, twoLines)
 	before := snapshot(t, n.CPE)
 	args := "cpe --plain lan --path dsl --congestion-control nonsense --control " + scratch(t) + "/box.sock"
