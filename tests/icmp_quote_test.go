@@ -60,25 +60,30 @@ func hear(t *testing.T, h *netlab.Host) *quotes {
 		})
 		go func() {
 			defer close(done)
-			const header = 8 // of the ICMP error
-			buf := make([]byte, 2048)
-			for {
-				n, _, err := c.ReadFrom(buf)
-				if err != nil {
-					return // closed
-				}
-				if n < header || buf[0] != at.kind {
-					continue
-				}
-				if about, ok := at.parse(buf[header:n]); ok {
-					q.mu.Lock()
-					q.seen = append(q.seen, about)
-					q.mu.Unlock()
-				}
-			}
+			q.collect(c, at.kind, at.parse)
 		}()
 	}
 	return q
+}
+
+// collect adds the errors of one kind that a socket receives, until it is closed.
+func (q *quotes) collect(c net.PacketConn, kind byte, parse func([]byte) (quote, bool)) {
+	const header = 8 // of the ICMP error
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := c.ReadFrom(buf)
+		if err != nil {
+			return // closed
+		}
+		if n < header || buf[0] != kind {
+			continue
+		}
+		if about, ok := parse(buf[header:n]); ok {
+			q.mu.Lock()
+			q.seen = append(q.seen, about)
+			q.mu.Unlock()
+		}
+	}
 }
 
 func quoted6(ip []byte) (quote, bool) {

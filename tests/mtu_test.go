@@ -56,34 +56,8 @@ func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 		}
 	}
 	for i, f := range families {
-		nets := narrowNets[i]
-		for _, at := range []struct {
-			host   *netlab.Host
-			ifname string
-			net    netip.Prefix
-			number byte
-		}{
-			{a, "narrow", nets[0], endNumber},
-			{w.first, "near", nets[0], firstNumber},
-			{w.first, "far", nets[1], firstNumber},
-			{w.second, "near", nets[1], secondNumber},
-			{w.second, "far", nets[2], secondNumber},
-			{b, "narrow", nets[2], endNumber},
-		} {
-			if err := at.host.AddAddress(at.ifname, number(at.net, at.number)); err != nil {
-				t.Fatal(err)
-			}
-			route(t, at.host, netlab.Route{To: at.net, Dev: at.ifname})
-		}
-		client, anywhere := around(f.client)
-		viaFirst, viaSecond := number(nets[1], firstNumber).Addr(), number(nets[1], secondNumber).Addr()
-		route(t, w.first,
-			netlab.Route{To: client, Via: number(nets[0], endNumber).Addr(), Dev: "near"},
-			netlab.Route{To: anywhere, Via: viaSecond, Dev: "far"})
-		route(t, w.second,
-			netlab.Route{To: client, Via: viaFirst, Dev: "near"},
-			netlab.Route{To: nets[0], Via: viaFirst, Dev: "near"},
-			netlab.Route{To: anywhere, Via: number(nets[2], endNumber).Addr(), Dev: "far"})
+		w.address(t, a, b, narrowNets[i])
+		w.route(t, f.client, narrowNets[i])
 	}
 	for h, ifname := range map[*netlab.Host]string{w.first: "far", w.second: "near"} {
 		err := h.Netlink(func(nl *netlink.Handle) error {
@@ -98,6 +72,43 @@ func narrowWay(t *testing.T, a, b *netlab.Host) narrow {
 		}
 	}
 	return w
+}
+
+// address gives the ends a and b and the routers their addresses in one family.
+func (w narrow) address(t *testing.T, a, b *netlab.Host, nets [3]netip.Prefix) {
+	t.Helper()
+	for _, at := range []struct {
+		host   *netlab.Host
+		ifname string
+		net    netip.Prefix
+		number byte
+	}{
+		{a, "narrow", nets[0], endNumber},
+		{w.first, "near", nets[0], firstNumber},
+		{w.first, "far", nets[1], firstNumber},
+		{w.second, "near", nets[1], secondNumber},
+		{w.second, "far", nets[2], secondNumber},
+		{b, "narrow", nets[2], endNumber},
+	} {
+		if err := at.host.AddAddress(at.ifname, number(at.net, at.number)); err != nil {
+			t.Fatal(err)
+		}
+		route(t, at.host, netlab.Route{To: at.net, Dev: at.ifname})
+	}
+}
+
+// route adds the routers' routes to the client and to everything else in one family.
+func (w narrow) route(t *testing.T, client netip.Addr, nets [3]netip.Prefix) {
+	t.Helper()
+	near, anywhere := around(client)
+	viaFirst, viaSecond := number(nets[1], firstNumber).Addr(), number(nets[1], secondNumber).Addr()
+	route(t, w.first,
+		netlab.Route{To: near, Via: number(nets[0], endNumber).Addr(), Dev: "near"},
+		netlab.Route{To: anywhere, Via: viaSecond, Dev: "far"})
+	route(t, w.second,
+		netlab.Route{To: near, Via: viaFirst, Dev: "near"},
+		netlab.Route{To: nets[0], Via: viaFirst, Dev: "near"},
+		netlab.Route{To: anywhere, Via: number(nets[2], endNumber).Addr(), Dev: "far"})
 }
 
 // around returns a client's network, and the default prefix of its family.
