@@ -48,8 +48,12 @@ func (m *model) move(now time.Duration, k Key, to State, reason Reason) bool {
 		return false
 	}
 	f := m.flows[i]
+	f.Reason = reason
+	if to == Dialing {
+		return true
+	}
 	m.flows = slices.Delete(m.flows, i, i+1)
-	f.State, f.Reason, f.Changed = to, reason, now
+	f.State, f.Changed = to, now
 	if to == Relaying {
 		f.Setup = now - f.Began
 	}

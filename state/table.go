@@ -166,7 +166,7 @@ func (t *Table) full() Reason {
 }
 
 // Move takes the live flow with that ID to state to, and returns a copy of it as
-// it is then: to Dialing, with another ID. None leaves the reason that it has. Move
+// it is then: to Dialing once more, with another ID and the same timeout. None leaves the reason that it has. Move
 // reports false, and changes nothing, if the ID names no live flow or a flow in a
 // state from which to cannot follow: events of a flow that has moved on come late,
 // not wrong.
@@ -182,18 +182,19 @@ func (t *Table) Move(now time.Duration, id ID, to State, reason Reason) (Flow, b
 }
 
 func (t *Table) move(now time.Duration, n slot, to State, reason Reason) {
-	t.leave(n)
 	f := &t.flows.at(n).Flow
-	f.State, f.Changed = to, now
 	if reason != None {
 		f.Reason = reason
 		t.reasons[reason]++
 	}
-	switch to {
-	case Relaying:
-		f.Setup = now - f.Began
-	case Dialing:
+	if to == Dialing { // once more: its SYN has been held since the first dial
 		f.ID = t.newID(n)
+		return
+	}
+	t.leave(n)
+	f.State, f.Changed = to, now
+	if to == Relaying {
+		f.Setup = now - f.Began
 	}
 	t.enter(n)
 }

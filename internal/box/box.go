@@ -178,7 +178,7 @@ func (b *Box) openKernel(undo *undo) (err error) {
 	if b.kernel.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log}); err != nil {
 		return err
 	}
-	b.queue, b.relay, b.halfOpen = b.kernel.queue, kernelRelay{b.kernel.relay}, b.kernel.diag
+	b.queue, b.relay, b.halfOpen = b.kernel.queue, kernelRelay{b.kernel.relay}, &sharedDiag{Diag: b.kernel.diag}
 	return nil
 }
 

@@ -245,8 +245,12 @@ func (b *Box) closed(id state.ID, err error) {
 }
 
 // clientGone reports whether the client's connection of a flow has ended in the
-// kernel: the flow may use its port again before the relay hears of it.
-func (b *Box) clientGone(id state.ID) bool {
-	c, ok := b.conns.get(id)
+// kernel: the client may use its port again before the box hears of it.
+func (b *Box) clientGone(f state.Flow) bool {
+	if f.State == state.Released {
+		there, err := b.halfOpen.Connected(f.Key.Server(), f.Key.Client())
+		return err == nil && !there
+	}
+	c, ok := b.conns.get(f.ID)
 	return ok && c.ClientGone()
 }

@@ -2,6 +2,7 @@ package box
 
 import (
 	"net/netip"
+	"sync"
 
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
@@ -46,6 +47,19 @@ type subflows interface {
 // complete. [host.Diag] is one.
 type halfOpen interface {
 	Connected(local, remote netip.AddrPort) (bool, error)
+}
+
+// sharedDiag is a [paths.Diag] for several goroutines.
+type sharedDiag struct {
+	mu sync.Mutex
+	*paths.Diag
+}
+
+// Connected implements halfOpen.
+func (d *sharedDiag) Connected(local, remote netip.AddrPort) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Diag.Connected(local, remote)
 }
 
 // kernelRelay is a [relay.Relay] as a dialer.

@@ -13,17 +13,18 @@ type Config struct {
 	Table  state.Config
 	Learnt state.LearntConfig
 	Policy *Policy
-	// Gone reports whether the client's connection of a flow that is being relayed has
-	// ended in the kernel, so that the client may use its port again, though Closed is
-	// still to come. Nil stands for a function that always returns false.
-	Gone func(state.ID) bool
+	// Gone reports whether the client's connection of a flow that is Released or
+	// Relaying has ended in the kernel, so that the client may use its port again, though
+	// ClientReset or Closed are still to come. Nil stands for a function that always
+	// returns false.
+	Gone func(state.Flow) bool
 }
 
 // Core decides about the flows of a box. It is safe for concurrent use. Every event
 // appends its actions to the slice that it is given, for the caller to carry out
 // in order, and returns that slice.
 type Core struct {
-	gone   func(state.ID) bool
+	gone   func(state.Flow) bool
 	table  *state.Table
 	learnt *state.Learnt
 
@@ -52,7 +53,7 @@ func New(cfg Config) *Core {
 		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake),
 	}
 	if c.gone == nil {
-		c.gone = func(state.ID) bool { return false }
+		c.gone = func(state.Flow) bool { return false }
 	}
 	return c
 }

@@ -69,24 +69,24 @@ func learntReason(capable bool) state.Reason {
 	return state.LearntPlain
 }
 
-// answer decides about a SYN+ACK: if it answers a SYN that was to ask, it says
-// whether the destination speaks MPTCP. Where the box had added MP_CAPABLE it
-// does not reach the client, so its ACK bears none, and the server falls back to
-// TCP (RFC 8684, section 3.7).
+// answer decides about a SYN+ACK: the first one that answers a SYN which was to ask
+// says whether the destination speaks MPTCP. Where the box had added MP_CAPABLE it
+// does not reach the client, neither now nor when it is repeated, or late; so the
+// client's ACK bears none, and the server falls back to TCP (RFC 8684, section 3.7).
 func (c *Core) answer(acts []Action, now time.Duration, p Packet, seg *rewrite.Segment, synack rewrite.MPTCP) []Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	d := Decision{Packet: p, Verdict: Accept, Reason: state.NotAsked, Key: state.KeyOf(seg.Dst, seg.Src)}
-	asked, _ := c.table.Lookup(d.Key)
-	if asked.State == state.Learning {
-		f, learning := c.table.Move(now, asked.ID, state.Passed, learntReason(synack.Capable))
-		if learning {
-			c.learnt.Learn(now, d.Key.Server().Addr(), synack.Capable)
-			d.Reason = f.Reason
-			if synack.Capable && f.Side == state.Plain { // from the multipath side the client itself asked
-				d = c.strip(d, seg)
-			}
-		}
+	f, known := c.table.Last(d.Key)
+	if !known || f.Action != state.Learn {
+		return append(acts, Action{Kind: Decide, Decision: d})
+	}
+	if learnt, ok := c.table.Move(now, f.ID, state.Passed, learntReason(synack.Capable)); ok {
+		c.learnt.Learn(now, d.Key.Server().Addr(), synack.Capable)
+		d.Reason = learnt.Reason
+	}
+	if synack.Capable && f.Side == state.Plain { // from the multipath side the client itself asked
+		d = c.strip(d, seg)
 	}
 	return append(acts, Action{Kind: Decide, Decision: d})
 }

@@ -85,6 +85,27 @@ func TestRepeatedSYNIsNotAskedAgain(t *testing.T) {
 	}
 }
 
+func TestLateAndRepeatedAnswersDoNotReachTheClientWithMPCapable(t *testing.T) {
+	answer := func(t *testing.T, core *driver, id uint32) {
+		t.Helper()
+		d := core.decide(2*time.Second, state.Multipath, id, synack(t, mss, capableSYNACK))
+		if d.Verdict != Rewrite || optionsOf(t, d.Edited).Capable {
+			t.Errorf("SYN+ACK %d: %v because of %q", id, d.Verdict, d.Reason)
+		}
+	}
+	core := newCore(t, state.Learn)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	core.decide(time.Second, state.Plain, 8, syn(t, mss)) // passes without the option
+	answer(t, core, 9)                                    // to the first SYN
+	if core.LearntLen() != 0 {
+		t.Error("something is learnt from a late answer")
+	}
+	core = newCore(t, state.Learn)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	answer(t, core, 8)
+	answer(t, core, 9) // the server repeats it
+}
+
 func TestWhatCannotBeEditedPasses(t *testing.T) {
 	full := layers.TCPOption{OptionType: 254, OptionLength: 40, OptionData: make([]byte, 38)}
 	broken := syn(t, mss, capable)

@@ -16,8 +16,8 @@ const (
 	patience   = time.Second
 )
 
-// Packet takes a packet that a queue holds. The first action is the decision about
-// it, unless that has to wait: then it is a Wake, and p.Data has been copied.
+// Packet takes a packet that a queue holds. One action is the decision about it,
+// unless that has to wait: then it is a Wake, and p.Data has been copied.
 func (c *Core) Packet(acts []Action, now time.Duration, p Packet) []Action {
 	return c.packet(acts, now, p, now+patience)
 }
@@ -96,8 +96,11 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case begun.Full != state.None:
 		f.Action, f.Reason, f.Rule = state.Strip, begun.Full, ""
 		return c.begin(acts, now, s, f, h)
+	case begun.Repeat && begun.State == state.Released && begun.Other && c.over(begun.ID):
+		c.table.Move(now, begun.ID, state.Abandoned, state.Reset)
+		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
 	case begun.Repeat:
-		return c.repeat(acts, now, s, f.Key, begun, h.dial.Traits)
+		return c.repeat(acts, now, s, f.Key, begun)
 	}
 	d := Decision{Packet: s.Packet, Verdict: at.verdict, Reason: f.Reason, Rule: f.Rule, Key: f.Key}
 	switch f.Action {
@@ -117,7 +120,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 }
 
 // repeat decides about a SYN of a flow that is live already.
-func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Key, b state.Begun, traits rewrite.Traits) []Action {
+func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Key, b state.Begun) []Action {
 	d := Decision{Packet: s.Packet, Verdict: Deliver, Reason: state.Repeat, Key: key}
 	switch b.State {
 	case state.Dialing:
@@ -134,7 +137,7 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 		// closed already, or its ACK and its reset wait both for the relay to accept it.
 		over := b.Other
 		if b.State == state.Relaying {
-			over = c.gone(b.ID)
+			over = c.over(b.ID)
 		}
 		if over && now < s.until {
 			s.Data = bytes.Clone(s.Data) // the queue wants its memory back
@@ -142,6 +145,12 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 		}
 	}
 	return append(acts, Action{Kind: Decide, Decision: d})
+}
+
+// over reports whether the client's connection of a flow has ended in the kernel.
+func (c *Core) over(id state.ID) bool {
+	f, live := c.table.ByID(id)
+	return live && c.gone(f)
 }
 
 // beginnings has where a flow starts, by action.

@@ -28,7 +28,7 @@ func TestNewSYNWaitsUntilTheOldFlowOfItsPortsIsOver(t *testing.T) {
 		relayed bool
 	}{{"released, its client begins again", false}, {"relayed, its client has gone", true}} {
 		t.Run(c.name, func(t *testing.T) {
-			core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.ID) bool { return true }})
+			core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { return c.relayed }})
 			core.decide(0, state.Plain, 7, syn(t, mss))
 			old := core.id(key6)
 			if c.relayed {
@@ -56,8 +56,25 @@ func TestNewSYNWaitsUntilTheOldFlowOfItsPortsIsOver(t *testing.T) {
 	}
 }
 
+func TestNewSYNTakesThePlaceOfAHandshakeThatItsClientHasReset(t *testing.T) {
+	core := newDriver(t, Config{Policy: new(Policy), Gone: func(f state.Flow) bool { return f.State == state.Released }})
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	core.dialed(0, key6, nil)
+	old := core.id(key6)
+	if kinds := core.send(time.Second, 8, otherSYN(t)); !slices.Equal(kinds, []Kind{Untrack, Abort, Decide, Connect}) {
+		t.Fatalf("actions %v", kinds)
+	}
+	if d, _ := core.decision(); d.Verdict != Hold || d.Supersedes || core.acts[1].Flow != old || core.id(key6) == old {
+		t.Errorf("actions %+v", core.acts)
+	}
+	core.dialed(time.Second, key6, nil)
+	if kinds := core.send(2*time.Second, 9, otherSYN(t)); !slices.Equal(kinds, []Kind{Decide}) || core.acts[0].Decision.Verdict != Deliver {
+		t.Errorf("a repeat of the new SYN: %+v", core.acts)
+	}
+}
+
 func TestNewSYNIsDeliveredWhenItsPatienceIsOver(t *testing.T) {
-	core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.ID) bool { return true }})
+	core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { return true }})
 	core.decide(0, state.Plain, 7, syn(t, mss))
 	core.pair(0, key6)
 	core.send(0, 8, otherSYN(t))

@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// said is what the server, or a router, has said about an attempt.
+type said uint8
+
+const (
+	accepted said = 1 << iota
+	refused
+	unreachable
+)
+
+// violation ends a run that has broken an invariant.
+type violation struct{ error }
+
+// violated ends the run.
+func (w *world) violated(format string, args ...any) {
+	err := fmt.Errorf("after %v: "+format, append([]any{w.now.Round(time.Millisecond)}, args...)...)
+	w.tell("VIOLATED: %v", err)
+	panic(violation{err})
+}
+
+// slack is how much later than its time something may end: the core looks every so often.
+const slack = 2*core.ExpireEvery + 10*time.Millisecond
+
+// checkHeld checks that a packet was not held longer than a dial may take, and the
+// wait for the last flow of its ports before.
+func (w *world) checkHeld(p *process, h heldPacket) {
+	const patience = time.Second
+	if took := w.now - h.since; took > p.cfg.Table.Dial+patience+slack {
+		w.violated("%s has held %v for %v", p.name, &h.packet, took)
+	}
+}
+
+// heard checks what a client hears about its attempt.
+func (w *world) heard(c *conn, err error) {
+	w.tell("client: attempt %d: %v", c.attempt, err)
+	need := accepted
+	switch {
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return
+	case errors.Is(err, syscall.ECONNREFUSED):
+		need = refused
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		need = unreachable
+	}
+	if w.saidTo(c.attempt)&need == 0 {
+		w.violated("the client of attempt %d hears %v, which its server has not said", c.attempt, err)
+	}
+}
+
+// merge notes that an attempt goes on with the dial for an earlier one of the same
+// ports: its client has given up while the box was dialing, and the server cannot tell.
+func (w *world) merge(p *process, d core.Decision) {
+	var older int
+	in := p.held[d.Packet.ID]
+	for id, h := range p.held {
+		if id < d.Packet.ID && h.src == in.src && h.dst == in.dst {
+			older = max(older, h.attempt)
+		}
+	}
+	if older != in.attempt {
+		w.goesOn[in.attempt] = older
+	}
+}
+
+// saidTo returns what has been said about an attempt.
+func (w *world) saidTo(attempt int) said {
+	all := w.said[attempt]
+	for older := w.goesOn[attempt]; older != 0; older = w.goesOn[older] {
+		all |= w.said[older]
+	}
+	return all
+}
+
+// heardAnswer checks the SYN+ACK that a client gets.
+func (w *world) heardAnswer(c *conn, p *packet) {
+	if c.stack == w.client && p.capable() {
+		w.violated("the client of attempt %d, which has no MPTCP, gets MP_CAPABLE", c.attempt)
+	}
+}
+
+// checkBonding makes a new connection, when all faults are over, and checks that both
+// boxes relay it.
+func (w *world) checkBonding() {
+	if w.cpe.cfg.Policy.Default != state.Relay || w.hag.cfg.Policy.Default != state.Relay {
+		return
+	}
+	at := w.dial(60000, portOpen, false)
+	w.run(w.now + 10*time.Second)
+	for _, b := range []*box{w.cpe, w.hag} {
+		f, _ := b.process.real.Flow(state.KeyOf(at.local, at.remote))
+		if f.State != state.Relaying {
+			w.violated("%s: bonding is not back: the new flow is %v, %v, because of %q", b.name, f.Action, f.State, f.Reason)
+		}
+	}
+	at.abort()
+}
+
+// checkEnd checks that nothing is left when all is over.
+func (w *world) checkEnd() {
+	for _, b := range []*box{w.cpe, w.hag} {
+		p := b.process
+		for id, h := range p.held {
+			w.violated("%s: packet %d, %v, has no verdict", b.name, id, &h.packet)
+		}
+		for f := range p.real.Flows() {
+			if f.State.Live() {
+				w.violated("%s: flow %x from %v to %v is still %v", b.name, f.ID, f.Key.Client(), f.Key.Server(), f.State)
+			}
+		}
+		if left := p.real.Pending(); len(left) > 0 {
+			w.violated("%s: dials are pending: %+v", b.name, left)
+		}
+		if len(p.flows) > 0 || len(p.waiting) > 0 || len(p.tracked) > 0 {
+			w.violated("%s: the relay has %d flows, of which %d wait; %d are tracked", b.name, len(p.flows), len(p.waiting), len(p.tracked))
+		}
+		for _, c := range b.stack.all() {
+			w.violated("%s: the socket %v is left", b.name, c.tuple)
+		}
+	}
+}
+
+// isSYN reports whether a packet is one of a handshake.
+func isHandshake(p *packet) bool {
+	return p.flags&rewrite.SYN != 0 || p.is(rewrite.ACK) && !p.keepalive && !p.finACK
+}
