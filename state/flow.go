@@ -83,6 +83,8 @@ type Flow struct {
 	Action Action
 	State  State
 	Reason Reason // why it is passed or relayed, or how it ended
+	// Capable reports whether its SYN bears MP_CAPABLE.
+	Capable bool
 	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
 	Held uint32
 	// ISN is the initial sequence number of that SYN.

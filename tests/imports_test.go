@@ -51,6 +51,7 @@ var rooms = map[string][]string{
 	"internal/cli":    nil,
 	"tests":           nil,
 	"tests/bench":     nil,
+	"tests/sim":       {"internal/core", "rewrite", "state"},
 	"tests/summary":   {},
 	".":               {"internal/cli"},
 

@@ -4,13 +4,14 @@ import (
 	"net/netip"
 	"sync"
 
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 )
 
-// What a box needs of the kernel, at the level of packets and connections. The
-// doubles of package boxtest are the other implementation.
+// Seams to the kernel, at the level of packets and connections. The doubles of packages
+// nfqtest and relaytest are the other implementation.
 
 // queue gives packets their verdicts. [nfq.Queue] is one.
 type queue interface {
@@ -49,10 +50,10 @@ type halfOpen interface {
 	Connected(local, remote netip.AddrPort) (bool, error)
 }
 
-// sharedDiag is a [paths.Diag] for several goroutines.
+// sharedDiag is a [host.Diag] for several goroutines.
 type sharedDiag struct {
 	mu sync.Mutex
-	*paths.Diag
+	*host.Diag
 }
 
 // Connected implements halfOpen.

@@ -78,14 +78,15 @@ func (c *Core) answer(acts []Action, now time.Duration, p Packet, seg *rewrite.S
 	defer c.mu.Unlock()
 	d := Decision{Packet: p, Verdict: Accept, Reason: state.NotAsked, Key: state.KeyOf(seg.Dst, seg.Src)}
 	f, known := c.table.Last(d.Key)
-	if !known || f.Action != state.Learn {
+	if !known {
 		return append(acts, Action{Kind: Decide, Decision: d})
 	}
-	if learnt, ok := c.table.Move(now, f.ID, state.Passed, learntReason(synack.Capable)); ok {
+	if f.State == state.Learning {
+		learnt, _ := c.table.Move(now, f.ID, state.Passed, learntReason(synack.Capable))
 		c.learnt.Learn(now, d.Key.Server().Addr(), synack.Capable)
 		d.Reason = learnt.Reason
 	}
-	if synack.Capable && f.Side == state.Plain { // from the multipath side the client itself asked
+	if synack.Capable && !f.Capable && f.Side == state.Plain {
 		d = c.strip(d, seg)
 	}
 	return append(acts, Action{Kind: Decide, Decision: d})

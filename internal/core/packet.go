@@ -73,7 +73,7 @@ type heldSYN struct {
 func (c *Core) choose(now time.Duration, s *heldSYN) (f state.Flow, subflows SubflowPolicy, from Source) {
 	choice := c.policy.Choose(s.Side, &s.seg, s.mptcp)
 	f = state.Flow{
-		Key: state.KeyOf(s.seg.Src, s.seg.Dst), Side: s.Side, Held: s.ID, ISN: s.seg.Seq,
+		Key: state.KeyOf(s.seg.Src, s.seg.Dst), Side: s.Side, Capable: s.mptcp.Capable, Held: s.ID, ISN: s.seg.Seq,
 		Action: choice.Action, Reason: choice.Reason, Rule: choice.Rule,
 	}
 	if f.Action == state.Learn {

@@ -84,7 +84,7 @@ func (b *box) start() {
 // waits for its listener, and closes its connections (the kernel sends FIN for them).
 func (b *box) kill() {
 	b.w.tell("%s dies", b.name)
-	b.process = nil
+	b.process, b.w.blind = nil, b.w.now
 	for _, c := range b.stack.all() {
 		c.connected, c.fin, c.reset = nil, nil, nil
 		switch c.phase {
@@ -125,6 +125,10 @@ func (b *box) enter(side state.Side, p packet) {
 	case !diverted && known, p.dst.Addr() == b.own():
 		b.stack.receive(p)
 	default:
+		if b.process != nil && diverted {
+			b.w.blind = b.w.now
+			b.w.tell("%s: the queue is full", b.name)
+		}
 		b.forward(side, p)
 	}
 }

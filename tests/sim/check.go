@@ -70,22 +70,30 @@ func (w *world) merge(p *process, d core.Decision) {
 		}
 	}
 	if older != in.attempt {
-		w.goesOn[in.attempt] = older
+		w.goesOn[in.attempt] = append(w.goesOn[in.attempt], older)
 	}
 }
 
-// saidTo returns what has been said about an attempt.
+// saidTo returns what has been said about an attempt, or about one with whose dial it
+// went on.
 func (w *world) saidTo(attempt int) said {
-	all := w.said[attempt]
-	for older := w.goesOn[attempt]; older != 0; older = w.goesOn[older] {
-		all |= w.said[older]
+	all := said(0)
+	seen := map[int]bool{}
+	for todo := []int{attempt}; len(todo) > 0; todo = todo[1:] {
+		if at := todo[0]; !seen[at] {
+			seen[at] = true
+			all |= w.said[at]
+			todo = append(todo, w.goesOn[at]...)
+		}
 	}
 	return all
 }
 
-// heardAnswer checks the SYN+ACK that a client gets.
+// heardAnswer checks the SYN+ACK that a client gets. A box that has died meanwhile
+// does not remember that it has added MP_CAPABLE to the SYN, and one whose queue is full
+// does not see the SYN+ACK: the client ignores the option then.
 func (w *world) heardAnswer(c *conn, p *packet) {
-	if c.stack == w.client && p.capable() {
+	if c.stack == w.client && p.capable() && w.blind < c.begun {
 		w.violated("the client of attempt %d, which has no MPTCP, gets MP_CAPABLE", c.attempt)
 	}
 }

@@ -32,6 +32,7 @@ type conn struct {
 	capable   bool   // MP_CAPABLE in its SYN or SYN+ACK
 	path      int    // to which its packets are bound, -1 for none
 	attempt   int
+	begun     time.Duration
 
 	finSent, finAcked, finGot bool
 	tries                     int
@@ -82,7 +83,7 @@ const (
 
 // open adds a connection.
 func (s *stack) open(c *conn) *conn {
-	c.stack, c.isn = s, s.w.rnd.Uint32()
+	c.stack, c.isn, c.begun = s, s.w.rnd.Uint32(), s.w.now
 	s.conns[c.tuple] = c
 	return c
 }

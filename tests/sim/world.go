@@ -42,8 +42,9 @@ type world struct {
 	paths          [2]*link
 	faults         bool // may happen
 	attempts       int
+	blind          time.Duration // when a box last missed a packet, dead or with its queue full
 	said           map[int]said
-	goesOn         map[int]int // attempts, with the dial for an earlier one
+	goesOn         map[int][]int // attempts, with the dial for an earlier one
 }
 
 // link carries packets, late, and some of them not at all.
@@ -94,10 +95,16 @@ func (w *world) after(d time.Duration, do func()) {
 	heap.Push(&w.events, event{w.now + d, w.events.made, do})
 }
 
+// mostEvents is many times more than a run takes.
+const mostEvents = 300_000
+
 // run goes on until that time.
 func (w *world) run(until time.Duration) {
 	for w.events.Len() > 0 && w.events.list[0].at <= until {
 		e := heap.Pop(&w.events).(event)
+		if w.events.made > mostEvents {
+			w.violated("%d events: the network does not come to rest", w.events.made)
+		}
 		w.now = e.at
 		e.do()
 	}
@@ -116,7 +123,7 @@ func (w *world) tell(format string, args ...any) {
 func Run(seed uint64, broken func(*core.Core) decider, story *strings.Builder) (err error) {
 	w := &world{
 		rnd: rand.New(rand.NewPCG(seed, 1)), story: story, broken: broken,
-		said: make(map[int]said), goesOn: make(map[int]int), links: make(map[string]*link), faults: true,
+		said: make(map[int]said), goesOn: make(map[int][]int), links: make(map[string]*link), faults: true,
 	}
 	defer func() {
 		if r := recover(); r != nil {
