@@ -38,7 +38,7 @@ type Box struct {
 	halfOpen halfOpen
 
 	kernel    kernel
-	journal   *journal
+	journal   *host.Journal
 	machine   *host.Machine
 	set       *paths.Set
 	steering  *steering        // of a CPE
@@ -74,7 +74,7 @@ func newBox(cfg Config) *Box {
 // ctx ends or something that it cannot do without fails. Then it removes all
 // that it installed.
 func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
-	if err := errors.Join(privileged(), cfg.interfaces()); err != nil {
+	if err := errors.Join(host.CheckPrivileges(), cfg.interfaces()); err != nil {
 		return err
 	}
 	cfg.Table = cfg.Table.WithDefaults()

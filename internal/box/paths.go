@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/probe"
 )
@@ -23,14 +24,14 @@ func (c *Config) transport() (t api.Transport, err error) {
 		InitialWindow:     cmp.Or(c.InitialWindow, kernelWindow),
 	}
 	if t.CongestionControl == "" {
-		if t.CongestionControl, err = readSysctl("net/ipv4/tcp_congestion_control"); err != nil {
+		if t.CongestionControl, err = host.ReadSysctl("net/ipv4/tcp_congestion_control"); err != nil {
 			return t, err
 		}
 	}
-	if t.ReceiveBuffer, err = readSizes(receiveBuffer); err != nil {
+	if t.ReceiveBuffer, err = host.ReadSizes(host.ReceiveBuffer); err != nil {
 		return t, err
 	}
-	t.SendBuffer, err = readSizes(sendBuffer)
+	t.SendBuffer, err = host.ReadSizes(host.SendBuffer)
 	return t, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/probe"
@@ -22,7 +23,7 @@ type steering struct {
 	manager *mptcp.Manager
 	policy  *paths.Steering
 	usage   *paths.Usage
-	shaper  shaper
+	shaper  *host.Shaper
 	changed chan struct{} // has room for one: the monitor has news
 	view    atomic.Pointer[view]
 }
@@ -48,7 +49,7 @@ const (
 func (b *Box) newSteering(undo *undo) (err error) {
 	s := &steering{
 		changed: make(chan struct{}, 1),
-		shaper:  shaper{journal: b.journal, log: b.cfg.Log, seen: make(map[string]int)},
+		shaper:  host.NewShaper(b.journal, b.cfg.Log),
 	}
 	if s.usage, err = b.cfg.openUsage(); err != nil {
 		return err
@@ -132,7 +133,7 @@ func (b *Box) turn() {
 		if before.statuses[i].Up && !status.Up {
 			b.endPath(i)
 		}
-		s.shaper.look(b.set.Paths[i], status.Interface)
+		s.shaper.Shape(b.set.Paths[i], status.Interface)
 	}
 	s.manager.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first

@@ -11,6 +11,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // Of uapi linux/mptcp.h and linux/mptcp_pm.h, beside those of the package.
@@ -33,7 +35,7 @@ func openFurther(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if err := p.SetLimits(Limits{Subflows: 1}); err != nil {
+	if err := p.SetLimits(paths.SubflowLimits{Subflows: 1}); err != nil {
 		t.Fatal(err)
 	}
 	endpoint := Address{AddrPort: netip.AddrPortFrom(further, 0), Flags: flagSubflow}

@@ -112,7 +112,7 @@ func newPair(t *testing.T) *pair {
 	n := build(t)
 	s := &pair{Network: n, first: n.Lines[0].CPE6, other: n.Lines[1].CPE6, heard: &heard{}}
 	hag := pm(t, n.HAG)
-	check(t, hag.SetLimits(Limits{Subflows: paths.MaxPaths}))
+	check(t, hag.SetLimits(paths.SubflowLimits{Subflows: paths.MaxPaths}))
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
 	check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
 	all := []paths.Path{{Name: "dsl", Interface: "dsl"}, {Name: "mobile", Interface: "lte"}}
@@ -218,7 +218,7 @@ func TestManagerOpensASubflowOnEachFurtherPath(t *testing.T) {
 				first, second, join = n.Lines[0].CPE4, n.Lines[1].CPE4, at(n.Lines[1].HAG4, 7100)
 			}
 			hag := pm(t, n.HAG)
-			check(t, hag.SetLimits(Limits{Subflows: 8}))
+			check(t, hag.SetLimits(paths.SubflowLimits{Subflows: 8}))
 			check(t, hag.AddEndpoint(join))
 			check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
 			check(t, n.HAG.Sysctl("net.mptcp.allow_join_initial_addr_port", "0"))
@@ -245,7 +245,7 @@ func TestManagerOpensASubflowOnEachFurtherPath(t *testing.T) {
 func TestJoinsGoToTheServerItselfIfItTakesThem(t *testing.T) {
 	n := build(t)
 	check(t, n.CPE.Sysctl("net.mptcp.pm_type", "1"))
-	check(t, pm(t, n.HAG).SetLimits(Limits{Subflows: paths.MaxPaths}))
+	check(t, pm(t, n.HAG).SetLimits(paths.SubflowLimits{Subflows: paths.MaxPaths}))
 	unused := at(n.Lines[1].HAG6, 7100)
 	m := newManager(t, n.CPE, paths.NewSet(newMachine(t, n.CPE, netlab.HAGWan6), cpePaths(unused)))
 	client, server := connected(t, n, "mptcp", netlab.HAGWan6.String())

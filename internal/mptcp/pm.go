@@ -12,6 +12,7 @@ import (
 
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/nl"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // uapi linux/mptcp_pm.h: commands.
@@ -241,24 +242,17 @@ func (p *PM) Endpoints() ([]Address, error) {
 	return all, nil
 }
 
-// Limits are the numbers of subflows and of accepted announcements (ADD_ADDR) that
-// a connection may have, at most 8 each.
-type Limits struct {
-	Subflows      uint32 `json:"subflows"`
-	Announcements uint32 `json:"announcements"`
-}
-
 // Limits returns the limits of the in-kernel path manager.
-func (p *PM) Limits() (Limits, error) {
+func (p *PM) Limits() (paths.SubflowLimits, error) {
 	msgs, err := p.do(cmdGetLimits, 0, nil)
 	if err != nil {
-		return Limits{}, fmt.Errorf("read MPTCP limits: %w", err)
+		return paths.SubflowLimits{}, fmt.Errorf("read MPTCP limits: %w", err)
 	}
-	var l Limits
+	var l paths.SubflowLimits
 	for _, m := range msgs {
 		ad, err := netlink.NewAttributeDecoder(m.Data)
 		if err != nil {
-			return Limits{}, err
+			return paths.SubflowLimits{}, err
 		}
 		for ad.Next() {
 			switch ad.Type() {
@@ -273,7 +267,7 @@ func (p *PM) Limits() (Limits, error) {
 }
 
 // SetLimits sets the limits of the in-kernel path manager.
-func (p *PM) SetLimits(l Limits) error {
+func (p *PM) SetLimits(l paths.SubflowLimits) error {
 	limits := nl.AppendUint32(nl.AppendUint32(nil, attrSubflows, l.Subflows), attrRcvAddAddr, l.Announcements)
 	_, err := p.do(cmdSetLimits, netlink.Acknowledge, limits)
 	if err != nil {

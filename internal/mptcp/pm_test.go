@@ -3,6 +3,7 @@ package mptcp
 import (
 	"errors"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/nl"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // nested encodes an address as the kernel takes it, without the nest's own header.
@@ -179,7 +181,7 @@ func TestEndpointComesBackWhileOldSubflowsWait(t *testing.T) {
 func TestLimitsAreReadBack(t *testing.T) {
 	n := build(t)
 	p := pm(t, n.HAG)
-	for _, want := range []Limits{{8, 8}, {0, 0}, {8, 1}} {
+	for _, want := range []paths.SubflowLimits{{Subflows: 8, Announcements: 8}, {}, {Subflows: 8, Announcements: 1}} {
 		check(t, p.SetLimits(want))
 		got, err := p.Limits()
 		check(t, err)
@@ -187,7 +189,7 @@ func TestLimitsAreReadBack(t *testing.T) {
 			t.Errorf("limits %+v, want %+v", got, want)
 		}
 	}
-	if err := p.SetLimits(Limits{Subflows: 9}); err == nil || !strings.Contains(err.Error(), "set MPTCP limits") {
+	if err := p.SetLimits(paths.SubflowLimits{Subflows: 9}); err == nil || !strings.Contains(err.Error(), "set MPTCP limits") {
 		t.Errorf("nine subflows: %v", err)
 	}
 }
@@ -198,5 +200,30 @@ func TestSubflowOfAnUnknownConnectionIsAnError(t *testing.T) {
 	err := p.CreateSubflow(1, Address{AddrPort: at(n.Lines[1].CPE6, 0), ID: 3}, Address{AddrPort: at(n.Lines[1].HAG6, 7100)})
 	if !errors.Is(err, unix.EINVAL) { // kernel: mptcp_userspace_pm_get_sock
 		t.Errorf("CreateSubflow gives %v, want invalid argument", err)
+	}
+}
+
+func TestJournalRestoresLimitsAndEndpoints(t *testing.T) {
+	n := build(t)
+	p := pm(t, n.HAG)
+	addr := at(n.Lines[0].HAG6, 7100)
+	before, err := p.Limits()
+	check(t, err)
+	control := filepath.Join(t.TempDir(), "box.sock")
+	check(t, n.HAG.Do(func() error {
+		j, err := host.OpenJournal(control, func() (host.PathManager, error) { return Open() })
+		if err != nil {
+			return err
+		}
+		return errors.Join(
+			j.RecordLimits(before), p.SetLimits(paths.SubflowLimits{Subflows: 8, Announcements: 1}),
+			j.RecordJoin(addr), p.AddEndpoint(addr), j.Restore(),
+		)
+	}))
+	if got, err := p.Limits(); got != before || err != nil {
+		t.Errorf("limits %+v, %v, want %+v", got, err, before)
+	}
+	if got := addrs(t, p); len(got) != 0 {
+		t.Errorf("endpoints %v are left", got)
 	}
 }

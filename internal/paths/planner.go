@@ -64,6 +64,13 @@ type SubflowCounters struct {
 	Closed uint64 `json:"closed"` // at the planner's request
 }
 
+// SubflowLimits are the kernel's limits of a connection: the numbers of subflows and of
+// accepted announcements (ADD_ADDR), at most 8 each.
+type SubflowLimits struct {
+	Subflows      uint32 `json:"subflows"`
+	Announcements uint32 `json:"announcements"`
+}
+
 // SubflowEvent is the kernel's report of an established connection's first subflow,
 // or that a subflow was opened or closed.
 type SubflowEvent struct {

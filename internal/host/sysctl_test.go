@@ -1,4 +1,4 @@
-package box
+package host
 
 import (
 	"errors"
@@ -6,19 +6,20 @@ import (
 	"testing"
 )
 
-func TestBuffersAreRaisedAndPutBack(t *testing.T) {
+func TestBuffersAreRaisedAndRestored(t *testing.T) {
+	least := [3]int{0, 8 << 20, 16 << 20}
 	for _, test := range []struct{ name, was, want string }{
 		{"small ones", "4096\t131072\t6291456", "4096\t8388608\t16777216"},
 		{"a small one among larger ones", "8192\t65536\t33554432", "8192\t8388608\t33554432"},
 		{"large ones stay", "8192\t9437184\t33554432", "8192\t9437184\t33554432"},
 	} {
-		machine(t, func(control string) {
-			check(t, writeSysctl(receiveBuffer, test.was))
-			j := journalAt(t, control)
-			check(t, atLeast(j, receiveBuffer, buffers[receiveBuffer]))
+		inNamespace(t, func(control string) {
+			check(t, writeSysctl(ReceiveBuffer, test.was))
+			j, _ := journalAt(t, control)
+			check(t, j.RaiseSizes(ReceiveBuffer, least))
 			is := func(want string) {
 				t.Helper()
-				got, err := readSysctl(receiveBuffer)
+				got, err := ReadSysctl(ReceiveBuffer)
 				check(t, err)
 				if got != want {
 					t.Errorf("%s: %q, want %q", test.name, got, want)
@@ -29,7 +30,7 @@ func TestBuffersAreRaisedAndPutBack(t *testing.T) {
 			if changed := test.was != test.want; errors.Is(err, os.ErrNotExist) == changed {
 				t.Errorf("%s: the journal: %v", test.name, err)
 			}
-			check(t, j.restore())
+			check(t, j.Restore())
 			is(test.was)
 		})
 	}

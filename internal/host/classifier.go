@@ -1,4 +1,4 @@
-package box
+package host
 
 import (
 	"golang.org/x/net/bpf"

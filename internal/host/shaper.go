@@ -1,4 +1,4 @@
-package box
+package host
 
 import (
 	"errors"
@@ -11,29 +11,35 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// shaper caps what the interfaces of paths carry, each way by queues which flows
-// share. What comes in has none of its own and takes a detour by an ifb device,
-// since a queue slows a sender down more gently than losses do.
-type shaper struct {
-	journal *journal
+// Shaper limits the rate of paths' interfaces, each way, by queues that flows share
+// fairly. Incoming packets have no queue of their own: they take a detour over an ifb
+// device, since a queue slows a sender down more gently than losses do. A shaper is
+// for one goroutine.
+type Shaper struct {
+	journal *Journal
 	log     *slog.Logger
-	seen    map[string]int // index of the interface of that name, when it was last shaped
+	shaped  map[string]int // index of the interface of that name, when it was last shaped
 }
 
-// look shapes the interface of a path if it is there and has not been shaped:
-// one that was away may have been made anew.
-func (s *shaper) look(p paths.Path, index int) {
-	if p.Rate == 0 || index == 0 || s.seen[p.Interface] == index {
+// NewShaper returns a shaper whose changes the journal records.
+func NewShaper(j *Journal, log *slog.Logger) *Shaper {
+	return &Shaper{journal: j, log: log, shaped: make(map[string]int)}
+}
+
+// Shape shapes the interface of a path with a rate, unless it is away (index 0) or
+// shaped already. An interface that was away may have been made anew.
+func (s *Shaper) Shape(p paths.Path, index int) {
+	if p.Rate == 0 || index == 0 || s.shaped[p.Interface] == index {
 		return
 	}
-	s.seen[p.Interface] = index
+	s.shaped[p.Interface] = index
 	if err := s.shape(p, index); err != nil {
 		err = errors.Join(err, s.journal.unshape(p.Interface)) // all or nothing
 		s.log.Warn("the rate of a path is not capped", "path", p.Name, "err", err)
 	}
 }
 
-func (s *shaper) shape(p paths.Path, index int) error {
+func (s *Shaper) shape(p paths.Path, index int) error {
 	link, err := netlink.LinkByIndex(index)
 	if err != nil {
 		return err
@@ -41,19 +47,19 @@ func (s *shaper) shape(p paths.Path, index int) error {
 	if err := s.journal.unshape(p.Interface); err != nil {
 		return err
 	}
-	if err := unshaped(link); err != nil {
+	if err := checkUnshaped(link); err != nil {
 		return err
 	}
 	ifb := &netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("synbond%d", index)}}
-	if err := s.journal.remember(func() { s.journal.Shaped[p.Interface] = ifb.Name }); err != nil {
+	if err := s.journal.record(func() { s.journal.Shaped[p.Interface] = ifb.Name }); err != nil {
 		return err
 	}
-	return capped(index, p.Rate, ifb)
+	return limitRate(index, p.Rate, ifb)
 }
 
-// capped lets an interface carry so many bit/s each way, by way of an ifb device
-// that it adds.
-func capped(index int, rate uint64, ifb *netlink.Ifb) error {
+// limitRate limits the rate of an interface each way, in bit/s. It adds the ifb device
+// for incoming packets.
+func limitRate(index int, rate uint64, ifb *netlink.Ifb) error {
 	ingress := netlink.MakeHandle(0xffff, 0)
 	for _, step := range []struct {
 		name string
@@ -61,8 +67,8 @@ func capped(index int, rate uint64, ifb *netlink.Ifb) error {
 	}{
 		{"add an ifb device (CONFIG_IFB)", func() error { return netlink.LinkAdd(ifb) }},
 		{"bring it up", func() error { return netlink.LinkSetUp(ifb) }},
-		{"limit what comes in", func() error { return fair(ifb.Index, rate) }},
-		{"limit what goes out", func() error { return fair(index, rate) }},
+		{"limit what comes in", func() error { return addFairQueue(ifb.Index, rate) }},
+		{"limit what goes out", func() error { return addFairQueue(index, rate) }},
 		{"look at what comes in (CONFIG_NET_SCH_INGRESS)", func() error {
 			return netlink.QdiscAdd(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{
 				LinkIndex: index, Handle: ingress, Parent: netlink.HANDLE_INGRESS,
@@ -82,9 +88,9 @@ func capped(index int, rate uint64, ifb *netlink.Ifb) error {
 	return nil
 }
 
-// unshaped tells whether an interface has the kernel's queueing only, whose
-// handles are zero.
-func unshaped(link netlink.Link) error {
+// checkUnshaped returns an error if an interface has queueing disciplines beside those
+// of the kernel, whose handles are zero.
+func checkUnshaped(link netlink.Link) error {
 	all, err := netlink.QdiscList(link)
 	if err != nil {
 		return err
@@ -97,8 +103,8 @@ func unshaped(link netlink.Link) error {
 	return nil
 }
 
-// unshape takes back what shape has done to the interface of that name.
-func (j *journal) unshape(name string) error {
+// unshape undoes shape for the interface of that name.
+func (j *Journal) unshape(name string) error {
 	ifb, shaped := j.Shaped[name]
 	if !shaped {
 		return nil

@@ -1,4 +1,4 @@
-package box
+package host
 
 import (
 	"fmt"
@@ -54,7 +54,7 @@ func ipPacket(protocol uint16, options int, src, dst byte, sport, dport uint16) 
 	return append(b, ports...)
 }
 
-func TestFlowsHaveQueuesOfTheirOwn(t *testing.T) {
+func TestFlowsAreSpreadOverTheLeaves(t *testing.T) {
 	const flows = leaves / 2
 	for _, h := range ipHeaders {
 		vm := classifier(t, &h)
@@ -86,7 +86,7 @@ func TestFlowsHaveQueuesOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoPortsIsOfNoClass(t *testing.T) {
+func TestPacketsWithoutPortsHaveNoClass(t *testing.T) {
 	for _, h := range ipHeaders {
 		vm, whole := classifier(t, &h), ipPacket(h.etherType, 0, 1, 2, 3, 4)
 		for n := range whole {
@@ -132,12 +132,11 @@ func shapedCable(t *testing.T, rate uint64) *cable {
 		if err != nil {
 			return err
 		}
-		j, err := openJournal(control)
+		j, err := OpenJournal(control, nil)
 		if err != nil {
 			return err
 		}
-		s := shaper{journal: j, log: slog.New(slog.DiscardHandler), seen: make(map[string]int)}
-		return s.shape(paths.Path{Interface: "lte", Rate: rate}, lte.Attrs().Index)
+		return NewShaper(j, slog.New(slog.DiscardHandler)).shape(paths.Path{Interface: "lte", Rate: rate}, lte.Attrs().Index)
 	}))
 	return c
 }

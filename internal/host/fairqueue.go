@@ -1,4 +1,4 @@
-package box
+package host
 
 import (
 	"encoding/binary"
@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	leafBits = 8
-	leaves   = 1 << leafBits // queues of an interface, each way
-	frame    = 1514          // bytes of a full Ethernet frame
+	leafBits  = 8
+	leaves    = 1 << leafBits // queues of an interface, each way
+	frameSize = 1514          // bytes of a full Ethernet frame
 
-	leastRate = 16 // byte/s: below, the time that a burst takes does not fit its field
+	minRate = 16 // byte/s: below, the time of a burst does not fit into its field
 )
 
-// The box's queueing discipline is "5b:", by its name in tc. Its classes are the
-// whole of what the interface carries, and leaves of that.
+// The box's queueing discipline has the handle "5b:" in tc. Its classes are one for the
+// whole interface, and below that the leaves.
 var (
 	shapeHandle = netlink.MakeHandle(0x5b, 0)
 	wholeClass  = shapeHandle | 1
 	firstLeaf   = shapeHandle | leaves // the others follow
 )
 
-// fair lets an interface send so many bit/s, and shares them between flows. They
-// are spread over the leaves of a hierarchical token bucket (tc-htb(8)). A leaf
-// that sends less than its part of the rate goes first, the others take turns
-// with what is left: a packet waits for those of its own leaf, not for a
-// download's.
-func fair(index int, rate uint64) error {
+// addFairQueue limits the rate at which an interface sends, in bit/s, and shares it
+// between flows. Flows are spread over the leaves of a hierarchical token bucket
+// (tc-htb(8)). A leaf that sends less than its share of the rate goes first, the others
+// take turns with the rest: a packet waits for packets of its own leaf, not for a
+// download.
+func addFairQueue(index int, rate uint64) error {
 	bytes := max(rate/8, 1)
 	root := netlink.NewHtb(netlink.QdiscAttrs{LinkIndex: index, Handle: shapeHandle, Parent: netlink.HANDLE_ROOT})
 	root.Defcls = leaves // the first leaf, by its minor number: ARP and the like
@@ -42,7 +42,7 @@ func fair(index int, rate uint64) error {
 	if err := netlink.ClassAdd(bucket(index, shapeHandle, wholeClass, bytes, bytes)); err != nil {
 		return fmt.Errorf("set its rate: %w", err)
 	}
-	own := max(bytes/leaves, leastRate)
+	own := max(bytes/leaves, minRate)
 	for leaf := firstLeaf; leaf < firstLeaf+leaves; leaf++ {
 		if err := netlink.ClassAdd(bucket(index, wholeClass, leaf, own, bytes)); err != nil {
 			return fmt.Errorf("add a leaf: %w", err)
@@ -59,23 +59,24 @@ func fair(index int, rate uint64) error {
 	return nil
 }
 
-// bucket is a class that has so many byte/s for itself, and takes as many as
-// ceil while others leave them.
+// bucket returns a class with a guaranteed rate, and a larger one that it may use while
+// others leave it, both in byte/s.
 func bucket(index int, parent, class uint32, rate, ceil uint64) *netlink.HtbClass {
 	return &netlink.HtbClass{
 		ClassAttrs: netlink.ClassAttrs{LinkIndex: index, Parent: parent, Handle: class},
 		Rate:       rate,
 		Ceil:       ceil,
-		Buffer:     netlink.Xmittime(rate, burst(rate)),
-		Cbuffer:    netlink.Xmittime(ceil, burst(ceil)),
-		Quantum:    frame,
+		Buffer:     netlink.Xmittime(rate, burstSize(rate)),
+		Cbuffer:    netlink.Xmittime(ceil, burstSize(ceil)),
+		Quantum:    frameSize,
 	}
 }
 
-// burst is more than a packet, and enough for the rate to hold when a wake-up is late.
-func burst(rate uint64) uint32 { return uint32(min(max(rate/250, 2*frame), 16<<20)) }
+// burstSize returns a burst in bytes: more than a packet, and enough to keep the rate
+// when a wake-up of the kernel's timer is late.
+func burstSize(rate uint64) uint32 { return uint32(min(max(rate/250, 2*frameSize), 16<<20)) }
 
-// boundQueue lets 100 ms of the whole rate, in byte/s, wait in a leaf.
+// boundQueue limits the queue of a leaf to 100 ms of the whole rate, in byte/s.
 func boundQueue(index int, leaf uint32, rate uint64) error {
 	limit := uint32(min(max(rate/10, 64<<10), math.MaxUint32))
 	return addTC(unix.RTM_NEWQDISC, nl.TcMsg{Ifindex: int32(index), Parent: leaf}, "bfifo",
@@ -102,7 +103,7 @@ func spread(index int, priority uint16, h ipHeader) error {
 	}, "bpf", options)
 }
 
-// bigEndian is a number as the kernel reads it in network byte order.
+// bigEndian returns a number that the kernel reads in network byte order.
 func bigEndian(n uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
 }

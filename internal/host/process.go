@@ -1,0 +1,91 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// capabilities are those that a box needs: for rules, routes and path manager; for
+// transparent sockets; for clients with a port below 1024.
+var capabilities = []struct {
+	bit  uint
+	name string
+}{
+	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN"},
+	{unix.CAP_NET_RAW, "CAP_NET_RAW"},
+	{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"},
+}
+
+// CheckPrivileges returns an error that names the capabilities which a box needs and
+// this process lacks.
+func CheckPrivileges() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	var missing []string
+	for _, c := range capabilities {
+		if data[0].Effective&(1<<c.bit) == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("no privilege: run as root, or give it %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// RaiseFileLimit lets this process open that many files, or as many as it may have,
+// and returns the limit.
+func RaiseFileLimit(want uint64) (limit uint64, err error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, fmt.Errorf("read file limit: %w", err)
+	}
+	for _, try := range []unix.Rlimit{{Cur: want, Max: max(want, l.Max)}, {Cur: l.Max, Max: l.Max}} {
+		if l.Cur >= want {
+			break
+		}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &try) == nil {
+			l = try
+		}
+	}
+	return l.Cur, nil
+}
+
+// Families returns the address families of this machine: unix.AF_INET6, unix.AF_INET.
+func Families() []int {
+	var out []int
+	for _, f := range []struct {
+		family int
+		proof  string
+	}{{unix.AF_INET6, sysctlRoot + "net/ipv6"}, {unix.AF_INET, sysctlRoot + "net/ipv4"}} {
+		if _, err := os.Stat(f.proof); err == nil && enabled(f.family) {
+			out = append(out, f.family)
+		}
+	}
+	return out
+}
+
+// enabled reports whether a family's loopback address can be bound: the kernel may
+// have IPv6 with net.ipv6.conf.*.disable_ipv6 set.
+func enabled(family int) bool {
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if family == unix.AF_INET {
+		return true
+	}
+	for _, of := range []string{"all", "lo"} {
+		if off, err := ReadSysctl("net/ipv6/conf/" + of + "/disable_ipv6"); err == nil && off == "1" {
+			return false
+		}
+	}
+	return true
+}

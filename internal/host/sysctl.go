@@ -1,0 +1,81 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+const sysctlRoot = "/proc/sys/"
+
+// Sysctl is a kernel setting that a box needs.
+type Sysctl struct {
+	Key      string // with slashes, as under /proc/sys: net/mptcp/enabled
+	Value    string
+	Optional bool // not every kernel has it
+}
+
+// ReadSysctl returns the value of a kernel setting, in the network namespace of the
+// calling thread.
+func ReadSysctl(key string) (string, error) {
+	b, err := os.ReadFile(sysctlRoot + key)
+	return strings.TrimSpace(string(b)), err
+}
+
+func writeSysctl(key, value string) error {
+	return os.WriteFile(sysctlRoot+key, []byte(value), 0)
+}
+
+// Settings with three values: the smallest, the initial and the largest size of a TCP
+// socket's buffer, in bytes (tcp(7)).
+const (
+	ReceiveBuffer = "net/ipv4/tcp_rmem"
+	SendBuffer    = "net/ipv4/tcp_wmem"
+)
+
+// ReadSizes returns the values of [ReceiveBuffer] or [SendBuffer].
+func ReadSizes(key string) (sizes [3]int, err error) {
+	text, err := ReadSysctl(key)
+	if err != nil {
+		return sizes, err
+	}
+	if _, err := fmt.Sscan(text, &sizes[0], &sizes[1], &sizes[2]); err != nil {
+		return sizes, fmt.Errorf("%s is %q: %w", key, text, err)
+	}
+	return sizes, nil
+}
+
+// RaiseSizes raises the values of [ReceiveBuffer] or [SendBuffer] to at least these.
+func (j *Journal) RaiseSizes(key string, least [3]int) error {
+	sizes, err := ReadSizes(key)
+	if err != nil {
+		return err
+	}
+	for i := range sizes {
+		sizes[i] = max(sizes[i], least[i])
+	}
+	return j.SetSysctl(Sysctl{Key: key, Value: fmt.Sprintf("%d\t%d\t%d", sizes[0], sizes[1], sizes[2])})
+}
+
+// SetSysctl changes a kernel setting, unless it has the value already.
+func (j *Journal) SetSysctl(s Sysctl) error {
+	old, err := ReadSysctl(s.Key)
+	if errors.Is(err, os.ErrNotExist) {
+		if s.Optional {
+			return nil
+		}
+		return fmt.Errorf("kernel has no %s: it needs CONFIG_MPTCP (see `synbond doctor`)", strings.ReplaceAll(s.Key, "/", "."))
+	}
+	if err != nil || old == s.Value {
+		return err
+	}
+	if err := j.record(func() { j.Sysctls[s.Key] = old }); err != nil {
+		return err
+	}
+	if err := writeSysctl(s.Key, s.Value); err != nil {
+		return fmt.Errorf("set %s to %s: %w; it takes root's rights over this network namespace and a writable /proc/sys",
+			strings.ReplaceAll(s.Key, "/", "."), s.Value, err)
+	}
+	return nil
+}
