@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"internal/mptcp":  {"internal/paths", "internal/nl", "internal/host", netlinkLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
 	"internal/api":    {},
 	"internal/core":   {"rewrite", "state"},
-	"internal/box":    {"internal/api", "internal/core", "rewrite", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", netlinkLib, routingLib, filterLib, sysLib, syncLib, prometheusLib},
+	"internal/box":    {"internal/api", "internal/core", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
 	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket"},
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},

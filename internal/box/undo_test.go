@@ -3,11 +3,7 @@ package box
 import (
 	"errors"
 	"testing"
-
-	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
-
-func TestMain(m *testing.M) { netlabtest.Main(m) }
 
 func TestUndoTakesEveryStepLastFirst(t *testing.T) {
 	var u undo
