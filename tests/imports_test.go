@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 	// Doubles, and helpers of tests.
 	"nfq/nfqtest":                {"nfq"},
 	"relay/relaytest":            {"relay"},
+	"internal/handshaketest":     {"state"},
 	"internal/packettest":        {"github.com/gopacket/gopacket"},
 	"internal/cli/man":           {"internal/cli", "github.com/spf13/cobra"},
 	"internal/netlab/netlabtest": {"internal/netlab", "internal/tooltest", sysLib},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/handshaketest"
 	"github.com/synbond/synbond/internal/packettest"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
@@ -157,41 +158,80 @@ func synOf(t *testing.T, isn uint32) []byte {
 	return packettest.Segment(t, packettest.Client6, packettest.Server6, set, packettest.MSS)
 }
 
-func TestHandshakeOnDoubles(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		iif   uint32
-		syn   []byte
-		err   error
-		want  nfqtest.Verdict
-		state state.State
-	}{
-		{"a server that answers", lan, synOf(t, 1), nil, nfqtest.Verdict{Mark: nfq.Relay}, state.Released},
-		{"one that refuses", lan, synOf(t, 1), unix.ECONNREFUSED, nfqtest.Verdict{Mark: nfq.Refused}, state.Refused},
-		{"no route", lan, synOf(t, 1), unix.ENETUNREACH, nfqtest.Verdict{Mark: nfq.NoRoute}, state.Unreachable},
-		{"no host", lan, synOf(t, 1), unix.EHOSTUNREACH, nfqtest.Verdict{Mark: nfq.HostUnreachable}, state.Unreachable},
-		{"forbidden", lan, synOf(t, 1), unix.EACCES, nfqtest.Verdict{Mark: nfq.Prohibited}, state.Unreachable},
-		{"no descriptor left", lan, synOf(t, 1), unix.EMFILE, nfqtest.Verdict{}, state.Failed},
-		{"from the other box", dsl, packettest.SYN(t, packettest.MSS, packettest.Capable), nil, nfqtest.Verdict{Mark: nfq.Relay}, state.Released},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				x := newBench(t, Config{})
-				packet := x.queue.Put(c.iif, c.syn)
-				if held := x.queue.Held(); len(held) != 1 {
-					t.Fatalf("held packets: %v", held)
-				}
-				conn := x.last()
-				if conn.Client != packettest.Client6 || conn.Server != packettest.Server6 || conn.MPTCP != (c.iif == lan) ||
-					conn.HopLimit != 63 || conn.OwnSource {
-					t.Errorf("dial %+v", conn.Dial)
-				}
-				x.dialEnded(id(conn), conn, c.err)
-				x.want(packet, c.want)
-				x.wantState(c.state)
-			})
+// doubles is a [handshaketest.Network] of doubles.
+type doubles struct{ x *bench }
+
+// outcomes of a dial, by the way in which the server takes it.
+var outcomes = map[handshaketest.Server]error{
+	handshaketest.Answers: nil, handshaketest.Resets: nil,
+	handshaketest.Refuses: unix.ECONNREFUSED, handshaketest.NoRoute: unix.ENETUNREACH,
+	handshaketest.NoHost: unix.EHOSTUNREACH, handshaketest.Forbids: unix.EACCES,
+}
+
+// seen is the error that a client's kernel makes of the verdict on its SYN.
+var seen = map[nfq.Mark]error{
+	nfq.Relay: nil, nfq.Refused: unix.ECONNREFUSED, nfq.NoRoute: unix.ENETUNREACH,
+	nfq.HostUnreachable: unix.EHOSTUNREACH, nfq.Prohibited: unix.EACCES,
+}
+
+// Connect implements [handshaketest.Network].
+func (d doubles) Connect(t *testing.T, s handshaketest.Server) error {
+	x := d.x
+	packet := x.queue.Put(lan, synOf(t, 1))
+	conn := x.last()
+	if conn.Client != packettest.Client6 || conn.Server != packettest.Server6 || !conn.MPTCP || conn.HopLimit != 63 || conn.OwnSource {
+		t.Errorf("dial %+v", conn.Dial)
+	}
+	if outcome, ends := outcomes[s]; ends {
+		x.dialEnded(id(conn), conn, outcome)
+	} else {
+		x.ticking(func() { time.Sleep(time.Minute) })
+	}
+	v, _ := x.queue.Verdict(packet)
+	if v.Drop {
+		return unix.ETIMEDOUT
+	}
+	if v.Mark == nfq.Relay {
+		x.paired(id(conn), conn.Dial)
+		var err error
+		if s == handshaketest.Resets {
+			err = unix.ECONNRESET
+		}
+		x.closed(id(conn), err)
+	}
+	return seen[v.Mark]
+}
+
+// Flow implements [handshaketest.Network].
+func (d doubles) Flow(*testing.T) (state.State, state.Reason) {
+	f, _ := d.x.core.Flow(key6)
+	return f.State, f.Reason
+}
+
+func TestHandshakesOnDoubles(t *testing.T) {
+	for _, h := range handshaketest.All {
+		t.Run(h.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { h.Check(t, doubles{newBench(t, Config{})}) })
 		})
 	}
+}
+
+func TestSYNThatCannotBeDialedPasses(t *testing.T) {
+	x := newBench(t, Config{})
+	x.relay.Err = func(relay.Dial) error { return unix.EMFILE }
+	x.want(x.queue.Put(lan, synOf(t, 1)), nfqtest.Verdict{})
+	x.wantState(state.Failed)
+}
+
+func TestSYNOfTheOtherBoxIsDialedWithoutMPTCP(t *testing.T) {
+	x := newBench(t, Config{})
+	packet := x.queue.Put(dsl, packettest.SYN(t, packettest.MSS, packettest.Capable))
+	conn := x.last()
+	if conn.MPTCP {
+		t.Errorf("dial %+v", conn.Dial)
+	}
+	x.dialEnded(id(conn), conn, nil)
+	x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
 }
 
 func TestRelayedFlowIsTrackedUntilItCloses(t *testing.T) {
