@@ -1,0 +1,168 @@
+package probe
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// endCalls is an [EndSubflows] that remembers the addresses that match.
+type endCalls struct {
+	mu    sync.Mutex
+	calls [][]netip.Addr
+}
+
+func (e *endCalls) end(match paths.SubflowMatch) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var matched []netip.Addr
+	for _, a := range []netip.Addr{dslA, lteA} {
+		s := paths.Subflow{Joined: true, Remote: netip.AddrPortFrom(a, 9)}
+		if match(&s, []paths.Subflow{s}) {
+			matched = append(matched, a)
+		}
+	}
+	e.calls = append(e.calls, matched)
+	return len(matched), nil
+}
+
+func TestSilentBusyPathFailsQuicklyAndReturnsAfterTheHoldTime(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		var ended endCalls
+		responder, stop := x.respond("", ended.end)
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		time.Sleep(10 * time.Second)
+
+		x.setSilent("lte", true)
+		took := x.await("the failure", func() bool { return !x.Statuses()[1].Up })
+		x.within("the failure", took, 150*time.Millisecond, 300*time.Millisecond)
+		if s := x.Statuses()[1]; s.Reason != "silent" {
+			t.Errorf("reason %q", s.Reason)
+		}
+		time.Sleep(100 * time.Millisecond) // for the report to the HAG
+		synctest.Wait()
+		peers := responder.Peers()
+		if len(peers) != 1 || len(peers[0].Paths) != 2 || peers[0].Paths[0].Down || !peers[0].Paths[1].Down {
+			t.Errorf("the HAG knows %+v", peers)
+		}
+		time.Sleep(2 * time.Second)
+		ended.mu.Lock()
+		if len(ended.calls) != searches || !slices.Equal(ended.calls[0], []netip.Addr{lteA}) {
+			t.Errorf("the HAG ends subflows %v", ended.calls)
+		}
+		ended.mu.Unlock()
+
+		x.setSilent("lte", false)
+		took = x.await("the return", func() bool { return x.Statuses()[1].Up })
+		x.within("the return", took, time.Second, 2500*time.Millisecond)
+		if s := x.Statuses()[0]; !s.Up || x.HAG().State != paths.HAGUp {
+			t.Errorf("the other path is %+v, the HAG %+v", s, x.HAG())
+		}
+	})
+}
+
+func TestIdlePathIsProbedSeldomAndFailsLater(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		x.machine.mu.Lock()
+		x.machine.busy = false
+		x.machine.mu.Unlock()
+		_, stop := x.respond("", nil)
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		time.Sleep(10 * time.Second)
+		before := x.Statuses()[1].Sent
+		time.Sleep(time.Minute)
+		if n := x.Statuses()[1].Sent - before; n < 10 || n > 20 {
+			t.Errorf("%d probes in a minute", n)
+		}
+		x.setSilent("lte", true)
+		took := x.await("the failure", func() bool { return !x.Statuses()[1].Up })
+		x.within("the failure", took, 200*time.Millisecond, 6*time.Second)
+	})
+}
+
+func TestPathFollowsItsLink(t *testing.T) {
+	inRig(t, paths.ProbeConfig{Hold: 100 * time.Millisecond}, func(x *rig) {
+		_, stop := x.respond("", func(paths.SubflowMatch) (int, error) { return 0, nil })
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		for _, c := range []struct {
+			reason        string
+			fail, restore func(*paths.Link)
+		}{
+			{"no carrier", func(l *paths.Link) { l.Carrier = false }, func(l *paths.Link) { l.Carrier = true }},
+			{"interface is down", func(l *paths.Link) { l.Enabled = false }, func(l *paths.Link) { l.Enabled = true }},
+			{"no address", func(l *paths.Link) { l.Addr6, l.Addrs = netip.Addr{}, nil }, func(l *paths.Link) { l.Addr6, l.Addrs = lteA, []netip.Addr{lteA} }},
+		} {
+			time.Sleep(time.Second)
+			x.machine.change("lte", c.fail)
+			took := x.await(c.reason, func() bool { s := x.Statuses()[1]; return !s.Up && s.Reason == c.reason })
+			x.within(c.reason, took, 0, relinkPause)
+			x.machine.change("lte", c.restore)
+			x.await("the return", x.bothProbed)
+		}
+	})
+}
+
+func TestReplacedAddressFailsThePathForAMoment(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		_, stop := x.respond("", func(paths.SubflowMatch) (int, error) { return 0, nil })
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		x.machine.change("lte", func(l *paths.Link) { l.Addr6, l.Addrs = dslB, []netip.Addr{dslB} })
+		x.await("the failure", func() bool { return !x.Statuses()[1].Up })
+		x.await("the return", func() bool { s := x.Statuses()[1]; return s.Up && s.Addr6 == dslB })
+	})
+}
+
+func TestRestartOfTheHAGIsNoticed(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		_, stop := x.respond("", nil)
+		x.await("the HAG", func() bool { return x.HAG().State == paths.HAGUp && x.bothProbed() })
+		first := x.HAG().Instance
+		stop()
+		x.await("its end", func() bool { return x.HAG().State == paths.HAGDown })
+		for i, s := range x.Statuses() {
+			if !s.Up || s.Reason != refusedReason {
+				t.Errorf("path %d: %+v", i, s)
+			}
+		}
+		_, stop = x.respond("", nil)
+		defer stop()
+		took := x.await("its return", func() bool { return x.HAG().State == paths.HAGUp && x.HAG().Instance != first })
+		x.within("its return", took, 0, 1200*time.Millisecond)
+	})
+}
+
+func TestOtherSecretLeavesTheLinksToDecide(t *testing.T) {
+	inRig(t, paths.ProbeConfig{Secret: "open sesame"}, func(x *rig) {
+		responder, stop := x.respond("rosebud", nil)
+		defer stop()
+		x.await("the refusal", func() bool {
+			s := x.Statuses()
+			return s[0].Up && s[1].Up && strings.Contains(s[0].Reason, "secret") && strings.Contains(s[1].Reason, "secret")
+		})
+		if len(responder.Peers()) > 0 {
+			t.Error("the HAG remembers a CPE with another secret")
+		}
+	})
+}
+
+func TestPathsWithoutAnyReplyFollowTheirLinks(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		x.setSilent("dsl", true)
+		x.setSilent("lte", true)
+		x.await("both paths", func() bool { s := x.Statuses(); return s[0].Up && s[1].Up })
+		time.Sleep(time.Minute)
+		if s := x.Statuses(); !s[0].Up || !s[1].Up || s[0].Probed || x.HAG().State != paths.HAGUnknown {
+			t.Errorf("statuses %+v, HAG %+v", s, x.HAG())
+		}
+	})
+}
