@@ -5,6 +5,8 @@ import (
 
 	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/nl"
 )
 
 // uapi linux/netfilter/nfnetlink_queue.h.
@@ -31,25 +33,15 @@ const (
 )
 
 const (
-	headerSize    = unix.NLMSG_HDRLEN
 	genmsgSize    = 4 // struct nfgenmsg: family u8, version u8, queue be16
-	attrSize      = unix.NLA_HDRLEN
-	attrTypeMask  = ^uint16(unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
 	packetHdrSize = 7
 )
-
-func align(n int) int { return (n + 3) &^ 3 }
 
 // parse reads the netlink messages in b. It calls packet for each queued packet and
 // failed for each error that the kernel reports, and stops at a malformed message.
 func parse(b []byte, packet func(Packet), failed func(unix.Errno)) {
-	for len(b) >= headerSize {
-		size := int(binary.NativeEndian.Uint32(b))
-		if size < headerSize || size > len(b) {
-			return
-		}
-		body := b[headerSize:size]
-		switch binary.NativeEndian.Uint16(b[4:]) {
+	for kind, body := range nl.Messages(b) {
+		switch kind {
 		case msgPacket:
 			if p, ok := parsePacket(body); ok {
 				packet(p)
@@ -59,7 +51,6 @@ func parse(b []byte, packet func(Packet), failed func(unix.Errno)) {
 				failed(unix.Errno(-int32(binary.NativeEndian.Uint32(body))))
 			}
 		}
-		b = b[min(align(size), len(b)):]
 	}
 }
 
@@ -69,25 +60,17 @@ func parsePacket(body []byte) (p Packet, ok bool) {
 	if len(body) < genmsgSize {
 		return p, false
 	}
-	for b := body[genmsgSize:]; len(b) >= attrSize; {
-		size := int(binary.NativeEndian.Uint16(b))
-		if size < attrSize || size > len(b) {
+	for kind, value := range nl.Attributes(body[genmsgSize:]) {
+		switch {
+		case value == nil:
 			return p, false
-		}
-		value := b[attrSize:size]
-		switch binary.NativeEndian.Uint16(b[2:]) & attrTypeMask {
-		case attrPacketHeader:
-			if len(value) >= packetHdrSize {
-				p.ID, ok = binary.BigEndian.Uint32(value), true
-			}
-		case attrInDev:
-			if len(value) >= 4 {
-				p.IIF = binary.BigEndian.Uint32(value)
-			}
-		case attrPayload:
+		case kind == attrPacketHeader && len(value) >= packetHdrSize:
+			p.ID, ok = binary.BigEndian.Uint32(value), true
+		case kind == attrInDev && len(value) >= 4:
+			p.IIF = binary.BigEndian.Uint32(value)
+		case kind == attrPayload:
 			p.Payload = value
 		}
-		b = b[min(align(size), len(b)):]
 	}
 	return p, ok
 }
@@ -106,14 +89,7 @@ func start(b []byte, kind, queue uint16) message {
 }
 
 // attr adds an attribute.
-func (m *message) attr(kind uint16, value ...byte) {
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(attrSize+len(value)))
-	m.b = binary.NativeEndian.AppendUint16(m.b, kind)
-	m.b = append(m.b, value...)
-	for len(m.b)%4 != 0 {
-		m.b = append(m.b, 0)
-	}
-}
+func (m *message) attr(kind uint16, value ...byte) { m.b = nl.AppendBytes(m.b, kind, value) }
 
 // attr32 adds an attribute with a number, in network byte order as in all attributes of
 // NFQUEUE.

@@ -20,7 +20,7 @@ func queued(id, iif uint32, payload []byte) []byte {
 
 func failure(errno unix.Errno) []byte {
 	m := start(nil, unix.NLMSG_ERROR, 0)
-	m.b = binary.NativeEndian.AppendUint32(m.b[:headerSize], uint32(-int32(errno)))
+	m.b = binary.NativeEndian.AppendUint32(m.b[:unix.NLMSG_HDRLEN], uint32(-int32(errno)))
 	return m.bytes()
 }
 
@@ -50,7 +50,7 @@ func TestParseStopsAtATruncatedMessage(t *testing.T) {
 		parse(whole[:n], func(p Packet) { t.Errorf("%d bytes give %+v", n, p) }, nil)
 		// Now with a length in the header that agrees.
 		cut := bytes.Clone(whole[:n])
-		if n >= headerSize {
+		if n >= unix.NLMSG_HDRLEN {
 			binary.NativeEndian.PutUint32(cut, uint32(n))
 		}
 		parse(cut, func(p Packet) {
@@ -90,4 +90,33 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		parse(b, func(Packet) {}, func(unix.Errno) {})
 	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	datagram := queued(1, 2, make([]byte, 60))
+	b.ReportAllocs()
+	for b.Loop() {
+		parse(datagram, func(Packet) {}, func(unix.Errno) {})
+	}
+}
+
+func BenchmarkVerdict(b *testing.B) {
+	buf := make([]byte, 0, 256)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = verdict{kind: msgVerdict, id: 1, verdict: 1, mark: 2}.append(buf, 7)
+	}
+}
+
+func TestParseAndVerdictDoNotAllocate(t *testing.T) {
+	datagram, buf := queued(1, 2, make([]byte, 60)), make([]byte, 0, 256)
+	packet, failed := func(Packet) {}, func(unix.Errno) {}
+	if n := testing.AllocsPerRun(100, func() { parse(datagram, packet, failed) }); n != 0 {
+		t.Errorf("parse allocates %v times", n)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		buf = verdict{kind: msgVerdict, id: 1, verdict: 1, mark: 2, payload: datagram[:20]}.append(buf, 7)
+	}); n != 0 {
+		t.Errorf("a verdict allocates %v times", n)
+	}
 }

@@ -1,9 +1,14 @@
-// Package host reads the machine that a box runs on, by netlink: interfaces with
-// their addresses and counters, routes, neighbours, and the kernel's TCP sockets.
+// Package host reads and changes the machine that a box runs on: interfaces with their
+// addresses and counters, routes, neighbours and the kernel's TCP sockets, by netlink;
+// sysctls; queueing disciplines.
 //
 // A [Machine] is a snapshot of the interfaces of a network namespace that follows
 // their changes. It is the Machine that packages paths and probe decide by. All
 // else is read when it is asked for.
+//
+// A [Journal] makes the changes. It keeps the state before each of them in a file, so
+// that the machine is restored when the box stops, or at its next start after a crash. A
+// [Shaper] limits the rates of paths.
 //
 // Everything happens in the network namespace of the thread that opens a
 // connection to the kernel, or that asks.
