@@ -7,7 +7,7 @@ import (
 	"github.com/synbond/synbond/internal/nl"
 )
 
-func TestEndingSocketsIsPossibleIfTheProbeSaysSo(t *testing.T) {
+func TestForgetClosedWithoutSocketsFindsNone(t *testing.T) {
 	n := build(t)
 	if err := n.HAG.Do(CanEndSockets); err != nil {
 		t.Skip("kernel without CONFIG_INET_DIAG_DESTROY: ", err)

@@ -64,7 +64,7 @@ func TestTheLargestBatchIsAcknowledgedWhole(t *testing.T) {
 	}
 }
 
-func TestAcknowledgementsThatAreNoneAreErrors(t *testing.T) {
+func TestMalformedAcknowledgementsAreErrors(t *testing.T) {
 	b := &Batch{n: 2, errs: make([]error, 2)}
 	ack := make([]byte, 36)
 	binary.NativeEndian.PutUint16(ack[4:], unix.NLMSG_ERROR)

@@ -79,7 +79,7 @@ func TestEventsAreDecoded(t *testing.T) {
 	}
 }
 
-func TestMessagesOfNetlinkItselfAreNoEvents(t *testing.T) {
+func TestControlMessagesOfNetlinkAreIgnored(t *testing.T) {
 	b := slices.Clone(closedSubflow)
 	binary.NativeEndian.PutUint16(b[4:], unix.NLMSG_DONE)
 	if got := events(b); got != nil {

@@ -89,7 +89,7 @@ type pair struct {
 	other   netip.Addr // of the second path
 }
 
-// heard is what the kernel of the HAG reports.
+// heard are the events of the HAG's kernel.
 type heard struct {
 	mu     sync.Mutex
 	events []Event

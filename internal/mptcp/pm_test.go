@@ -37,7 +37,7 @@ var someAddresses = []Address{
 	{AddrPort: netip.MustParseAddrPort("[::]:1"), Interface: 1<<31 - 1},
 }
 
-func TestAddressesComeBackAsTheyWereEncoded(t *testing.T) {
+func TestAddressesRoundTrip(t *testing.T) {
 	for _, want := range someAddresses {
 		ad, err := netlink.NewAttributeDecoder(nested(t, want))
 		check(t, err)
@@ -49,7 +49,7 @@ func TestAddressesComeBackAsTheyWereEncoded(t *testing.T) {
 	}
 }
 
-func TestAddressIsWrittenAsTheKernelReadsIt(t *testing.T) {
+func TestAddressHasTheKernelsAttributes(t *testing.T) {
 	got := nested(t, Address{AddrPort: netip.MustParseAddrPort("192.0.2.1:258"), ID: 9, Flags: 5, Interface: 3})
 	ad, err := netlink.NewAttributeDecoder(got)
 	check(t, err)
@@ -65,7 +65,7 @@ func TestAddressIsWrittenAsTheKernelReadsIt(t *testing.T) {
 	}
 }
 
-func TestCutAddressesAreErrorsOrLackTheirEnd(t *testing.T) {
+func TestTruncatedAddressesAreErrorsOrIncomplete(t *testing.T) {
 	for _, a := range someAddresses {
 		b := nested(t, a)
 		for n := range b {
@@ -123,7 +123,7 @@ func TestEndpointsAreAddedListedAndRemoved(t *testing.T) {
 	l.Close()
 }
 
-func TestEndpointThatCannotBeSaysWhy(t *testing.T) {
+func TestImpossibleEndpointsAreErrorsWithTheirReason(t *testing.T) {
 	n := build(t)
 	p := pm(t, n.HAG)
 	taken := at(n.Lines[0].HAG6, 7100)
@@ -154,7 +154,7 @@ func TestEndpointThatCannotBeSaysWhy(t *testing.T) {
 	}
 }
 
-func TestEndpointComesBackWhileOldSubflowsWait(t *testing.T) {
+func TestEndpointCanBeAddedBesideSocketsInTimeWait(t *testing.T) {
 	n := build(t)
 	p := pm(t, n.HAG)
 	addr := at(n.Lines[0].HAG6, 7100)

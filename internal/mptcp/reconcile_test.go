@@ -173,7 +173,7 @@ func TestConnectionUsesThePathsOfItsPolicyOnly(t *testing.T) {
 	expect(t, "it does not keep what it has", client, s.other)
 }
 
-func TestFurtherSubflowsWaitUntilEnoughBytesWereCarried(t *testing.T) {
+func TestFurtherSubflowsWaitForEnoughBytes(t *testing.T) {
 	s := newPair(t)
 	client, server, token := s.connect(t)
 	var bytes carried

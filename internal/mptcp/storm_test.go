@@ -10,7 +10,7 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// many is how many connections lose a path and get it back.
+// many is the number of connections that lose a path and get it back.
 const many = 2000
 
 // connectMany makes many connections, and returns their ends at the CPE.

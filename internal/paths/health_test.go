@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// line is a path over a line with a round trip of 40 ms, in a time of its own.
-type line struct {
+// testPath is a path with a round trip of 40 ms, in a time of its own.
+type testPath struct {
 	*Health
 	now      time.Time
 	sequence uint64
 	packets  LinkCounters
-	dead     bool // nothing comes back
-	full     bool // the line delivers packets although answers stay away
-	idle     bool // nothing but probes is sent
+	dead     bool // no reply comes back
+	full     bool // packets are received although replies are missing
+	idle     bool // only probes are sent
 	sole     bool
-	loses    uint64        // of so many probes one is lost; 0 for none
-	coming   []outstanding // answers under way
+	loses    uint64        // one of this number of probes is lost; 0 for none
+	coming   []outstanding // replies in flight
 }
 
-const lineRTT = 40 * time.Millisecond
+const pathRTT = 40 * time.Millisecond
 
-func newLine(t *testing.T, cfg ProbeConfig) *line {
+func newTestPath(t *testing.T, cfg ProbeConfig) *testPath {
 	t.Helper()
 	cfg, err := cfg.WithDefaults()
 	check(t, err)
 	epoch := time.Unix(1000, 0)
-	l := &line{Health: NewHealth(cfg, epoch), now: epoch}
+	l := &testPath{Health: NewHealth(cfg, epoch), now: epoch}
 	l.SetLink("")
 	l.Check(epoch, false)
 	return l
@@ -34,7 +34,7 @@ func newLine(t *testing.T, cfg ProbeConfig) *line {
 
 // run lets time pass in steps of a millisecond, and returns for how long the
 // path was in the state that it was in first.
-func (l *line) run(d time.Duration) (kept time.Duration) {
+func (l *testPath) run(d time.Duration) (kept time.Duration) {
 	begun, was, end := l.now, l.up, l.now.Add(d)
 	for l.now.Before(end) {
 		l.now = l.now.Add(time.Millisecond)
@@ -48,7 +48,7 @@ func (l *line) run(d time.Duration) (kept time.Duration) {
 	return kept
 }
 
-func (l *line) pass() {
+func (l *testPath) pass() {
 	if !l.dead {
 		for len(l.coming) > 0 && !l.coming[0].at.After(l.now) {
 			l.packets.ReceivedPackets++
@@ -70,70 +70,70 @@ func (l *line) pass() {
 		l.Probed(l.now, l.sequence, true)
 		l.packets.SentPackets++
 		if !l.dead && (l.loses == 0 || l.sequence%l.loses != 0) {
-			l.coming = append(l.coming, outstanding{l.sequence, l.now.Add(lineRTT)})
+			l.coming = append(l.coming, outstanding{l.sequence, l.now.Add(pathRTT)})
 		}
 	}
 }
 
-func TestHealthFollowsWhatHappensToALine(t *testing.T) {
+func TestHealthFollowsTheConditionOfThePath(t *testing.T) {
 	type step struct {
 		name     string
-		do       func(*line)
+		do       func(*testPath)
 		time     time.Duration
 		up       bool
 		reason   string
 		min, max time.Duration // for which the state before lasted; max 0: it is not looked at
 	}
-	silent := func(l *line) { l.dead, l.coming = true, nil }
-	back := func(l *line) { l.dead = false }
-	idle := func(l *line) { l.idle = true }
-	nothing := func(*line) {}
+	silent := func(l *testPath) { l.dead, l.coming = true, nil }
+	back := func(l *testPath) { l.dead = false }
+	idle := func(l *testPath) { l.idle = true }
+	nothing := func(*testPath) {}
 	for _, c := range []struct {
 		name  string
 		cfg   ProbeConfig
 		steps []step
 	}{
-		{"a busy line goes silent and comes back", ProbeConfig{}, []step{
+		{"a busy path goes silent and comes back", ProbeConfig{}, []step{
 			{"busy", nothing, 10 * time.Second, true, "", 10 * time.Second, 0},
 			{"silent", silent, 5 * time.Second, false, reasonSilent, 190 * time.Millisecond, 260 * time.Millisecond},
 			{"back", back, 3 * time.Second, true, "", time.Second, 2100 * time.Millisecond},
 		}},
-		{"an idle line goes silent", ProbeConfig{}, []step{
+		{"an idle path goes silent", ProbeConfig{}, []step{
 			{"idle", idle, time.Minute, true, "", time.Minute, 0},
 			{"silent", silent, 10 * time.Second, false, reasonSilent, 0, 6 * time.Second},
 		}},
-		{"a line without any answer is as its link is", ProbeConfig{}, []step{
+		{"a path without any reply follows its link", ProbeConfig{}, []step{
 			{"silent", silent, time.Minute, true, "", time.Minute, 0},
-			{"unplugged", func(l *line) { l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
-			{"plugged", func(l *line) { l.SetLink("") }, 2 * time.Second, true, "", time.Second, 1002 * time.Millisecond},
+			{"unplugged", func(l *testPath) { l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged", func(l *testPath) { l.SetLink("") }, 2 * time.Second, true, "", time.Second, 1002 * time.Millisecond},
 		}},
-		{"a full line may answer late, but not too late", ProbeConfig{}, []step{
+		{"a full path may reply late, but not too late", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"late", func(l *line) { l.dead, l.full, l.coming = true, true, nil }, 1900 * time.Millisecond, true, "", 0, 0},
+			{"late", func(l *testPath) { l.dead, l.full, l.coming = true, true, nil }, 1900 * time.Millisecond, true, "", 0, 0},
 			{"too late", nothing, 200 * time.Millisecond, false, reasonSilent, 0, 0},
 		}},
-		{"a line that comes back with its link must answer again", ProbeConfig{}, []step{
+		{"a path that comes back with its link must get replies again", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"unplugged", func(l *line) { silent(l); l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
-			{"plugged, silent", func(l *line) { l.SetLink("") }, 10 * time.Second, false, reasonSilent, 0, 0},
+			{"unplugged", func(l *testPath) { silent(l); l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 2 * time.Millisecond},
+			{"plugged, silent", func(l *testPath) { l.SetLink("") }, 10 * time.Second, false, reasonSilent, 0, 0},
 			{"answers", back, 4 * time.Second, true, "", 0, 0},
 		}},
 		{"the only path is not held back", ProbeConfig{Hold: time.Minute}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"unplugged", func(l *line) { l.sole = true; l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 0},
-			{"plugged", func(l *line) { l.SetLink("") }, time.Second, true, "", lineRTT, 2 * lineRTT},
+			{"unplugged", func(l *testPath) { l.sole = true; l.SetLink(reasonCarrier) }, time.Second, false, reasonCarrier, 0, 0},
+			{"plugged", func(l *testPath) { l.SetLink("") }, time.Second, true, "", pathRTT, 2 * pathRTT},
 		}},
-		{"a refused path is up, and says why it is of no use", ProbeConfig{}, []step{
+		{"a refused path is up, with a reason", ProbeConfig{}, []step{
 			{"busy", nothing, time.Second, true, "", time.Second, 0},
-			{"refused", func(l *line) { silent(l); l.Refused(l.now, "") }, 100 * time.Millisecond, true, reasonRefused, 0, 0},
+			{"refused", func(l *testPath) { silent(l); l.Refused(l.now, "") }, 100 * time.Millisecond, true, reasonRefused, 0, 0},
 			{"and then silent", nothing, 10 * time.Second, false, reasonSilent, 0, 0},
 		}},
-		{"a HAG that does not understand leaves the link to judge", ProbeConfig{}, []step{
-			{"denied", func(l *line) { silent(l); l.Refused(l.now, "why") }, time.Minute, true, "why", time.Minute, 0},
+		{"a HAG that denies probes leaves the link to decide", ProbeConfig{}, []step{
+			{"denied", func(l *testPath) { silent(l); l.Refused(l.now, "why") }, time.Minute, true, "why", time.Minute, 0},
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newLine(t, c.cfg)
+			l := newTestPath(t, c.cfg)
 			for _, s := range c.steps {
 				s.do(l)
 				kept := l.run(s.time)
@@ -149,7 +149,7 @@ func TestHealthFollowsWhatHappensToALine(t *testing.T) {
 }
 
 func TestPathThatFlapsIsHeldBackLongerEachTime(t *testing.T) {
-	l := newLine(t, ProbeConfig{})
+	l := newTestPath(t, ProbeConfig{})
 	l.run(10 * time.Second)
 	flap := func() time.Duration {
 		l.SetLink(reasonCarrier)
@@ -177,7 +177,7 @@ func TestPathThatFlapsIsHeldBackLongerEachTime(t *testing.T) {
 }
 
 func TestIdlePathIsProbedSeldom(t *testing.T) {
-	l := newLine(t, ProbeConfig{})
+	l := newTestPath(t, ProbeConfig{})
 	l.idle = true
 	l.run(time.Second)
 	before := l.sent
@@ -210,13 +210,13 @@ func TestIdlePathIsProbedSeldom(t *testing.T) {
 }
 
 func TestLossAndRoundTripAreMeasured(t *testing.T) {
-	l := newLine(t, ProbeConfig{})
+	l := newTestPath(t, ProbeConfig{})
 	l.loses = 4
 	if kept := l.run(time.Minute); kept < time.Minute {
 		t.Errorf("it went down after %v: %s", kept, l.note())
 	}
 	s := l.Status()
-	if s.RTT.Round(time.Millisecond) != lineRTT || s.MinRTT != lineRTT || s.RTTVar > time.Millisecond {
+	if s.RTT.Round(time.Millisecond) != pathRTT || s.MinRTT != pathRTT || s.RTTVar > time.Millisecond {
 		t.Errorf("round trip %v, least %v, variation %v", s.RTT, s.MinRTT, s.RTTVar)
 	}
 	if s.Loss != 0.25 || s.Missed+4 < s.Sent/4 || s.Missed > s.Sent/4 {

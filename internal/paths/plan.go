@@ -10,7 +10,7 @@ import (
 // MaxRequests is the largest number of requests of one [Planner.Plan].
 const MaxRequests = 64
 
-// Operation is what a [Request] asks the kernel to do.
+// Operation is the kind of a [Request].
 type Operation uint8
 
 const (

@@ -50,7 +50,7 @@ func (b Busy) withDefaults() Busy {
 	return b
 }
 
-// Validate returns what is wrong with a path's mode, times and quota, or nil.
+// Validate returns an error if a path's mode, times or quota are invalid.
 func (p Path) Validate() error {
 	if _, err := ParseMode(string(p.Mode)); err != nil {
 		return err

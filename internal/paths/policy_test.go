@@ -95,7 +95,7 @@ func TestOverflowCountsAllPathsBeforeIt(t *testing.T) {
 	}
 }
 
-func TestPathsThatCannotBeUsedAsTheySayAreErrors(t *testing.T) {
+func TestInvalidPathsAreErrors(t *testing.T) {
 	for _, p := range []Path{
 		{}, {Mode: Standby}, {Mode: Overflow, Busy: Busy{Rate: 1}}, {Quota: Quota{Bytes: 1, Period: Day}},
 	} {
@@ -113,7 +113,7 @@ func TestPathsThatCannotBeUsedAsTheySayAreErrors(t *testing.T) {
 	}
 }
 
-func TestModesAreReadAsTheyAreWritten(t *testing.T) {
+func TestParseModeReadsEveryMode(t *testing.T) {
 	for s, want := range map[string]Mode{"": Always, "always": Always, "overflow": Overflow, "standby": Standby, "backup": AsBackup} {
 		if got, err := ParseMode(s); got != want || err != nil {
 			t.Errorf("%q is %q, %v", s, got, err)

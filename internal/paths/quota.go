@@ -24,7 +24,7 @@ type Quota struct {
 	Start int
 }
 
-// Validate returns what is wrong with a quota, or nil.
+// Validate returns an error if a quota is invalid.
 func (q Quota) Validate() error {
 	most := map[Period]int{Day: 0, Week: 7, Month: 28}
 	last, known := most[q.Period]

@@ -21,8 +21,8 @@ type Path struct {
 	Rate  uint64 // bit/s that the path may carry each way, 0 without a limit
 }
 
-// Machine is what the deciders read of the machine. It is safe for concurrent use.
-// A [Link] and the interface of a route may change between two calls.
+// Machine gives the deciders access to interfaces, addresses and routes. It is safe for
+// concurrent use; all of them may change between two calls.
 type Machine interface {
 	// Link returns the interface of that name, or the zero Link.
 	Link(name string) Link

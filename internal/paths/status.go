@@ -9,8 +9,8 @@ import (
 // Status is the status of a path as its box sees it.
 type Status struct {
 	Up bool
-	// Reason is why the path is down. For a path that is up it is empty, or it is why
-	// only its link is known to work.
+	// Reason explains why the path is down. For a path that is up it is empty, or
+	// explains why only its link is known to work.
 	Reason string
 	Since  time.Time // of the last change of Up
 

@@ -55,7 +55,7 @@ func TestSteeringMeasuresRatesCountsQuotasAndDecides(t *testing.T) {
 	}
 }
 
-func TestPathWhoseInterfaceIsGoneCarriesNothing(t *testing.T) {
+func TestPathWithoutInterfaceHasRateZero(t *testing.T) {
 	all := of(Always, Always, Overflow)
 	all[0].Name, all[1].Name, all[2].Name = "dsl", "cable", "lte"
 	l, _ := openUsage(filepath.Join(t.TempDir(), "quota.json"))

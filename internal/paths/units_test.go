@@ -19,7 +19,7 @@ func TestRatesAndSizesAreRead(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoQuantityIsAnError(t *testing.T) {
+func TestInvalidQuantitiesAreErrors(t *testing.T) {
 	for _, s := range []string{
 		"", "mbit", "20", "20mb it", "-20mbit", "+20mbit", "1e3mbit", "NaNmbit", "infmbit", "1.2.3mbit", ".mbit", "20GB", "99999999999gbit", "20mbit/s/s",
 	} {

@@ -61,7 +61,7 @@ const (
 // flagConfirmed is the only flag.
 const flagConfirmed = 1
 
-// refusalReason is why a HAG refuses a probe.
+// refusalReason is the reason for which a HAG refuses a probe.
 type refusalReason uint8
 
 const (

@@ -25,7 +25,7 @@ var probeBytes = []byte{
 	0x85, 2, 0, 0, // down, reason, zero
 }
 
-func TestMessageHasItsFieldsWhereTheFormatSays(t *testing.T) {
+func TestMessageHasItsFieldsAtTheirOffsets(t *testing.T) {
 	b := newCodec("").append([]byte("before"), someProbe)
 	b, isAfter := bytes.CutPrefix(b, []byte("before"))
 	if !isAfter || len(b) != messageSize || !bytes.Equal(b[:offMAC], probeBytes) {

@@ -16,7 +16,8 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// Machine is what a [Monitor] reads of the machine. It is safe for concurrent use.
+// Machine gives a [Monitor] access to interfaces and routes. It is safe for concurrent
+// use.
 type Machine interface {
 	// Link returns the interface of that name, or the zero Link.
 	Link(name string) paths.Link

@@ -21,7 +21,7 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// observed is a monitor of the lab's CPE and all that it has told.
+// observed is a monitor of the lab's CPE and all that it has published.
 type observed struct {
 	*Monitor
 	mu     sync.Mutex
@@ -201,7 +201,7 @@ func TestMonitorNoticesFailureAndReturnOfAPath(t *testing.T) {
 			check(t, c.restore(n))
 			o.await(t, then, "return", works(1))
 			if n := o.failures(0); n != 0 {
-				t.Errorf("the other line fell %d times", n)
+				t.Errorf("the other path failed %d times", n)
 			}
 			if s := o.HAG(); s.State != paths.HAGUp {
 				t.Errorf("HAG: %+v", s)
@@ -287,7 +287,7 @@ func TestMonitorNoticesRestartOfTheHAG(t *testing.T) {
 	respond(t, n, "")
 	o.await(t, then, "its return", both(hag(paths.HAGUp), func(s observation) bool { return s.hag.Instance != first }))
 	if o.failures(0)+o.failures(1) != 0 {
-		t.Error("a path fell with the HAG")
+		t.Error("a path failed with the HAG")
 	}
 }
 
@@ -344,11 +344,11 @@ func TestPathFailsAndReturnsWhenItsAddressIsReplaced(t *testing.T) {
 	then := time.Now()
 	check(t, n.CPE.AddAddress("lte", netip.PrefixFrom(old.Next(), 64)))
 	check(t, removeAddresses(n.CPE, "lte", netip.PrefixFrom(old, 64)))
-	o.await(t, then, "the fall", func(s observation) bool { return !s.paths[1].Up })
+	o.await(t, then, "the failure", func(s observation) bool { return !s.paths[1].Up })
 	o.await(t, then, "the return", func(s observation) bool { return s.paths[1].Up && s.paths[1].Addr6 == old.Next() })
 	eventually(t, "the HAG does not hear of the new address", func() bool { return slices.Contains(addresses(a, false), old.Next()) })
 	if o.failures(0) != 0 {
-		t.Error("the other line fell")
+		t.Error("the other path failed")
 	}
 }
 
@@ -363,7 +363,7 @@ func TestHAGThatNeverAnswersIsUnknown(t *testing.T) {
 		t.Errorf("HAG: %+v", s)
 	}
 	if o.failures(0)+o.failures(1) != 0 {
-		t.Error("a path that never answered fell")
+		t.Error("a path without any reply failed")
 	}
 }
 

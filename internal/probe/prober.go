@@ -48,7 +48,7 @@ type prober struct {
 	unanswered int    // probes since the last reply
 }
 
-// response is what came back to a prober: a datagram, or a port unreachable.
+// response is a datagram for a prober, or a port unreachable.
 type response struct {
 	to      *prober
 	at      time.Time
