@@ -1,7 +1,7 @@
 // Command bench compares the cost of two boxes with that of plain forwarding, and
 // with HAProxy in place of the boxes, in one run:
 //
-//	go run ./tests/bench [--rounds N] [--quick] [--only NAME…] [--json FILE] [--report FILE]
+//	go run ./tests/bench [--rounds N] [--quick] [--only NAME…] [--before PROGRAM] [--json FILE] [--report FILE]
 //
 // Client, CPE, HAG and server are hosts of package netlab, on lines that are as fast
 // as the machine. In each round every system under test is started in turn on the
@@ -16,7 +16,8 @@
 //	    stop
 //
 // Systems and workloads are entries of tables. A workload returns [figures]; the
-// report shows their median, minimum and maximum. The load comes from processes of
+// report shows their median, minimum and maximum. With --before another synbond, such
+// as that of the commit before, is one more system in the same rounds. The load comes from processes of
 // their own, this program in another role, so that this program's descriptors,
 // memory and garbage collection do not disturb it.
 //

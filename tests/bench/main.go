@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,7 +33,7 @@ func self(role string) netlab.Program {
 }
 
 func main() {
-	if err := runRole(os.Getenv(roleVar)); err != nil {
+	if err := runRole(os.Getenv(roleVar)); err != nil && !errors.Is(err, pflag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
@@ -61,6 +62,7 @@ type options struct {
 	rounds       int
 	quick        bool
 	only         []string
+	before       string
 	json, report string
 }
 
@@ -69,13 +71,14 @@ func parseOptions(args []string) (o options, err error) {
 	f.IntVar(&o.rounds, "rounds", 5, "number of times that every system runs every workload")
 	f.BoolVar(&o.quick, "quick", false, "one short round, as a test of the benchmark itself")
 	f.StringSliceVar(&o.only, "only", nil, "systems, passes and workloads whose name begins with one of these; default all of each")
+	f.StringVar(&o.before, "before", "", "another synbond program, for comparison in the same run")
 	f.StringVar(&o.json, "json", "", "write all values to this file")
 	f.StringVar(&o.report, "report", "", "write the report to this file, in Markdown")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if o.rounds < 1 || f.NArg() > 0 {
-		return o, fmt.Errorf("usage: bench [--rounds N] [--quick] [--only NAME…] [--json FILE] [--report FILE]")
+		return o, fmt.Errorf("usage: bench [--rounds N] [--quick] [--only NAME…] [--before PROGRAM] [--json FILE] [--report FILE]")
 	}
 	if o.quick && !f.Changed("rounds") {
 		o.rounds = 1

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,11 @@ func bench(ctx context.Context, args []string) error {
 	defer os.RemoveAll(dir)
 	b := &bencher{options: o, dir: dir, results: newResults(thisMachine(), o)}
 	b.workloads = wanted(o.only, workloads, func(w workload) string { return w.name })
-	for _, c := range wanted(o.only, systems, func(c system) string { return c.name }) {
+	all := systems
+	if o.before != "" {
+		all = append(slices.Clone(systems), before(o.before))
+	}
+	for _, c := range wanted(o.only, all, func(c system) string { return c.name }) {
 		if reason := c.provide(ctx); reason != "" {
 			b.results.Skipped[c.name] = reason
 			fmt.Fprintf(os.Stderr, "without %s: %s\n", c.name, reason)

@@ -39,6 +39,15 @@ var systems = []system{
 	},
 }
 
+// before is another synbond, such as that of the commit before, in the same run.
+func before(program string) system {
+	return system{name: "before", multipath: true, start: func(ctx context.Context, n *network) (*boxes, error) {
+		other := *n
+		other.program = netlab.Program{Path: program}
+		return startSynbond(ctx, &other)
+	}}
+}
+
 // network is the network on which the systems run in turn.
 type network struct {
 	*netlab.Network
