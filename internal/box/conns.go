@@ -30,8 +30,18 @@ func newConns(most int) *conns { return &conns{most: most, byID: make(map[state.
 func (c *conns) put(id state.ID, conn connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.byID[id] == nil {
+	if e := c.byID[id]; e == nil || e.connection != conn {
 		c.byID[id] = &entry{connection: conn}
+	}
+}
+
+// forget removes the connection of a flow whose dial has failed: there is nothing to
+// show of it.
+func (c *conns) forget(id state.ID, conn connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.byID[id]; e != nil && e.connection == conn && !e.over { // else end removes it
+		delete(c.byID, id)
 	}
 }
 

@@ -185,6 +185,9 @@ func (b *Box) dialEnded(id state.ID, c connection, err error) {
 		b.conns.put(id, c) // the event may be faster than the dial returns
 	}
 	b.do(func(acts []core.Action) []core.Action { return b.core.DialEnded(acts, b.now(), id, err) })
+	if err != nil && c != nil {
+		b.conns.forget(id, c) // after the core knows: connect may still enter it, and then asks the core
+	}
 }
 
 // neighbourFailed tells the core of the dials that go by a neighbour which does not

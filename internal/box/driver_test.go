@@ -68,7 +68,23 @@ func newBench(t *testing.T, cfg Config) *bench {
 	x.queue = nfqtest.NewQueue(t, x.handle)
 	x.sides = sides{byIndex: map[uint32]state.Side{lan: state.Plain, dsl: state.Multipath}}
 	x.Box.queue, x.Box.relay, x.Box.subflows, x.Box.halfOpen = x.queue, doubleRelay{x.relay}, x, x
+	t.Cleanup(x.checkConns)
 	return x
+}
+
+// checkConns checks that every connection that the box remembers belongs to a live
+// flow, or is one of the last that have ended.
+func (x *bench) checkConns() {
+	x.conns.mu.Lock()
+	defer x.conns.mu.Unlock()
+	for id, e := range x.conns.byID {
+		if !e.over && !x.core.Live(id) {
+			x.t.Errorf("the connection of flow %x, which is over, is kept for ever", id)
+		}
+	}
+	if over := len(x.conns.ended) - x.conns.first; over > x.conns.most {
+		x.t.Errorf("%d connections are kept that have ended, want at most %d", over, x.conns.most)
+	}
 }
 
 // Track implements subflows.
@@ -406,6 +422,34 @@ func TestNeighbourThatFailsEndsDialsByIt(t *testing.T) {
 	})
 }
 
+// hastyRelay is a double whose dials end before Dial returns.
+type hastyRelay struct {
+	doubleRelay
+	ended func(*relaytest.Conn)
+}
+
+func (r hastyRelay) Dial(d relay.Dial) (connection, error) {
+	c, err := r.Relay.Dial(d)
+	r.ended(c)
+	return c, err
+}
+
+func TestConnectionOfAFailedDialIsForgotten(t *testing.T) {
+	for _, hasty := range []bool{false, true} {
+		x := newBench(t, Config{})
+		refuse := func(c *relaytest.Conn) { x.dialEnded(id(c), c, unix.ECONNREFUSED) }
+		if hasty {
+			x.Box.relay = hastyRelay{doubleRelay{x.relay}, refuse}
+		}
+		packet := x.queue.Put(lan, synOf(t, 1))
+		if !hasty {
+			refuse(x.last())
+		}
+		x.want(packet, nfqtest.Verdict{Mark: nfq.Refused})
+		x.checkConns()
+	}
+}
+
 func TestPacketsOfOtherInterfacesPass(t *testing.T) {
 	x := newBench(t, Config{})
 	x.want(x.queue.Put(1<<30, synOf(t, 1)), nfqtest.Verdict{})
@@ -432,7 +476,14 @@ func TestRacesOfAHandshake(t *testing.T) {
 		conn.Tok = uint32(n + 1)
 		var all sync.WaitGroup
 		for _, event := range []func(){
-			func() { x.dialEnded(id(conn), conn, nil); x.paired(id(conn), conn.Dial) },
+			func() {
+				if n%4 == 0 {
+					x.dialEnded(id(conn), conn, unix.ECONNREFUSED)
+					return
+				}
+				x.dialEnded(id(conn), conn, nil)
+				x.paired(id(conn), conn.Dial)
+			},
 			func() { x.tick() },
 			func() {
 				x.do(func(acts []core.Action) []core.Action { return x.core.SetDialPolicy(acts, x.now(), down) })
