@@ -301,14 +301,14 @@ func configFile(t *testing.T, text string) string {
 	return file
 }
 
-// eventually waits until fn returns true, for at most 5 seconds.
+// eventually fails a test unless fn returns true within half a minute: a busy
+// machine takes its time.
 func eventually(t *testing.T, what string, fn func() bool) {
 	t.Helper()
-	for range 100 {
+	for begin := time.Now(); time.Since(begin) < 30*time.Second; time.Sleep(50 * time.Millisecond) {
 		if fn() {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	t.Errorf("never seen: %s", what)
 }

@@ -186,14 +186,15 @@ func TestOutcomesTakeNoFurtherRoundTrip(t *testing.T) {
 	}
 	start(t, n)
 	for i, o := range all {
-		took, errno := quickest(t, n.Client, o.to)
-		t.Logf("%s: %v, without boxes %v: %.3f", o.name, took, direct[i], took.Seconds()/direct[i].Seconds())
-		if errno != o.errno {
-			t.Errorf("%s: error %q, want %q", o.name, errno.Error(), o.errno.Error())
-		}
-		if took > direct[i]*3/2 {
-			t.Errorf("%s: took %v, without boxes %v", o.name, took, direct[i])
-		}
+		// A further round trip would double each time, on a busy machine, too.
+		eventually(t, o.name+" takes no further round trip", func() bool {
+			took, errno := quickest(t, n.Client, o.to)
+			t.Logf("%s: %v, without boxes %v: %.3f", o.name, took, direct[i], took.Seconds()/direct[i].Seconds())
+			if errno != o.errno {
+				t.Errorf("%s: error %q, want %q", o.name, errno.Error(), o.errno.Error())
+			}
+			return took < direct[i]*3/2
+		})
 	}
 }
 

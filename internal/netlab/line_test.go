@@ -48,15 +48,18 @@ func TestLineKeepsItsRate(t *testing.T) {
 	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl", Rate: rate, Delay: 5 * time.Millisecond}}})
 	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
-		r, err := netlab.Request{Direction: d, Duration: time.Second, Warmup: 300 * time.Millisecond}.Run(timeout(t), dial)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%s: %.2f Mbit/s", d, r.Goodput/1e6)
-		// 1428 bytes of payload in frames of 1514; the bound below is generous.
-		if r.Goodput > rate*1.01 || r.Goodput < rate*0.5 {
-			t.Errorf("%s: goodput %.1f Mbit/s on a line of 20 Mbit/s", d, r.Goodput/1e6)
-		}
+		// 1428 bytes of payload in frames of 1514; a busy machine may bring less at times.
+		netlabtest.Eventually(t, d.String()+": never half of the line's rate", func() bool {
+			r, err := netlab.Request{Direction: d, Duration: time.Second, Warmup: 300 * time.Millisecond}.Run(timeout(t), dial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%s: %.2f Mbit/s", d, r.Goodput/1e6)
+			if r.Goodput > rate*1.01 {
+				t.Errorf("%s: goodput %.1f Mbit/s on a line of 20 Mbit/s", d, r.Goodput/1e6)
+			}
+			return r.Goodput > rate*0.5
+		})
 	}
 	up, down := n.Lines[0].Bytes()
 	if up < 1e6 || down < 1e6 {
@@ -72,9 +75,7 @@ func TestLineChangesWhileItCarriesTraffic(t *testing.T) {
 		if err := l.SetDelay(d); err != nil {
 			t.Fatal(err)
 		}
-		if _, round := exchange(t, n.Client, "", remote); round < 2*d-time.Millisecond || round > 2*d+200*time.Millisecond {
-			t.Errorf("delay %v: echo took %v", d, round)
-		}
+		takes(t, n, remote, 2*d)
 	}
 	dial := serve(t, n.Server, n.Client, netlab.Server6.String())
 	if err := l.SetRate(8e6); err != nil {
@@ -86,9 +87,13 @@ func TestLineChangesWhileItCarriesTraffic(t *testing.T) {
 	if err := l.SetRate(0); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := netlab.Transfer(timeout(t), dial, netlab.Down, 4<<20); err != nil || r.Goodput < 20e6 {
-		t.Errorf("without a rate: %.1f Mbit/s, %v", r.Goodput/1e6, err)
-	}
+	netlabtest.Eventually(t, "never 20 Mbit/s without a rate", func() bool {
+		r, err := netlab.Transfer(timeout(t), dial, netlab.Down, 4<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Goodput > 20e6
+	})
 }
 
 func TestSilentLineStallsAndRecovers(t *testing.T) {
@@ -97,7 +102,10 @@ func TestSilentLineStallsAndRecovers(t *testing.T) {
 	const silence = 400 * time.Millisecond
 	failed := make(chan error, 1)
 	go func() {
-		time.Sleep(300 * time.Millisecond)
+		carries := func() bool { _, down := n.Lines[0].Bytes(); return down > 100_000 }
+		for begin := time.Now(); !carries() && time.Since(begin) < 10*time.Second; {
+			time.Sleep(10 * time.Millisecond)
+		}
 		if err := n.Lines[0].Down(true); err != nil {
 			failed <- err
 		}

@@ -2,6 +2,7 @@ package netlab_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -65,6 +66,20 @@ func exchange(t *testing.T, h *netlab.Host, local, remote string) (connect, echo
 	return connect, time.Since(start)
 }
 
+// takes checks that the client connects and hears an echo in a time of rtt: never in
+// less, and in little more at least once, since the machine may be busy.
+func takes(t *testing.T, n *netlab.Network, remote string, rtt time.Duration) {
+	t.Helper()
+	netlabtest.Eventually(t, fmt.Sprintf("%s: never in %v and a little", remote, rtt), func() bool {
+		connect, round := exchange(t, n.Client, "", remote)
+		t.Logf("%s: connect %v, echo %v", remote, connect, round)
+		if least := rtt - time.Millisecond; connect < least || round < least {
+			t.Errorf("%s: connect %v, echo %v, want %v", remote, connect, round, rtt)
+		}
+		return max(connect, round) < rtt+15*time.Millisecond
+	})
+}
+
 func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 	const oneWay = 15 * time.Millisecond
 	for _, tt := range []struct {
@@ -81,13 +96,7 @@ func TestClientReachesServerThroughPlainForwarding(t *testing.T) {
 			n := netlabtest.Build(t, tt.topology)
 			port := echo(t, n.Server)
 			for _, a := range []string{netlab.Server6.String(), netlab.Server4.String()} {
-				connect, round := exchange(t, n.Client, "", net.JoinHostPort(a, port))
-				t.Logf("%s: connect %v, echo %v", a, connect, round)
-				for _, d := range []time.Duration{connect, round} {
-					if d < tt.rtt-time.Millisecond || d > tt.rtt+200*time.Millisecond {
-						t.Errorf("%s took %v, want %v and a little", a, d, tt.rtt)
-					}
-				}
+				takes(t, n, net.JoinHostPort(a, port), tt.rtt)
 			}
 		})
 	}
