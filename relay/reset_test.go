@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/lab"
+	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/relay"
 )
 
@@ -205,7 +205,7 @@ func TestResetDoesNotWaitForAReaderThatNeverReads(t *testing.T) {
 			}
 			t.Run(role+" resets, "+m.name, func(t *testing.T) {
 				b := newBench(t, benchConfig{mptcp: m.mptcp()})
-				for _, h := range []*lab.Host{b.Client, b.Server} {
+				for _, h := range []*netlab.Host{b.Client, b.Server} {
 					check(t, h.Sysctl("net.ipv4.tcp_rmem", "4096 16384 16384"))
 				}
 				resetter, other := b.pair(m.client, m.server, m.at)

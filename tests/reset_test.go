@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
 )
 
 // shapedLines are two lines of 5 Mbit/s, where bytes are long under way.
@@ -85,7 +86,7 @@ var lastBytes = []ending{
 func TestBytesBeforeAResetArrive(t *testing.T) {
 	for name, lines := range map[string]netlab.Topology{"fast lines": twoLines, "5 Mbit/s": shapedLines} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, build(t, lines))
+			p := start(t, netlabtest.Build(t, lines))
 			for _, f := range families {
 				for _, e := range lastBytes {
 					t.Run(f.name+", server, "+e.name, func(t *testing.T) { p.endsByServer(t, f, e) })
