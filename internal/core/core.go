@@ -157,6 +157,14 @@ func (c *Core) Pending() []Pending {
 	return out
 }
 
+// Backlog returns how many handshakes, and how many packets and dials that are to be
+// tried again, the core remembers: none when no flow is half-open.
+func (c *Core) Backlog() (handshakes, retries int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.handshakes), len(c.retries)
+}
+
 // track has the flow's multipath leg tracked.
 func (c *Core) track(acts []Action, id state.ID, h *handshake) []Action {
 	h.tracked = true

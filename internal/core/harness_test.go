@@ -17,7 +17,15 @@ type driver struct {
 
 func newDriver(t testing.TB, cfg Config) *driver {
 	t.Helper()
-	return &driver{t: t, Core: New(cfg)}
+	d := &driver{t: t, Core: New(cfg)}
+	t.Cleanup(func() {
+		for id := range d.handshakes {
+			if f, _ := d.table.ByID(id); f.State != state.Dialing && f.State != state.Released {
+				t.Errorf("the handshake of flow %x is kept, which is over or relayed", id)
+			}
+		}
+	})
+	return d
 }
 
 // newCore returns a driver of a core whose policy has a default action only.

@@ -191,4 +191,11 @@ func TestHostsOwnMPTCPIsMarkedForTheOtherBox(t *testing.T) {
 	if d := hag.decide(0, state.Multipath, 9, segment(t, client4, server4, func(h *layers.TCP) { h.SYN = true }, capable)); d.Verdict != Hold {
 		t.Errorf("a SYN of the CPE's own at the HAG: %v", d.Verdict)
 	}
+	learns := newDriver(t, Config{Policy: &Policy{Default: state.Learn, EndToEnd: code}})
+	learns.decide(0, state.Plain, 7, syn(t, mss))
+	d = learns.decide(0, state.Plain, 8, original) // the client begins again, with MPTCP
+	check(t, s.Parse(d.Edited))
+	if d.Verdict != Rewrite || d.Reason != state.NotLearnt || s.DSCP() != code {
+		t.Errorf("a SYN that takes the place of one to learn from: %v because of %q, DSCP %d", d.Verdict, d.Reason, s.DSCP())
+	}
 }

@@ -69,6 +69,13 @@ type heldSYN struct {
 	until time.Duration
 }
 
+// firstOrLast reports whether a SYN has not waited yet, or waits no longer. Only then
+// the kernel is asked about a half-open connection: that takes a system call under the
+// core's lock, and a SYN that waits is looked at 200 times.
+func (s *heldSYN) firstOrLast(now time.Duration) bool {
+	return s.until-now >= patience || now >= s.until
+}
+
 // choose asks policy, what was learnt, and the dial policy about a SYN.
 func (c *Core) choose(now time.Duration, s *heldSYN) (f state.Flow, subflows SubflowPolicy, from Source) {
 	choice := c.policy.Choose(s.Side, &s.seg, s.mptcp)
@@ -96,7 +103,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case begun.Full != state.None:
 		f.Action, f.Reason, f.Rule = state.Strip, begun.Full, ""
 		return c.begin(acts, now, s, f, h)
-	case begun.Repeat && begun.State == state.Released && begun.Other && c.over(begun.ID):
+	case begun.Repeat && begun.State == state.Released && begun.Other && s.firstOrLast(now) && c.over(begun.ID):
 		c.table.Move(now, begun.ID, state.Abandoned, state.Reset)
 		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
 	case begun.Repeat:
@@ -131,6 +138,9 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
 		c.table.Move(now, b.ID, state.Passed, state.NotLearnt)
 		d.Verdict, d.Reason = Accept, state.NotLearnt
+		if s.mptcp.Capable {
+			d = c.policy.mark(d, s.Side, &s.seg)
+		}
 	case state.Released, state.Relaying:
 		// The kernel has a socket for it, and knows best how to answer; unless the
 		// flow is about to end, and the SYN asks for a new one: the client's leg has

@@ -73,6 +73,23 @@ func TestNewSYNTakesThePlaceOfAHandshakeThatItsClientHasReset(t *testing.T) {
 	}
 }
 
+func TestKernelIsAskedTwiceAboutAHalfOpenConnectionInTheWay(t *testing.T) {
+	asked, gone := 0, false
+	core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { asked++; return gone }})
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	core.dialed(0, key6, nil)
+	core.send(0, 8, otherSYN(t))
+	at := time.Duration(0)
+	for ; at < patience; at += retryEvery {
+		core.acts = core.Tick(core.acts[:0], at)
+	}
+	gone = true // meanwhile the client has reset it
+	core.acts = core.Tick(core.acts[:0], at)
+	if d, _ := core.decision(); asked != 2 || d.Verdict != Hold {
+		t.Errorf("asked %d times; at last %+v, want a new flow", asked, core.acts)
+	}
+}
+
 func TestNewSYNIsDeliveredWhenItsPatienceIsOver(t *testing.T) {
 	core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { return true }})
 	core.decide(0, state.Plain, 7, syn(t, mss))
