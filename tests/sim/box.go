@@ -19,6 +19,8 @@ type decider interface {
 	Paired(acts []core.Action, now time.Duration, id state.ID) ([]core.Action, bool)
 	Closed(acts []core.Action, now time.Duration, id state.ID, reset bool) []core.Action
 	ClientReset(acts []core.Action, now time.Duration, id state.ID) []core.Action
+	NeighbourFailed(acts []core.Action, now time.Duration, dials ...state.ID) []core.Action
+	SetPolicy(p *core.Policy)
 	SetDialPolicy(acts []core.Action, now time.Duration, p core.DialPolicy) []core.Action
 	Tick(acts []core.Action, now time.Duration) []core.Action
 }
@@ -31,6 +33,7 @@ type box struct {
 	stack     *stack
 	forward   func(side state.Side, p packet) // sends a packet on that entered on side
 	queueSize int
+	actions   []state.Action // that its policy may choose
 
 	process *process // nil while it is dead
 	policy  core.DialPolicy
@@ -62,6 +65,7 @@ type flow struct {
 	attempt         int
 	onward, client  *conn
 	upDone, downEnd bool
+	over            bool // the core is about to hear of it
 }
 
 // start begins a run of the process.
@@ -109,6 +113,20 @@ func (p *process) ticking() {
 		if p.alive() {
 			p.tick()
 			p.ticking()
+		}
+	})
+}
+
+// soon hands an event of the kernel to the process: most come at once, some are
+// overtaken by others, as they come from several goroutines.
+func (p *process) soon(event func()) {
+	if !p.w.faults || p.w.rnd.IntN(4) > 0 {
+		event()
+		return
+	}
+	p.w.after(p.w.between(0, 50*time.Millisecond), func() {
+		if p.alive() {
+			event()
 		}
 	})
 }
@@ -166,7 +184,7 @@ func (p *process) do(acts []core.Action) {
 			delete(p.tracked, a.Flow)
 		case core.Ask:
 			if !p.halfOpen(a.Key) {
-				p.do(p.core.ClientReset(nil, p.w.now, a.Flow))
+				p.soon(func() { p.do(p.core.ClientReset(nil, p.w.now, a.Flow)) })
 			}
 		case core.Wake:
 			p.w.after(a.At-p.w.now, func() {
@@ -265,6 +283,7 @@ func (p *process) relay(f *flow, from, to *conn, done *bool) {
 		}
 	}
 	switch {
+	case f.over:
 	case from.phase == closed: // before it was paired
 		p.closed(f, true)
 	case from.finGot:
@@ -274,17 +293,20 @@ func (p *process) relay(f *flow, from, to *conn, done *bool) {
 
 // closed ends a flow that has been paired.
 func (p *process) closed(f *flow, reset bool) {
-	if p.flows[f.id] != f {
+	if p.flows[f.id] != f || f.over {
 		return
 	}
-	delete(p.flows, f.id)
+	f.over = true
 	for _, c := range []*conn{f.onward, f.client} {
 		c.reset = nil
 		if reset {
 			c.abort()
 		}
 	}
-	p.do(p.core.Closed(nil, p.w.now, f.id, reset))
+	p.soon(func() {
+		delete(p.flows, f.id)
+		p.do(p.core.Closed(nil, p.w.now, f.id, reset))
+	})
 }
 
 // connect begins a dial.
@@ -296,6 +318,15 @@ func (p *process) connect(a core.Action) {
 		local = netip.AddrPortFrom(d.From.Addr, uint16(1024+p.w.rnd.IntN(60000)))
 	}
 	at := tuple{local, d.Server}
+	if p.w.faults && p.w.rnd.IntN(50) == 0 {
+		err := oneOf[error](p.w, syscall.EMFILE, syscall.ENOBUFS, syscall.EADDRINUSE, syscall.ENETUNREACH)
+		if err == syscall.ENETUNREACH {
+			p.w.said[p.attemptOf(d.Client, d.Server)] |= unreachable // by this machine
+		}
+		p.w.tell("%s: dial %x: %v", p.name, a.Flow, err)
+		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, err))
+		return
+	}
 	if p.stack.conns[at] != nil {
 		p.w.tell("%s: dial %x: the address is busy", p.name, a.Flow)
 		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, syscall.EADDRNOTAVAIL))
@@ -308,7 +339,7 @@ func (p *process) connect(a core.Action) {
 	}
 	p.flows[f.id], p.waiting[client] = f, f
 	c := &conn{tuple: at, capable: d.Multipath, path: path, attempt: f.attempt}
-	c.connected = func(err error) { p.dialed(f, client, err) }
+	c.connected = func(err error) { p.soon(func() { p.dialed(f, client, err) }) }
 	p.w.tell("%s: dial %x from %v", p.name, a.Flow, local)
 	f.onward = p.stack.dial(c)
 }

@@ -33,6 +33,41 @@ func (w *world) violated(format string, args ...any) {
 // slack is how much later than its time something may end: the core looks every so often.
 const slack = 2*core.ExpireEvery + 10*time.Millisecond
 
+// watch checks both cores every few seconds, as long as there are faults.
+func (w *world) watch() {
+	w.after(5*time.Second, func() {
+		for _, b := range []*box{w.cpe, w.hag} {
+			if b.process != nil {
+				w.checkWaiting(b.process)
+			}
+		}
+		if w.faults {
+			w.watch()
+		}
+	})
+}
+
+// checkWaiting checks that no flow waits longer than its time, and that the core
+// remembers a handshake for those that are dialing or released, and for no others.
+func (w *world) checkWaiting(p *process) {
+	table := p.cfg.Table.WithDefaults()
+	most := map[state.State]time.Duration{
+		state.Dialing: table.Dial, state.Released: table.HalfOpen, state.Learning: table.HalfOpen,
+	}
+	open := 0
+	for f := range p.real.Flows() {
+		if limit := most[f.State]; limit > 0 && w.now-f.Changed > limit+slack {
+			w.violated("%s: flow %x is %v for %v", p.name, f.ID, f.State, w.now-f.Changed)
+		}
+		if f.State == state.Dialing || f.State == state.Released {
+			open++
+		}
+	}
+	if handshakes, _ := p.real.Backlog(); handshakes != open {
+		w.violated("%s: %d handshakes are remembered for %d flows", p.name, handshakes, open)
+	}
+}
+
 // checkHeld checks that a packet was not held longer than a dial may take, and the
 // wait for the last flow of its ports before.
 func (w *world) checkHeld(p *process, h heldPacket) {
@@ -129,6 +164,9 @@ func (w *world) checkEnd() {
 		}
 		if left := p.real.Pending(); len(left) > 0 {
 			w.violated("%s: dials are pending: %+v", b.name, left)
+		}
+		if handshakes, retries := p.real.Backlog(); handshakes+retries > 0 {
+			w.violated("%s: %d handshakes and %d retries are remembered", b.name, handshakes, retries)
 		}
 		if len(p.flows) > 0 || len(p.waiting) > 0 || len(p.tracked) > 0 {
 			w.violated("%s: the relay has %d flows, of which %d wait; %d are tracked", b.name, len(p.flows), len(p.waiting), len(p.tracked))

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
@@ -21,8 +22,9 @@ func (w *world) play() {
 		w.after(w.between(0, faultsLast), w.comeAndGo)
 	}
 	for range w.rnd.IntN(8) {
-		w.after(w.between(0, faultsLast), oneOf(w, w.flap, w.flap, w.crash, w.hagDown))
+		w.after(w.between(0, faultsLast), oneOf(w, w.flap, w.flap, w.crash, w.hagDown, w.neighbourFails, w.newPolicy))
 	}
+	w.watch()
 	w.run(faultsLast)
 	w.tell("the faults are over")
 	w.faults = false
@@ -146,6 +148,35 @@ func (w *world) crash() { w.restart(oneOf(w, w.cpe, w.hag)) }
 func (w *world) hagDown() {
 	w.restart(w.hag)
 	w.learnLate()
+}
+
+// neighbourFails has the next hop of a box not answer for the dials that go on. The
+// box's kernel answers for it that they are unreachable.
+func (w *world) neighbourFails() {
+	p := oneOf(w, w.cpe, w.hag).process
+	if p == nil {
+		return
+	}
+	var dials []state.ID
+	for _, pending := range p.real.Pending() {
+		dials = append(dials, pending.Flow)
+		w.said[p.attemptOf(pending.Dial.Client, pending.Dial.Server)] |= unreachable
+	}
+	slices.Sort(dials) // as maps have no order
+	w.tell("%s: the neighbour of %d dials fails", p.name, len(dials))
+	p.soon(func() { p.do(p.core.NeighbourFailed(nil, w.now, dials...)) })
+}
+
+// newPolicy replaces the policy of a box. Rules that no longer divert SYN+ACKs let the
+// answers to its last SYNs pass.
+func (w *world) newPolicy() {
+	b := oneOf(w, w.cpe, w.hag)
+	b.cfg.Policy = &core.Policy{Default: oneOf(w, b.actions...)}
+	w.blind = w.now
+	w.tell("%s: the policy is %v", b.name, b.cfg.Policy.Default)
+	if b.process != nil {
+		b.process.core.SetPolicy(b.cfg.Policy)
+	}
 }
 
 func (w *world) restart(b *box) {

@@ -161,8 +161,8 @@ func (w *world) build() {
 	w.client.send = func(_ *conn, p packet) { w.carry("lan", p, func(p packet) { w.cpe.enter(state.Plain, p) }) }
 	w.server.listen = w.serve
 	w.server.send = func(_ *conn, p packet) { w.carry("wan", p, func(p packet) { w.hag.enter(state.Plain, p) }) }
-	w.cpe = w.newBox("cpe", oneOf(w, state.Relay, state.Relay, state.Relay, state.Learn, state.Pass))
-	w.hag = w.newBox("hag", oneOf(w, state.Relay, state.Relay, state.Relay, state.Learn, state.Strip))
+	w.cpe = w.newBox("cpe", state.Relay, state.Relay, state.Relay, state.Learn, state.Pass)
+	w.hag = w.newBox("hag", state.Relay, state.Relay, state.Relay, state.Learn, state.Strip)
 	w.cpe.policy.Sources[0] = core.Source{Path: 1, Addr: lteAddr, Interface: "lte"}
 	w.cpe.forward = func(side state.Side, p packet) {
 		if side == state.Multipath {
@@ -197,11 +197,11 @@ func (w *world) build() {
 }
 
 // newBox makes a box with limits that may be narrow.
-func (w *world) newBox(name string, action state.Action) *box {
+func (w *world) newBox(name string, actions ...state.Action) *box {
 	return &box{
-		w: w, name: name, stack: newStack(w, name), queueSize: oneOf(w, 1, 3, 1000),
+		w: w, actions: actions, name: name, stack: newStack(w, name), queueSize: oneOf(w, 1, 3, 1000),
 		cfg: core.Config{
-			Policy: &core.Policy{Default: action},
+			Policy: &core.Policy{Default: oneOf(w, actions...)},
 			Table: state.Config{
 				MaxFlows: oneOf(w, 2, 5, 1000, 1000), MaxHalfOpen: oneOf(w, 1, 3, 1000, 1000),
 				Dial: oneOf(w, 2*time.Second, 5*time.Second, 20*time.Second), HalfOpen: oneOf(w, 8*time.Second, 64*time.Second),
