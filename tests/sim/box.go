@@ -109,12 +109,14 @@ func (p *process) alive() bool { return p.box.process == p }
 
 // ticking tells the core of time until the process dies.
 func (p *process) ticking() {
-	p.w.after(core.ExpireEvery, func() {
+	var tick func()
+	tick = func() {
 		if p.alive() {
 			p.tick()
-			p.ticking()
+			p.w.after(core.ExpireEvery, tick)
 		}
-	})
+	}
+	p.w.after(core.ExpireEvery, tick)
 }
 
 // soon hands an event of the kernel to the process: most come at once, some are

@@ -63,7 +63,7 @@ type event struct {
 }
 
 type events struct {
-	list []event
+	list []*event
 	made int
 }
 
@@ -80,7 +80,7 @@ func (e *events) Less(i, j int) bool {
 func (e *events) Swap(i, j int) { e.list[i], e.list[j] = e.list[j], e.list[i] }
 
 // Push implements [heap.Interface].
-func (e *events) Push(x any) { e.list = append(e.list, x.(event)) }
+func (e *events) Push(x any) { e.list = append(e.list, x.(*event)) }
 
 // Pop implements [heap.Interface].
 func (e *events) Pop() any {
@@ -92,7 +92,7 @@ func (e *events) Pop() any {
 // after does something later.
 func (w *world) after(d time.Duration, do func()) {
 	w.events.made++
-	heap.Push(&w.events, event{w.now + d, w.events.made, do})
+	heap.Push(&w.events, &event{w.now + d, w.events.made, do})
 }
 
 // mostEvents is many times more than a run takes.
@@ -101,7 +101,7 @@ const mostEvents = 300_000
 // run goes on until that time.
 func (w *world) run(until time.Duration) {
 	for w.events.Len() > 0 && w.events.list[0].at <= until {
-		e := heap.Pop(&w.events).(event)
+		e := heap.Pop(&w.events).(*event)
 		if w.events.made > mostEvents {
 			w.violated("%d events: the network does not come to rest", w.events.made)
 		}
