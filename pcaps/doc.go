@@ -5,7 +5,8 @@
 // its IP packet, and can replace it:
 //
 //	pcap, pcapng ─→ Reader ─→ Frame ─ Packet, Replace ─→ Writer ─→ pcap, pcapng
-//	 (or gzip)     reader.go   link.go                  writer.go
+//	(gzip, zstd,   reader*.go  link.go                  writer.go
+//	 or xz)
 //
 // [Replay] passes the frames of a capture and their times to [core.Core], which decides in
 // a running box, too:
@@ -26,7 +27,8 @@
 //	tap ────────┘   recorder_*.go  recorder_encoder_*.go          ring.go
 //
 // Invariants: a file is never trusted. Reading any bytes ends with io.EOF, [ErrTruncated],
-// [ErrFormat] or the error of the underlying reader, after all frames before the error.
+// [ErrFormat] or the error of the underlying reader, after all frames before the error. A
+// damaged record costs that record: [Damage] counts it, and reading goes on behind it.
 // Memory grows neither with the number of frames nor with the lengths in the file. Times
 // are kept to the nanosecond.
 //

@@ -36,6 +36,7 @@ type Frame struct {
 
 	ip, end int    // start and end of the IP packet in Data; both are 0 without one
 	missing int    // bytes of the IP packet behind Data
+	fcs     int    // length of the frame check sequence in bytes; -1 if unknown
 	own     []byte // memory of Replace
 }
 

@@ -2,59 +2,131 @@ package pcaps
 
 import (
 	"bufio"
+	"bytes"
 	"compress/flate"
 	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 // maxGap is the largest number of bytes read for one frame: libpcap's limit for a pcapng
 // block. A damaged length must not read a whole file into memory.
 const maxGap = 16 << 20
 
-var errGap = fmt.Errorf("%w: a record of more than %d bytes", ErrFormat, maxGap)
+// compression is a format of compressed files.
+type compression struct {
+	name  string
+	magic string
+	end   string // of a whole file, or ""; zeros may follow
+	open  func(io.Reader) (io.Reader, error)
+}
 
-// input is the decompressed source of a capture. It keeps its last error, because the
-// library that reads from it does not always return that error.
+// compressions are the formats that a Reader expands.
+var compressions = []compression{
+	{"gzip", "\x1f\x8b", "", openGzip},         // RFC 1952, section 2.3.1
+	{"zstd", "\x28\xb5\x2f\xfd", "", openZstd}, // RFC 8878, section 3.1.1
+	{"xz", "\xfd7zXZ\x00", "YZ", openXZ},       // the .xz file format, sections 2.1.1.1 and 2.1.2.4
+}
+
+func openGzip(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }
+
+// openZstd expands zstd. A window (RFC 8878, section 3.1.1.1.2) of up to 128 MiB is read:
+// the limit of zstd --ultra -22.
+func openZstd(r io.Reader) (io.Reader, error) {
+	const maxWindow = 128 << 20
+	// One goroutine at most: a reader of captures needs no close.
+	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+}
+
+// openXZ expands xz. A file may demand a dictionary of up to 4 GiB, which costs memory as far
+// as the file fills it.
+func openXZ(r io.Reader) (io.Reader, error) { return xz.NewReader(bufio.NewReader(r)) }
+
+// input is the decompressed source of a capture.
 type input struct {
+	r   io.Reader
+	raw source
+}
+
+// source is the file itself. It keeps its last error and its last bytes: decompressors do
+// not always return that error, and take the end of some truncated files for the end.
+type source struct {
 	r    io.Reader
-	left int   // of maxGap, in bytes
-	err  error // of the last read
+	err  error
+	last [2]byte // other than zero
 }
 
-// newInput returns an input, and a buffered reader of it.
-func newInput(r io.Reader) (*input, *bufio.Reader, error) {
-	const size = 128 << 10
-	raw := bufio.NewReaderSize(r, size)
-	in := &input{r: raw, left: maxGap}
-	magic, err := raw.Peek(2)
-	if err == nil && string(magic) == "\x1f\x8b" { // RFC 1952, section 2.3.1
-		in.r, err = gzip.NewReader(raw)
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	for i, found := n-1, 1; i >= 0 && found >= 0; i-- {
+		if p[i] != 0 {
+			if found == 0 {
+				s.last[0] = p[i]
+			} else {
+				s.last = [2]byte{s.last[1], p[i]}
+			}
+			found--
+		}
 	}
-	if err == io.EOF {
-		err = nil // the next read reports the end of such a short file
+	if err != nil {
+		s.err = err
 	}
-	in.err = damaged(err)
-	return in, bufio.NewReaderSize(in, size), in.err
+	return n, err
 }
 
-func (in *input) Read(p []byte) (int, error) {
-	if in.left <= 0 {
-		in.err = errGap
-		return 0, in.err
+// newInput returns the decompressed source of a capture.
+func newInput(r io.Reader) (*input, error) {
+	in := &input{raw: source{r: r}}
+	buf := bufio.NewReaderSize(&in.raw, windowSize)
+	in.r = buf
+	for _, c := range compressions {
+		magic, err := buf.Peek(len(c.magic))
+		if err != nil && err != io.EOF {
+			return in, err
+		}
+		if !bytes.Equal(magic, []byte(c.magic)) {
+			continue
+		}
+		expanded, err := c.open(buf)
+		if err != nil {
+			return in, in.failure(c.name, err)
+		}
+		in.r = expander{in, c, expanded}
 	}
-	n, err := in.r.Read(p)
-	in.left -= n
-	in.err = damaged(err)
-	return n, in.err
+	return in, nil
 }
 
-// damaged wraps the errors of a gzip stream in ErrFormat.
-func damaged(err error) error {
+// expander reads an expanded stream, with the errors of failure.
+type expander struct {
+	in *input
+	compression
+	r io.Reader
+}
+
+func (e expander) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err == io.EOF && e.end != "" && e.end != string(e.in.raw.last[:]) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, e.in.failure(e.name, err)
+}
+
+// failure returns the error of an expanded stream: the error of the file, or
+// io.ErrUnexpectedEOF at the end of a truncated file, or an error that wraps ErrFormat.
+func (in *input) failure(name string, err error) error {
 	var corrupt flate.CorruptInputError
-	if errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
-		return fmt.Errorf("%w: %w", ErrFormat, err)
+	switch {
+	case err == nil, err == io.EOF && (in.raw.err == nil || in.raw.err == io.EOF):
+		return err
+	case in.raw.err != nil && in.raw.err != io.EOF:
+		return in.raw.err
+	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum), errors.As(err, &corrupt):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return io.ErrUnexpectedEOF
 	}
-	return err
+	return fmt.Errorf("%w: %s: %w", ErrFormat, name, err)
 }

@@ -1,15 +1,11 @@
 package pcaps
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
 // Errors of a [Reader], for errors.Is.
@@ -20,29 +16,53 @@ var (
 
 var errNoCapture = fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
 
-// Reader reads a capture file: pcap with times in microseconds or nanoseconds, or
-// pcapng, in either byte order, with or without gzip compression. Times of pcapng in a
-// resolution of whole seconds or a power of two are inexact. A Reader is not safe for
-// concurrent use.
+// Reader reads a capture file: pcap or pcapng of any resolution, in either byte order, with
+// or without compression by gzip, zstd or xz. Files that follow one another are read as one.
+// A damaged record is skipped, see [Reader.Damage]. A Reader is not safe for concurrent use.
 type Reader struct {
 	in  *input
-	buf *bufio.Reader
+	buf *window
 
-	pcap *pcapgo.Reader   // nil for pcapng
-	ng   *pcapgo.NgReader // nil for pcap
-
-	swapped    bool // pcapng in big endian
+	format     format
 	interfaces []Interface
-	section    int // index of the first interface of this pcapng section
+	fcs        []int // length of the frame check sequence by interface, in bytes; -1 if unknown
+	section    int   // index of the first interface of this pcapng section, or of this pcap file
 	frame      Frame
+	rec        fileRecord
+	damage     Damage
 	err        error // returned by all further calls of Next
+}
+
+// Damage is the part of a file that a [Reader] has skipped.
+type Damage struct {
+	Records uint64 // places: a damaged record, or any bytes that are no record
+	Bytes   uint64
+	First   string // describes the first place
+}
+
+// format reads the records of one file format.
+type format interface {
+	// next reads up to the next packet, which it stores in p. It skips damaged records.
+	next(r *Reader, p *fileRecord) error
+}
+
+// fileRecord is a packet of a file.
+type fileRecord struct {
+	data      []byte
+	length    int // on the wire
+	time      time.Time
+	timeKnown bool
+	iface     int // index within the section
+	direction Direction
+	comments  []string
+	fcs       int // length of the frame check sequence; -1 if unknown
 }
 
 // NewReader reads the header of a file, which may be a pipe. The error wraps [ErrFormat]
 // if the file is not a capture, and [ErrTruncated] if it ends within the header.
 func NewReader(r io.Reader) (*Reader, error) {
-	in, buf, err := newInput(r)
-	c := &Reader{in: in, buf: buf}
+	in, err := newInput(r)
+	c := &Reader{in: in, buf: newWindow(in.r)}
 	c.frame.Time = time.Unix(0, 0).UTC()
 	if err == nil {
 		err = c.open()
@@ -56,52 +76,70 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return c, nil
 }
 
-// magics are the first four bytes of a file in little endian, each with the function that
-// opens the file.
-var magics = map[uint32]func(*Reader) error{
-	0x0a0d0d0a: (*Reader).openNg,   // the section header of pcapng, in both byte orders
-	0xa1b2c3d4: (*Reader).openPcap, // microseconds
-	0xd4c3b2a1: (*Reader).openPcap, // microseconds, big endian
-	0xa1b23c4d: (*Reader).openPcap, // nanoseconds
-	0x4d3cb2a1: (*Reader).openPcap, // nanoseconds, big endian
-}
-
+// open opens a file, or the next file behind a file.
 func (r *Reader) open() error {
-	magic, err := r.buf.Peek(4)
+	magic, err := r.buf.peek(4)
 	if err != nil && err != io.EOF {
 		return err
 	}
 	if err == nil {
-		if open, known := magics[binary.LittleEndian.Uint32(magic)]; known {
-			return open(r)
+		if binary.BigEndian.Uint32(magic) == sectionHeader {
+			return openNg(r)
+		}
+		if v, order := pcapMagic(magic); v != nil {
+			return openPcap(r, v, order)
 		}
 	}
 	return errNoCapture
 }
 
-func (r *Reader) openPcap() error {
-	pcap, err := pcapgo.NewReader(r.buf)
-	if err != nil {
-		return err
+var byteOrders = [...]binary.ByteOrder{binary.LittleEndian, binary.BigEndian}
+
+// pcapMagic returns variant and byte order of a pcap file that begins with these bytes, four
+// at least. The variant is nil for other files.
+func pcapMagic(b []byte) (*pcapVariant, binary.ByteOrder) {
+	if !magicBytes[b[0]] {
+		return nil, nil
 	}
-	r.pcap = pcap
-	r.interfaces = []Interface{{LinkType: LinkType(pcap.LinkType())}}
-	return nil
+	for _, order := range byteOrders {
+		if v := pcapVariants[order.Uint32(b)]; v != nil {
+			return v, order
+		}
+	}
+	return nil, nil
 }
 
-func (r *Reader) openNg() error {
-	const order = 8 // the offset of the byte-order magic 0x1a2b3c4d
-	if header, err := r.buf.Peek(order + 1); err == nil {
-		r.swapped = header[order] == 0x1a
+// magicBytes are the possible first bytes of a capture file.
+var magicBytes = func() (first [256]bool) {
+	first[sectionHeader>>24] = true
+	for magic := range pcapVariants {
+		first[magic>>24], first[magic&0xff] = true, true
 	}
-	var err error
-	r.ng, err = pcapgo.NewNgReader(r.buf, pcapgo.NgReaderOptions{
-		WantMixedLinkType: true,
-		SectionEndCallback: func([]pcapgo.NgInterface, pcapgo.NgSectionInfo) {
-			r.section = len(r.interfaces) // the next section numbers its interfaces from 0
-		},
-	})
-	return err
+	return first
+}()
+
+// fileStarts reports whether b begins with the header of a capture file.
+func fileStarts(b []byte) bool {
+	if len(b) < pcapHeaderSize || !magicBytes[b[0]] {
+		return false
+	}
+	if binary.BigEndian.Uint32(b) == sectionHeader {
+		return sectionOrder(b) != nil
+	}
+	// Version 2, and no correction of the time zone: a time with the value of a magic number
+	// has other numbers behind it.
+	v, order := pcapMagic(b)
+	return v != nil && order.Uint16(b[4:]) == 2 && order.Uint32(b[8:]) == 0
+}
+
+// startsFile reports whether another file begins at the window.
+func (r *Reader) startsFile() bool {
+	b := r.buf.buffered()
+	if len(b) == 0 || !magicBytes[b[0]] {
+		return false
+	}
+	b, _ = r.buf.peek(pcapHeaderSize) // the next read reports an error
+	return fileStarts(b)
 }
 
 // Interfaces returns the number of interfaces described so far in the file, among them
@@ -112,92 +150,113 @@ func (r *Reader) Interfaces() int { return len(r.interfaces) }
 // Interface returns an interface by its index, from 0.
 func (r *Reader) Interface(i int) Interface { return r.interfaces[i] }
 
+// addInterface adds an interface of the current section.
+func (r *Reader) addInterface(in Interface, fcs int) {
+	r.interfaces, r.fcs = append(r.interfaces, in), append(r.fcs, fcs)
+}
+
+// Damage returns the part of the file that has been skipped so far.
+func (r *Reader) Damage() Damage { return r.damage }
+
+// damaged counts a place that is skipped.
+func (r *Reader) damaged(bytes int, format string, args ...any) {
+	if r.damage.Records == 0 {
+		r.damage.First = fmt.Sprintf("after frame %d: ", r.frame.Number) + fmt.Sprintf(format, args...)
+	}
+	r.damage.Records++
+	r.damage.Bytes += uint64(bytes)
+}
+
 // Next reads a frame, which is valid until the next call. The error is io.EOF at the end
 // of the file. It wraps [ErrTruncated] if the file ends within a frame, and [ErrFormat] if
-// the file is damaged behind the frames read so far. Other errors are those of the
+// nothing behind the frames read so far is a record. Other errors are those of the
 // underlying reader. After an error there are no more frames.
 func (r *Reader) Next() (*Frame, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	r.in.left = maxGap
-	data, info, options, err := r.read()
-	if err == nil && info.Length < len(data) {
-		err = fmt.Errorf("%d bytes captured of %d", len(data), info.Length)
-	}
-	switch {
-	case err == io.EOF && r.in.err == io.EOF && info.CaptureLength == 0:
-		// The library returns io.EOF also for a gzip stream truncated between two
-		// blocks, and for a pcap file truncated between a record's header and its data.
+	r.rec = fileRecord{fcs: -1}
+	err := r.format.next(r, &r.rec)
+	if err != nil {
+		if err != io.EOF {
+			err = r.failure(err, fmt.Sprintf("after frame %d", r.frame.Number))
+		}
 		r.err = err
 		return nil, err
-	case err != nil:
-		r.err = r.failure(err, fmt.Sprintf("after frame %d", r.frame.Number))
-		return nil, r.err
 	}
-	r.fill(data, info, &options)
+	r.fill(&r.rec)
 	return &r.frame, nil
 }
 
-// read reads a packet of either format. The results are valid until the next call.
-func (r *Reader) read() ([]byte, gopacket.CaptureInfo, pcapgo.NgPacketOptions, error) {
-	if r.ng == nil {
-		data, info, err := r.pcap.ZeroCopyReadPacketData()
-		return data, info, pcapgo.NgPacketOptions{}, err
-	}
-	data, info, options, err := r.ng.ZeroCopyReadPacketDataWithOptions()
-	for i := len(r.interfaces) - r.section; i < r.ng.NInterfaces(); i++ {
-		in, _ := r.ng.Interface(i) // exists
-		r.interfaces = append(r.interfaces, Interface{in.Name, in.Description, LinkType(in.LinkType)})
-	}
-	info.InterfaceIndex += r.section
-	return data, info, options, err
-}
-
-// fill sets the fields of the frame from the results of read.
-func (r *Reader) fill(data []byte, info gopacket.CaptureInfo, options *pcapgo.NgPacketOptions) {
+// fill sets the fields of the frame.
+func (r *Reader) fill(p *fileRecord) {
 	f := &r.frame
 	f.Number++
-	if !info.Timestamp.IsZero() { // zero in simple packet blocks
-		f.Time = info.Timestamp
+	if p.timeKnown {
+		f.Time = p.time
 	}
-	f.Interface = info.InterfaceIndex
-	f.Data, f.Length = data, info.Length
-	f.Comments = options.Comments
-	f.Direction = Unknown
-	if options.Flags != nil {
-		f.Direction = direction(options.Flags, r.swapped)
+	f.Interface = p.iface + r.section
+	f.Data, f.Length = p.data, max(p.length, len(p.data))
+	f.Comments, f.Direction = p.comments, p.direction
+	f.fcs = p.fcs
+	if f.fcs < 0 {
+		f.fcs = r.fcs[f.Interface]
 	}
 	f.decode(r.interfaces[f.Interface].LinkType)
 }
 
-// direction returns the direction from the flags of an enhanced packet block. The library
-// reads them as little endian: in a big endian file the first byte is in its field for
-// link-layer errors.
-func direction(flags *pcapgo.NgEpbFlags, swapped bool) Direction {
-	word := flags.Direction
-	if swapped {
-		word = flags.LinkLayerErr >> 24
-	}
-	if d := Direction(word & pcapgo.NgEpbFlagDirectionMask); d <= Outbound {
-		return d
-	}
-	return Unknown
-}
-
 // failure wraps an error in ErrTruncated or ErrFormat, and adds the place in the file.
 func (r *Reader) failure(err error, where string) error {
-	if errors.Is(err, ErrFormat) {
-		return fmt.Errorf("%w, %s", err, where)
-	}
-	if r.buf.Buffered() == 0 && r.in.err != nil {
-		err = r.in.err // the library may have dropped it
-	}
 	switch {
+	case errors.Is(err, ErrFormat):
+		return fmt.Errorf("%w, %s", err, where)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: it ends %s", ErrTruncated, where)
-	case err == r.in.err:
-		return fmt.Errorf("%w, %s", err, where)
 	}
-	return fmt.Errorf("%w: %w, %s", ErrFormat, err, where)
+	return fmt.Errorf("%w, %s", err, where)
+}
+
+// resync skips bytes until valid accepts the bytes at the window, at least from bytes and
+// at most maxGap. It counts the bytes as damage, except for the end of the file.
+func (r *Reader) resync(from int, valid func(b []byte) bool, why string, args ...any) error {
+	skipped := from
+	if _, err := r.buf.peek(from); err != nil {
+		return r.lost(len(r.buf.buffered()), err, why, args...)
+	}
+	r.buf.skip(from)
+	for skipped < maxGap {
+		b, err := r.buf.peek(resyncView)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if len(b) == 0 {
+			return r.lost(skipped, io.EOF, why, args...)
+		}
+		n := 0
+		for n < len(b) && n < resyncStep && !valid(b[n:]) {
+			n++
+		}
+		r.buf.skip(n)
+		skipped += n
+		if n < len(b) && n < resyncStep {
+			r.damaged(skipped, why, args...)
+			return nil
+		}
+	}
+	r.damaged(skipped, why, args...)
+	return fmt.Errorf("%w: no record in %d bytes", ErrFormat, skipped)
+}
+
+const (
+	resyncView = 512 << 10 // bytes that resync looks at, at most
+	resyncStep = 256 << 10 // places that resync tries in one view
+)
+
+// lost ends a search for a record at the end of the file, or at an error of the reader.
+func (r *Reader) lost(skipped int, err error, why string, args ...any) error {
+	if err == io.EOF {
+		r.buf.skip(len(r.buf.buffered()))
+		r.damaged(skipped, why, args...)
+	}
+	return err
 }

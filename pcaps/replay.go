@@ -77,6 +77,7 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 	if out != nil {
 		err = errors.Join(err, out.Flush())
 	}
+	r.report.Totals.Damaged = in.Damage().Records
 	totals := r.core.Totals()
 	t := &r.report.Totals
 	t.SpanUS, t.Entered, t.Reasons, t.Rules = r.now.Microseconds(), totals.EnteredByName(), totals.ReasonsByName(), totals.Rules

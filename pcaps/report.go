@@ -99,17 +99,18 @@ type Step struct {
 // Totals holds the counters of a replay.
 type Totals struct {
 	Packets  uint64            `json:"packets"`
-	Bytes    uint64            `json:"bytes"`          // captured
-	Cut      uint64            `json:"cut"`            // packets with bytes behind the snap length
-	NotIP    uint64            `json:"not_ip"`         // packets other than IP, copied unchanged
-	Unread   map[string]uint64 `json:"unread"`         // those of NotIP with an unknown link type, by link type
-	Late     uint64            `json:"late"`           // packets with a time before that of an earlier packet
-	LateUS   int64             `json:"late_us"`        // the largest such difference
-	LeftOut  uint64            `json:"left_out"`       // packets not written: copies on their way out of the box, or for the box itself
-	Written  uint64            `json:"written"`        // packets of the output
-	Start    time.Time         `json:"start,omitzero"` // of the first frame: time 0 of all others
-	SpanUS   int64             `json:"span_us"`        // from the first frame to the last
-	Flows    int               `json:"flows"`          // including those that are not in the report
+	Bytes    uint64            `json:"bytes"`             // captured
+	Cut      uint64            `json:"cut"`               // packets with bytes behind the snap length
+	NotIP    uint64            `json:"not_ip"`            // packets other than IP, copied unchanged
+	Unread   map[string]uint64 `json:"unread"`            // those of NotIP with an unknown link type, by link type
+	Damaged  uint64            `json:"damaged,omitempty"` // places of the file that are no records, see [Damage]
+	Late     uint64            `json:"late"`              // packets with a time before that of an earlier packet
+	LateUS   int64             `json:"late_us"`           // the largest such difference
+	LeftOut  uint64            `json:"left_out"`          // packets not written: copies on their way out of the box, or for the box itself
+	Written  uint64            `json:"written"`           // packets of the output
+	Start    time.Time         `json:"start,omitzero"`    // of the first frame: time 0 of all others
+	SpanUS   int64             `json:"span_us"`           // from the first frame to the last
+	Flows    int               `json:"flows"`             // including those that are not in the report
 	Verdicts map[string]uint64 `json:"verdicts"`
 	Entered  map[string]uint64 `json:"entered"` // flows that have entered each state
 	Reasons  map[string]uint64 `json:"reasons"`

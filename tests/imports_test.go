@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"internal/api":    {},
 	"internal/core":   {"rewrite", "state"},
 	"internal/box":    {"internal/api", "internal/core", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
-	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket"},
+	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket", "github.com/klauspost/compress", "github.com/ulikunitz/xz"},
 	"internal/tap":    {sysLib, filterLib},
 	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
 	"internal/lab":    {"internal/api", "internal/netlab", syncLib},

@@ -69,6 +69,9 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 	if errors.Is(err, ended) { // the output fails, and has failed before
 		ended = nil
 	}
+	if d := reader.Damage(); d.Records > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "synbond: warning: %s: %s\n", in, damageText(d))
+	}
 	switch {
 	case errors.Is(err, pcaps.ErrTruncated):
 		fmt.Fprintf(cmd.ErrOrStderr(), "synbond: warning: %s: %s; the results up to here are complete\n", in, oneLine(err))
@@ -77,6 +80,14 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 		err = fmt.Errorf("%s: %w", in, err)
 	}
 	return errors.Join(err, closeOut(), ended)
+}
+
+// damageText returns a text for the damaged records of a capture.
+func damageText(d pcaps.Damage) string {
+	if d.Records == 1 {
+		return fmt.Sprintf("1 damaged record left out (%d bytes), %s", d.Bytes, d.First)
+	}
+	return fmt.Sprintf("%d damaged records left out (%d bytes), the first %s", d.Records, d.Bytes, d.First)
 }
 
 // replayOptions are the flags of the command.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,8 @@ func TestReplayFailsInOneClearLine(t *testing.T) {
 		{"an empty file", []string{write(t, "empty", nil)}, exitFailure, "neither pcap nor pcapng"},
 		{"an output that cannot be created", []string{in, "--out", filepath.Join(in, "out")}, exitFailure, "not a directory"},
 		{"a truncated file, which is a warning", []string{cut}, 0, "warning"},
+		{"zeros at the end, which are a warning", []string{write(t, "zeros.pcap", append(slices.Clone(whole), make([]byte, 99)...))}, 0,
+			"1 damaged record left out (99 bytes), after frame 2: zeros"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, _, stderr := run(append([]string{"replay"}, c.args...)...)
