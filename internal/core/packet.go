@@ -149,9 +149,13 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 		if b.State == state.Relaying {
 			over = c.over(b.ID)
 		}
-		if over && now < s.until {
+		switch {
+		case over && now < s.until:
 			s.Data = bytes.Clone(s.Data) // the queue wants its memory back
 			return c.retryLater(acts, now, retry{packet: s.Packet, until: s.until})
+		case over && b.State == state.Relaying:
+			// The listener would answer it, and nobody has asked the server.
+			d.Verdict, d.Reason = Drop, state.TupleBusy
 		}
 	}
 	return append(acts, Action{Kind: Decide, Decision: d})

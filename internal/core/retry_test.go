@@ -90,19 +90,36 @@ func TestKernelIsAskedTwiceAboutAHalfOpenConnectionInTheWay(t *testing.T) {
 	}
 }
 
-func TestNewSYNIsDeliveredWhenItsPatienceIsOver(t *testing.T) {
-	core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { return true }})
-	core.decide(0, state.Plain, 7, syn(t, mss))
-	core.pair(0, key6)
-	core.send(0, 8, otherSYN(t))
-	var decided Decision
-	at := time.Duration(0)
-	for ; at <= 2*patience && decided.Packet.ID == 0; at += retryEvery {
-		core.acts = core.Tick(core.acts[:0], at)
-		decided, _ = core.decision()
-	}
-	if decided.Verdict != Deliver || at < patience || at > patience+2*retryEvery {
-		t.Errorf("after %v: %+v, want it delivered after %v", at, decided, patience)
+func TestNewSYNWhosePatienceIsOver(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		relayed bool
+		want    Verdict
+	}{
+		// The half-open connection answers it.
+		{"is delivered where the old flow awaits its client", false, Deliver},
+		// A listener would answer it, and nobody has asked the server.
+		{"is dropped where the old client has gone", true, Drop},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			core := newDriver(t, Config{Policy: new(Policy), Gone: func(state.Flow) bool { return c.relayed }})
+			core.decide(0, state.Plain, 7, syn(t, mss))
+			if c.relayed {
+				core.pair(0, key6)
+			} else {
+				core.dialed(0, key6, nil)
+			}
+			core.send(0, 8, otherSYN(t))
+			var decided Decision
+			at := time.Duration(0)
+			for ; at <= 2*patience && decided.Packet.ID == 0; at += retryEvery {
+				core.acts = core.Tick(core.acts[:0], at)
+				decided, _ = core.decision()
+			}
+			if decided.Verdict != c.want || at < patience || at > patience+2*retryEvery {
+				t.Errorf("after %v: %+v, want the verdict %v after %v", at, decided, c.want, patience)
+			}
+		})
 	}
 }
 

@@ -120,13 +120,14 @@ func (p *process) ticking() {
 }
 
 // soon hands an event of the kernel to the process: most come at once, some are
-// overtaken by others, as they come from several goroutines.
+// overtaken by others, as they come from several goroutines, a few by far.
 func (p *process) soon(event func()) {
-	if !p.w.faults || p.w.rnd.IntN(4) > 0 {
+	if !p.w.faults || p.w.rnd.IntN(3) > 0 {
 		event()
 		return
 	}
-	p.w.after(p.w.between(0, 50*time.Millisecond), func() {
+	late := oneOf(p.w, 50*time.Millisecond, 50*time.Millisecond, 3*time.Second)
+	p.w.after(p.w.between(0, late), func() {
 		if p.alive() {
 			event()
 		}

@@ -133,21 +133,37 @@ func (w *world) heardAnswer(c *conn, p *packet) {
 	}
 }
 
-// checkBonding makes a new connection, when all faults are over, and checks that both
-// boxes relay it.
-func (w *world) checkBonding() {
-	if w.cpe.cfg.Policy.Default != state.Relay || w.hag.cfg.Policy.Default != state.Relay {
-		return
+// checkService makes new connections, when all faults are over: a client hears of each
+// what it would hear without boxes, and both boxes relay the one that is accepted, if
+// their policies have them do so.
+func (w *world) checkService() {
+	bonded := w.cpe.cfg.Policy.Default == state.Relay && w.hag.cfg.Policy.Default == state.Relay
+	for _, c := range []struct {
+		port uint16
+		want error
+	}{{portOpen, nil}, {portRefusing, syscall.ECONNREFUSED}, {portUnreachable, syscall.EHOSTUNREACH}} {
+		at := w.dial(60000, c.port, false)
+		heard, over := error(nil), false
+		at.connected = func(err error) { heard, over = err, true }
+		w.run(w.now + 10*time.Second)
+		if !over || heard != c.want {
+			w.violated("the faults are over, and a client of port %d hears %v (%v), want %v", c.port, heard, over, c.want)
+		}
+		if c.port == portOpen && bonded {
+			w.checkRelayed(at)
+		}
+		at.abort()
 	}
-	at := w.dial(60000, portOpen, false)
-	w.run(w.now + 10*time.Second)
+}
+
+// checkRelayed checks that both boxes relay a connection of the client.
+func (w *world) checkRelayed(at *conn) {
 	for _, b := range []*box{w.cpe, w.hag} {
 		f, _ := b.process.real.Flow(state.KeyOf(at.local, at.remote))
 		if f.State != state.Relaying {
 			w.violated("%s: bonding is not back: the new flow is %v, %v, because of %q", b.name, f.Action, f.State, f.Reason)
 		}
 	}
-	at.abort()
 }
 
 // checkEnd checks that nothing is left when all is over.

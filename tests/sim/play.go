@@ -27,7 +27,7 @@ func (w *world) play() {
 	w.watch()
 	w.run(faultsLast)
 	w.tell("the faults are over")
-	w.faults = false
+	w.faults, w.reported = false, [2]bool{}
 	for _, l := range w.links {
 		l.up = true
 	}
@@ -39,7 +39,7 @@ func (w *world) play() {
 	w.setPolicy(false)
 	w.run(w.now + restLasts)
 	w.checkEnd()
-	w.checkBonding()
+	w.checkService()
 	w.run(w.now + restLasts)
 	w.checkEnd()
 }
@@ -100,15 +100,17 @@ func (w *world) end(c *conn) {
 	}
 }
 
-// flap takes a path down for some time. The CPE learns of it late.
+// flap takes a path down for some time, or only has it taken for down, as when its
+// probes are lost. The CPE learns of it late.
 func (w *world) flap() {
-	l := oneOf(w, w.paths[0], w.paths[1])
-	w.tell("%s goes down", l.name)
-	l.up = false
+	i := w.rnd.IntN(len(w.paths))
+	l := w.paths[i]
+	l.up, w.reported[i] = w.rnd.IntN(3) == 0, true
+	w.tell("%s goes down; it carries packets: %v", l.name, l.up)
 	w.learnLate()
 	w.after(w.between(time.Second/10, 10*time.Second), func() {
 		w.tell("%s comes back", l.name)
-		l.up = true
+		l.up, w.reported[i] = true, false
 		w.learnLate()
 	})
 }
@@ -122,8 +124,8 @@ func (w *world) learnLate() {
 func (w *world) setPolicy(hagDown bool) {
 	p := &w.cpe.policy
 	p.Mode, p.Reason, p.Down = core.AsClient, state.None, 0
-	for i, l := range w.paths {
-		if !l.up {
+	for i, down := range w.reported {
+		if down {
 			p.Down |= 1 << i
 		}
 	}

@@ -40,7 +40,8 @@ type world struct {
 	cpe, hag       *box
 	links          map[string]*link
 	paths          [2]*link
-	faults         bool // may happen
+	reported       [2]bool // to be down, as the CPE sees its paths
+	faults         bool    // may happen
 	attempts       int
 	blind          time.Duration // when a box last missed a packet, dead or with its queue full
 	said           map[int]said
