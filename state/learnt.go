@@ -93,13 +93,13 @@ func (l *Learnt) forgetOldest() {
 	}
 }
 
-// isStale tells whether the entry that has this place in order is gone.
+// isStale reports whether the entry that has this place in order is gone.
 func (l *Learnt) isStale(at learntAt) bool {
 	e, known := l.known[at.key]
 	return !known || e.serial != at.serial
 }
 
-// Known tells whether the destination answers with MPTCP, if that is known.
+// Known reports whether the destination answers with MPTCP, if that is known.
 func (l *Learnt) Known(now time.Duration, a netip.Addr) (capable, known bool) {
 	key := l.prefix(a).Addr().As16()
 	l.mu.Lock()

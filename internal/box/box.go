@@ -55,7 +55,7 @@ type Box struct {
 	stray              atomic.Uint64 // verdicts that could not be given
 }
 
-// kernel is what a live box holds of the kernel's.
+// kernel has the kernel's side of a live box, beyond the seams.
 type kernel struct {
 	queue *nfq.Queue
 	relay *relay.Relay
@@ -113,7 +113,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	return err
 }
 
-// work starts what a box does all the time, each in a goroutine of g.
+// work starts the lasting tasks of a box, each in a goroutine of g.
 func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return b.kernel.relay.Run(ctx) })
 	g.Go(func() error { return b.machine.Watch(ctx, b.cfg.Role == CPE) })
@@ -126,8 +126,8 @@ func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 		})
 	})
 	if s := b.steering; s != nil {
-		g.Go(func() error { return s.manager.Run(ctx) })
-		g.Go(func() error { return s.monitor.Run(ctx, s.news) })
+		g.Go(func() error { return s.kernel.manager.Run(ctx) })
+		g.Go(func() error { return s.kernel.monitor.Run(ctx, s.news) })
 		g.Go(func() error { return b.steer(ctx) })
 	}
 	if b.responder != nil {
@@ -182,7 +182,7 @@ func (b *Box) openKernel(undo *undo) (err error) {
 	return nil
 }
 
-// meet prepares what a box knows the other box by.
+// meet opens the probes between the boxes, and on a CPE all that follows from them.
 func (b *Box) meet(undo *undo) (err error) {
 	if b.cfg.Role == CPE {
 		return b.newSteering(undo)

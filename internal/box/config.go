@@ -40,7 +40,7 @@ type Config struct {
 	CongestionControl string
 	// InitialWindow is that of their subflows, in segments; 0 is the kernel's.
 	InitialWindow int
-	// FirstPathDown is what a CPE does with new flows while its first path is down:
+	// FirstPathDown is the mode for new flows while a CPE's first path is down:
 	// core.NoBox or core.OwnSource.
 	FirstPathDown core.Mode
 	StateDir      string // where quotas are kept

@@ -80,7 +80,7 @@ func (b *Box) totals() api.Totals {
 		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(),
 	}
 	if b.steering != nil {
-		out.Subflows = api.SubflowTotals(b.steering.manager.Counters())
+		out.Subflows = api.SubflowTotals(b.steering.kernel.manager.Counters())
 	}
 	if b.cfg.Record != nil {
 		out.Recording = new(b.recorder.Totals())

@@ -31,7 +31,7 @@ func (b *Box) collectPaths(ch chan<- prometheus.Metric) {
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 	}
-	v, counters := b.steering.view.Load(), b.steering.manager.CountersByPath()
+	v, counters := b.steering.view.Load(), b.steering.kernel.manager.CountersByPath()
 	send(hagUpDesc, prometheus.GaugeValue, truth(v.hag.State == paths.HAGUp))
 	for i, s := range v.statuses {
 		p := b.set.Paths[i]

@@ -50,7 +50,7 @@ func (b *Box) paths() api.Paths {
 	if b.steering == nil {
 		return out
 	}
-	v, counters := b.steering.view.Load(), b.steering.manager.CountersByPath()
+	v, counters := b.steering.view.Load(), b.steering.kernel.manager.CountersByPath()
 	out.HAG = &api.HAG{State: v.hag.State.String(), Reason: v.hag.Reason, SinceMS: now.Sub(v.hag.Since).Milliseconds()}
 	if v.hag.Instance != 0 {
 		out.HAG.Instance = boxID(v.hag.Instance)

@@ -17,18 +17,53 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// steering is what a CPE does about its paths.
+// steering keeps a CPE's subflows, and its dial policy, as the paths allow.
 type steering struct {
-	monitor *probe.Monitor
-	manager *mptcp.Manager
 	policy  *paths.Steering
 	usage   *paths.Usage
-	shaper  *host.Shaper
 	changed chan struct{} // has room for one: the monitor has news
 	view    atomic.Pointer[view]
+
+	// The kernel's, or doubles.
+	monitor pathMonitor
+	paths   pathControl
+
+	kernel struct { // of a live box
+		monitor *probe.Monitor
+		manager *mptcp.Manager
+	}
 }
 
-// view is how the paths were when they were last looked at.
+// pathMonitor knows the HAG and the paths. [probe.Monitor] is one.
+type pathMonitor interface {
+	HAG() paths.HAGStatus
+	Statuses() []paths.Status
+}
+
+// pathControl changes subflows and interfaces. [kernelPaths] is one.
+type pathControl interface {
+	// SetDesired opens and ends subflows, or makes them backups, until all are as desired.
+	SetDesired([]paths.DesiredState)
+	// EndPath ends the subflows of a path that has gone down, and returns their number.
+	EndPath(path int) (int, error)
+	// Shape limits the rate of a path's interface, which has that index.
+	Shape(path, index int)
+}
+
+// kernelPaths controls the kernel's subflows and interfaces.
+type kernelPaths struct {
+	*mptcp.Manager
+	shaper *host.Shaper
+	set    *paths.Set
+}
+
+// EndPath implements pathControl.
+func (k kernelPaths) EndPath(path int) (int, error) { return mptcp.EndSubflows(k.set.OnPath(path)) }
+
+// Shape implements pathControl.
+func (k kernelPaths) Shape(path, index int) { k.shaper.Shape(k.set.Paths[path], index) }
+
+// view has the paths at the last look.
 type view struct {
 	hag      paths.HAGStatus
 	statuses []paths.Status
@@ -39,35 +74,37 @@ type view struct {
 // Names and times of steering.
 const (
 	usageFile = "quota.json" // in the folder for the box's state
-	// steerEvery is how often rates are measured. What the monitor finds is acted
-	// upon at once.
+	// steerEvery is the time between two measurements of rates. News of the monitor
+	// need not wait for the next one.
 	steerEvery = 100 * time.Millisecond
 	saveEvery  = 5 * time.Second
 )
 
-// newSteering opens what a CPE steers its paths with.
+// newSteering opens the kernel's side of steering.
 func (b *Box) newSteering(undo *undo) (err error) {
-	s := &steering{
-		changed: make(chan struct{}, 1),
-		shaper:  host.NewShaper(b.journal, b.cfg.Log),
-	}
+	s := &steering{changed: make(chan struct{}, 1)}
 	if s.usage, err = b.cfg.openUsage(); err != nil {
 		return err
 	}
 	undo.add(s.usage.Save)
 	s.policy = paths.NewSteering(b.set.Paths, s.usage)
-	if s.monitor, err = probe.NewMonitor(b.machine, nil, b.set.Paths, b.cfg.Probe, b.cfg.Log); err != nil {
+	if s.kernel.monitor, err = probe.NewMonitor(b.machine, nil, b.set.Paths, b.cfg.Probe, b.cfg.Log); err != nil {
 		return err
 	}
-	if s.manager, err = mptcp.NewManager(b.set, b.cfg.Log); err != nil {
+	if s.kernel.manager, err = mptcp.NewManager(b.set, b.cfg.Log); err != nil {
 		return err
 	}
-	undo.add(s.manager.Close)
-	b.subflows = s.manager
-	n := len(b.set.Paths)
-	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n)})
-	b.steering = s
+	undo.add(s.kernel.manager.Close)
+	s.monitor = s.kernel.monitor
+	s.paths = kernelPaths{s.kernel.manager, host.NewShaper(b.journal, b.cfg.Log), b.set}
+	b.subflows, b.steering = s.kernel.manager, s
+	s.look(len(b.set.Paths))
 	return nil
+}
+
+// look begins with the view of a box that has not decided anything about its paths.
+func (s *steering) look(n int) {
+	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n)})
 }
 
 // openUsage opens the usage of the paths' quotas. It touches no file if there are none.
@@ -93,8 +130,7 @@ func (s *steering) news() {
 	}
 }
 
-// steer keeps the subflows, and the dial policy for new flows, as the state of the
-// paths wants them, until ctx ends.
+// steer acts on the state of the paths again and again, until ctx ends.
 func (b *Box) steer(ctx context.Context) error {
 	s := b.steering
 	tick := time.NewTicker(steerEvery)
@@ -105,7 +141,7 @@ func (b *Box) steer(ctx context.Context) error {
 	case <-s.changed: // until the monitor has had its first look, all seems well
 	}
 	for saved := b.now(); ; {
-		b.turn()
+		b.steerOnce()
 		if b.now()-saved >= saveEvery {
 			saved = b.now()
 			if err := s.usage.Save(); err != nil {
@@ -121,8 +157,8 @@ func (b *Box) steer(ctx context.Context) error {
 	}
 }
 
-// turn acts on how the paths are now. What [Box.paths] shows has been acted on.
-func (b *Box) turn() {
+// steerOnce acts on the state of the paths at this moment. Then [Box.paths] shows it.
+func (b *Box) steerOnce() {
 	s := b.steering
 	before, now := s.view.Load(), &view{hag: s.monitor.HAG(), statuses: s.monitor.Statuses()}
 	now.desired = s.policy.Desired(b.now(), time.Now(), now.statuses)
@@ -133,21 +169,22 @@ func (b *Box) turn() {
 		if before.statuses[i].Up && !status.Up {
 			b.endPath(i)
 		}
-		s.shaper.Shape(b.set.Paths[i], status.Interface)
+		s.paths.Shape(i, status.Interface)
 	}
-	s.manager.SetDesired(now.desired)
+	s.paths.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
 	s.view.Store(now)
 }
 
 // endPath ends the subflows of a path that has gone down.
 func (b *Box) endPath(i int) {
-	n, err := mptcp.EndSubflows(b.set.OnPath(i))
+	name := b.cfg.Paths[i].Name
+	n, err := b.steering.paths.EndPath(i)
 	if err != nil {
-		b.cfg.Log.Warn("end the subflows of a path", "path", b.set.Paths[i].Name, "err", err)
+		b.cfg.Log.Warn("end the subflows of a path", "path", name, "err", err)
 		return
 	}
-	b.cfg.Log.Debug("subflows of a path that is down have ended", "path", b.set.Paths[i].Name, "subflows", n)
+	b.cfg.Log.Debug("subflows of a path that is down have ended", "path", name, "subflows", n)
 }
 
 // dialPolicy returns the dial policy for new flows in this state of the HAG and the
@@ -182,6 +219,6 @@ func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, desired []pa
 	return p
 }
 
-// FirstPathDownModes are what a CPE may do with new flows while its first path is
-// down, by the name that configurations use.
+// FirstPathDownModes names the modes that a configuration may choose for new flows
+// while a CPE's first path is down.
 var FirstPathDownModes = map[string]core.Mode{"pass": core.NoBox, "own-source": core.OwnSource}

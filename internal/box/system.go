@@ -14,8 +14,9 @@ import (
 // too, so it is a setting and no rule.
 var early = host.Sysctl{Key: "net/ipv4/tcp_early_demux", Value: "0", Optional: true}
 
-// blackhole is what makes one server that answers only its fourth SYN switch
-// MPTCP off for every connection of the box, for an hour (since Linux 6.12).
+// blackhole is the detection of paths that drop MP_CAPABLE (since Linux 6.12). With it
+// one server that answers only its fourth SYN would switch MPTCP off for every
+// connection of the box, for an hour.
 var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Optional: true}
 
 // sysctls of each role, restored when the box stops.

@@ -53,7 +53,7 @@ type Dial struct {
 	Multipath bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
-	// Traits are those that the onward SYN takes over from the client's.
+	// Traits go from the client's SYN to the onward one.
 	Traits rewrite.Traits
 }
 

@@ -36,8 +36,8 @@ type Core struct {
 	expired    time.Duration // when Tick last looked for what has waited too long
 }
 
-// handshake is what is remembered of a flow to be relayed from its SYN on until its
-// client has completed the handshake.
+// handshake has the facts about a flow to be relayed that are needed from its SYN on
+// until its client has completed the handshake.
 type handshake struct {
 	side     state.Side
 	dial     Dial

@@ -20,7 +20,7 @@ func relaying(b *testing.B, n uint32, syn packettest.SYNs) *driver {
 	return core
 }
 
-// BenchmarkCorePacket is what the deciding core does about a SYN: parse it, ask
+// BenchmarkCorePacket measures a decision about a SYN: parse it, ask
 // policy, and look it up among so many relayed flows. A new flow ends at once.
 func BenchmarkCorePacket(b *testing.B) {
 	for _, n := range []uint32{1000, 1_000_000} {

@@ -9,7 +9,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// outcome is how a dial may end.
+// outcome is one end of a dial.
 type outcome struct {
 	errno   syscall.Errno
 	state   state.State

@@ -47,7 +47,7 @@ func (s PathSet) Has(path uint8) bool { return s&(1<<path) != 0 }
 
 // SubflowPolicy bounds the further subflows of a flow.
 type SubflowPolicy struct {
-	// Paths are those that the flow may use; 0 is all of them.
+	// Paths has the paths that the flow may use; 0 is all of them.
 	Paths PathSet
 	// After is the number of bytes that the flow must have carried before it gets a
 	// further subflow; 0 leaves that to the path manager.

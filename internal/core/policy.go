@@ -30,7 +30,7 @@ type Rule struct {
 	Subflows SubflowPolicy // of what is relayed, at a CPE
 }
 
-// Choice is what a policy says about a SYN.
+// Choice is the answer of a policy about a SYN.
 type Choice struct {
 	Action   state.Action
 	Reason   state.Reason // to pass what policy would relay

@@ -12,8 +12,8 @@ const (
 	ExpireEvery = 250 * time.Millisecond
 	// mostExpired bounds what one look ends, and with it the time that it takes.
 	mostExpired = 1000
-	// askAfter is how long a released flow waits for its client before the driver is
-	// first asked about it; then it is asked each time that has doubled.
+	// askAfter is the age at which the driver is first asked about a released flow that
+	// waits for its client; then it is asked each time that age has doubled.
 	askAfter = time.Second
 )
 

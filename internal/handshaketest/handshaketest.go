@@ -45,7 +45,7 @@ var All = []Handshake{
 	{"server resets at once", Resets, nil, state.Closed, state.Reset},
 }
 
-// Network is where handshakes take place.
+// Network is a place for handshakes.
 type Network interface {
 	// Connect has a client connect to a server that behaves so, close the connection if
 	// it gets one, and returns the error of its connect(2).
