@@ -9,56 +9,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a subflow has not sent yet goes before all that is put behind it: when
-// another subflow dies, what that one had not delivered waits for its turn, and one
-// that has just opened finds nothing to send. Left to itself the kernel queues twice
-// the congestion window on each, some 400 ms of a line. So a multipath leg is given
-// no more than its subflows need to be busy until it is looked at again.
+// A multipath leg has a send budget: the relay gives the leg no more bytes than keep its
+// subflows busy until the relay looks again. Left alone, the kernel queues twice the
+// congestion window on each subflow, some 400 ms of a slow path. Bytes queued on a subflow
+// that dies are sent again behind all that the others have queued (head-of-line blocking),
+// and a subflow that has just opened finds nothing to send.
 const (
-	// unasked is how many bytes a leg takes before the kernel is first asked, or when
-	// nothing is under way: short connections have nothing to gain.
-	unasked = 64 << 10
-	// unsentTime of what a subflow sends, or a share of its round trip if that is
-	// more, may be unsent: enough to last from one look to the next.
+	// initialBudget (bytes) is the budget of a leg before the relay first asks the kernel,
+	// and of a leg with nothing in flight: a limit gains short connections nothing.
+	initialBudget = 64 << 10
+	// unsentTime and unsentShare (of the round trip) limit the unsent data of a subflow to
+	// its rate times the longer of the two: enough to last until the next look.
 	unsentTime  = 20 * time.Millisecond
 	unsentShare = 4
-	// unsentLeast may be unsent, or one window if that is less: a small one is often
-	// sent at once.
+	// unsentLeast (bytes), or one window if that is less, may always be unsent: a small
+	// window is often sent at once.
 	unsentLeast = 64 << 10
-	// fast is from which rate on, in bytes/s, a subflow is not kept short: what is
-	// queued there is gone in an instant, and no look comes in time to keep it busy.
-	// A rate that is not known yet is the largest number.
-	fast = 125e6
-	// near is up to which round trip that goes for the only subflow in use, whatever
-	// its rate: kept short, it would never show how fast it can be.
-	near = 2 * time.Millisecond
-	// plenty is what a leg takes at once then, or when it has fallen back to TCP.
-	plenty = 1 << 20
-	// wideBuffer is half the send buffer, which the kernel doubles, of a leg whose only
-	// subflow in use is near and fast: more than a peer's window lets be under way.
+	// fastRate (bytes/s): above it the relay does not limit a subflow's unsent data. The
+	// queue drains at once, and no look comes in time to keep the subflow busy. The kernel
+	// reports an unknown rate as the largest number.
+	fastRate = 125e6
+	// nearRTT: up to this round trip the relay does not limit the only subflow in use,
+	// whatever its rate. With a limit the subflow would never show its rate.
+	nearRTT = 2 * time.Millisecond
+	// unlimitedBudget (bytes) is the budget of a leg without a limit, also after a fallback
+	// to TCP.
+	unlimitedBudget = 1 << 20
+	// wideBuffer (bytes) is half the send buffer, which the kernel doubles, of a leg whose
+	// only subflow in use is near and fast: more than a peer's window lets be in flight.
 	wideBuffer = 8 << 20
-	// leastRead is how many bytes are read for a leg that takes fewer.
+	// leastRead (bytes) is read even for a leg with a smaller budget.
 	leastRead = 16 << 10
-	// lateAck is by how much acknowledgements may come later than usual, beside
-	// their variation, before a subflow is given nothing more.
+	// lateAck: a subflow gets no more bytes when an acknowledgement is later than the round
+	// trip, its variation and this.
 	lateAck = 20 * time.Millisecond
-	// longestRest is when a leg is looked at again at the latest.
-	longestRest = 100 * time.Millisecond
-	// restTick is between two looks at the legs that rest.
-	restTick = 5 * time.Millisecond
+	// longestPause ends before the relay looks at a leg again.
+	longestPause = 100 * time.Millisecond
+	// pauseTick is the time between two looks at the legs that pause.
+	pauseTick = 5 * time.Millisecond
 )
 
-// allowance is how much a multipath leg takes. It belongs to the leg's loop.
-type allowance struct {
-	bytes   int       // that it may be given before the kernel is asked again
-	until   time.Time // when it has none: how long it is given nothing
-	resting bool      // it is in its loop's resting
-	wide    bool      // it has its wideBuffer
+// budget is the send budget of a multipath leg. It belongs to the leg's loop.
+type budget struct {
+	bytes  int       // left before the relay asks the kernel again
+	until  time.Time // end of the pause, if no bytes are left
+	paused bool      // the leg is in its loop's paused
+	wide   bool      // the leg has its wideBuffer
 }
 
-// unsent asks the kernel how much the subflows of a leg have not sent, and returns
-// how many bytes it may be given now, or else how long to wait.
-func (g *leg) unsent() (bytes int, rest time.Duration) {
+// askBudget asks the kernel for the unsent data of a leg's subflows. It returns the bytes
+// that the leg may be given now, or else the pause until the next look.
+func (g *leg) askBudget() (bytes int, rest time.Duration) {
 	var buf rawTCPInfos
 	buf.size, buf.sizeUser = uint32(unsafe.Offsetof(buf.tcp)), uint32(unsafe.Sizeof(buf.tcp[0]))
 	var info rawInfo
@@ -66,39 +67,38 @@ func (g *leg) unsent() (bytes int, rest time.Duration) {
 		getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info)),
 		getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&buf), unsafe.Sizeof(buf)),
 	)
-	if err != nil { // it has fallen back to TCP, or has just ended
-		return plenty, 0
+	if err != nil { // the leg has fallen back to TCP, or has just ended
+		return unlimitedBudget, 0
 	}
 	subflows := buf.tcp[:min(buf.subflows, maxSubflows)]
 	if bytes, rest = room(subflows); bytes > 0 && len(subflows) > 1 {
 		bytes = min(bytes-g.unassigned(info.bytesSent), inWindow(info.writeSeq-info.sndUna, subflows))
-		rest = restTick
+		rest = pauseTick
 	}
-	if !g.allowance.wide && g.given().moved.Load() > plenty && nearAndFast(subflows) {
-		g.allowance.wide = true
+	if !g.budget.wide && g.given().moved.Load() > unlimitedBudget && nearAndFast(subflows) {
+		g.budget.wide = true
 		_ = setsockopt(g.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, wideBuffer) // it tunes, it does not decide
 	}
 	return bytes, rest
 }
 
-// nearAndFast tells whether the only subflow in use needs a send buffer that never
-// fills. A peer whose relay reads all the time acknowledges what comes meanwhile to
-// TCP, but to MPTCP only with the next packet that it has to acknowledge
-// (mptcp_subflow_could_cleanup): none follows if the buffer has filled before, until
-// a timer has something sent again. Elsewhere the kernel tunes the buffer, which
-// ends when its size is set.
+// nearAndFast reports whether the only subflow in use needs a send buffer that never
+// fills. While the peer's relay reads, the peer acknowledges new data to TCP at once, but to
+// MPTCP only with the next packet (mptcp_subflow_could_cleanup). If the send buffer is full
+// no packet follows until a timer retransmits. Other legs keep the kernel's tuning of the
+// buffer, which ends when its size is set.
 func nearAndFast(subflows []unix.TCPInfo) bool {
 	used, yes := 0, false
 	for i := range subflows {
 		if s := &subflows[i]; carries(s) {
 			used++
-			yes = s.Pacing_rate > fast && microseconds(s.Min_rtt) <= near
+			yes = s.Pacing_rate > fastRate && microseconds(s.Min_rtt) <= nearRTT
 		}
 	}
 	return used == 1 && yes
 }
 
-// given is the stream of bytes that the leg is given.
+// given returns the stream that ends in the leg.
 func (g *leg) given() *stream {
 	if g.conn.up.to == g {
 		return &g.conn.up
@@ -106,9 +106,9 @@ func (g *leg) given() *stream {
 	return &g.conn.down
 }
 
-// unassigned is how many bytes that the leg was given no subflow has: the one that
-// the kernel has chosen for them has a full send buffer, and they go nowhere else
-// meanwhile (kernel: mptcp_subflow_get_send).
+// unassigned returns the number of bytes in the leg that no subflow has yet: the subflow
+// that the kernel has chosen for them has a full send buffer, and no other subflow gets
+// them meanwhile (kernel: mptcp_subflow_get_send).
 func (g *leg) unassigned(sent uint64) int {
 	if sent == 0 {
 		return 0
@@ -116,20 +116,18 @@ func (g *leg) unassigned(sent uint64) int {
 	return max(int(g.given().moved.Load()-sent), 0)
 }
 
-// inWindow returns how much more fits into what the peer can receive, when so much
-// is under way.
+// inWindow returns the bytes that still fit into the peer's window beside those under way.
 //
-// Linux takes an acknowledgement that bears a smaller window, and moves on what
-// MPTCP has received but nothing of its own subflow, for one that shrinks the
-// window, and goes on with the larger one (tcp_may_update_window, ack_update_msk).
-// The peer drops what is beyond after TCP has acknowledged it
-// (MPTcpExtNoDSSInWindow); it is sent again by a timer, a piece each time, and the
-// connection stands still for seconds. What a subflow takes the window for is too
-// large by what the others have brought meanwhile, which is less than what was
-// under way: half of it is safe.
+// An acknowledgement may carry a smaller window and a newer DATA_ACK, but no progress of its
+// own subflow. Linux takes that for a shrunken window and keeps the larger one
+// (tcp_may_update_window, ack_update_msk). The peer drops the bytes beyond its window after
+// TCP has acknowledged them (MPTcpExtNoDSSInWindow). A timer retransmits those piece by
+// piece, and the connection stalls for seconds. A subflow overestimates the window by the
+// bytes that the other subflows have delivered meanwhile, fewer than were under way: half of
+// the window is safe.
 func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 	if underWay == 0 {
-		return unasked // the kernel probes a window that is closed
+		return initialBudget // the kernel probes a closed window
 	}
 	window := uint32(math.MaxUint32)
 	for i := range subflows {
@@ -140,42 +138,42 @@ func inWindow(underWay uint64, subflows []unix.TCPInfo) int {
 	return int(window/2) - int(min(underWay, math.MaxInt32))
 }
 
-// room returns how many bytes a leg with these subflows may be given, or else how
-// long it will take them to need some.
+// room returns the bytes that a leg with these subflows may be given, or else the time until
+// the subflows need some.
 func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
-	rest = longestRest
+	rest = longestPause
 	used, distant := 0, false
 	for i := range subflows {
 		s := &subflows[i]
 		if !carries(s) {
-			rest = min(rest, unsentTime) // it may be about to open, or to be chosen
+			rest = min(rest, unsentTime) // the subflow may be about to open, or to be chosen
 			continue
 		}
 		used++
-		distant = distant || microseconds(s.Min_rtt) > near
+		distant = distant || microseconds(s.Min_rtt) > nearRTT
 		switch enough, unsent := enoughUnsent(s), uint64(s.Notsent_bytes); {
 		case silent(s):
-			rest = min(rest, unsentTime) // it may just have been held up
-		case s.Pacing_rate > fast:
-			bytes += plenty
+			rest = min(rest, unsentTime) // the delay may be a short one
+		case s.Pacing_rate > fastRate:
+			bytes += unlimitedBudget
 		case unsent < enough:
 			bytes += int(enough - unsent)
 		case slowStart(s):
-			rest = min(rest, unsentTime) // it may send it all at once
+			rest = min(rest, unsentTime) // the subflow may send all at once
 		default:
 			rest = min(rest, time.Duration((unsent-enough/2)*uint64(time.Second)/max(s.Pacing_rate, 1)))
 		}
 	}
 	switch {
 	case used == 0:
-		return unasked, 0
+		return initialBudget, 0
 	case used == 1 && !distant:
-		return plenty, 0
+		return unlimitedBudget, 0
 	}
 	return bytes, rest
 }
 
-// carries tells whether a subflow is open and has bytes to send.
+// carries reports whether a subflow is open and has bytes to send.
 func carries(s *unix.TCPInfo) bool {
 	return isOpen(s) && (s.Unacked > 0 || s.Notsent_bytes > 0)
 }
@@ -184,7 +182,7 @@ func isOpen(s *unix.TCPInfo) bool {
 	return s.State == unix.BPF_TCP_ESTABLISHED || s.State == unix.BPF_TCP_CLOSE_WAIT
 }
 
-// enoughUnsent is how many bytes that are not sent yet keep a subflow busy.
+// enoughUnsent returns the number of unsent bytes that keep a subflow busy.
 func enoughUnsent(s *unix.TCPInfo) uint64 {
 	span := max(unsentTime, microseconds(s.Rtt)/unsentShare)
 	least := uint64(s.Snd_cwnd) * uint64(s.Snd_mss)
@@ -196,18 +194,18 @@ func enoughUnsent(s *unix.TCPInfo) uint64 {
 	return max(s.Pacing_rate*uint64(span.Microseconds())/1e6, least)
 }
 
-// reducing is the first state in which TCP has less to send than before: TCP_CA_CWR
-// of uapi linux/tcp.h.
+// reducing is the first state in which TCP reduces its window: TCP_CA_CWR of uapi
+// linux/tcp.h.
 const reducing = 2
 
-// slowStart tells whether a subflow doubles its window each round trip. One that
-// recovers from losses also has less than its threshold.
+// slowStart reports whether a subflow doubles its window each round trip. The window of a
+// subflow that recovers from losses is below its threshold too.
 func slowStart(s *unix.TCPInfo) bool {
 	return s.Snd_cwnd < s.Snd_ssthresh && s.Ca_state < reducing
 }
 
-// silent tells whether nothing acknowledges what a subflow has sent: more bytes
-// would wait there in vain.
+// silent reports whether the acknowledgements of a subflow are overdue: more bytes would
+// wait there in vain.
 func silent(s *unix.TCPInfo) bool {
 	heard := time.Duration(s.Last_ack_recv) * time.Millisecond
 	return s.Unacked > 0 && heard > microseconds(s.Rtt+4*s.Rttvar)+lateAck
@@ -215,53 +213,54 @@ func silent(s *unix.TCPInfo) bool {
 
 func microseconds(n uint32) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// full tells whether a leg takes nothing now. It will be given more later.
-func (l *loop) full(g *leg) bool {
-	if !g.mptcp || g.allowance.bytes > 0 {
+// outOfBudget reports whether a leg has no send budget now. If so, the leg pauses and gets a
+// new budget later.
+func (l *loop) outOfBudget(g *leg) bool {
+	if !g.mptcp || g.budget.bytes > 0 {
 		return false
 	}
 	now := time.Now()
-	if now.Before(g.allowance.until) {
+	if now.Before(g.budget.until) {
 		return true
 	}
 	var rest time.Duration
-	if g.allowance.bytes, rest = g.unsent(); g.allowance.bytes > 0 {
+	if g.budget.bytes, rest = g.askBudget(); g.budget.bytes > 0 {
 		return false
 	}
-	g.allowance.until = now.Add(rest)
-	if !g.allowance.resting {
-		g.allowance.resting = true
-		l.resting = append(l.resting, g)
+	g.budget.until = now.Add(rest)
+	if !g.budget.paused {
+		g.budget.paused = true
+		l.paused = append(l.paused, g)
 	}
 	return true
 }
 
-// most is how many bytes may be read for a leg at once.
+// most returns the number of bytes that may be read for a leg at once.
 func (g *leg) most() int {
 	if !g.mptcp {
 		return chunk
 	}
-	return min(max(g.allowance.bytes, leastRead), chunk)
+	return min(max(g.budget.bytes, leastRead), chunk)
 }
 
-// rouse gives a turn to the legs that have rested.
-func (l *loop) rouse() {
-	if len(l.resting) == 0 {
+// resumePaused serves the legs whose pause is over.
+func (l *loop) resumePaused() {
+	if len(l.paused) == 0 {
 		return
 	}
 	now := time.Now()
-	if now.Sub(l.roused) < restTick {
+	if now.Sub(l.looked) < pauseTick {
 		return
 	}
-	l.roused = now
-	all := l.resting
-	l.resting = nil
+	l.looked = now
+	all := l.paused
+	l.paused = nil
 	for _, g := range all {
-		if now.Before(g.allowance.until) && g.reg.loop != nil {
-			l.resting = append(l.resting, g)
+		if now.Before(g.budget.until) && g.reg.loop != nil {
+			l.paused = append(l.paused, g)
 			continue
 		}
-		g.allowance.resting = false
+		g.budget.paused = false
 		if g.reg.loop != nil {
 			g.ready(l, unix.EPOLLOUT)
 		}

@@ -25,7 +25,7 @@ func subflow(unsent uint32, change func(*unix.TCPInfo)) unix.TCPInfo {
 	return s
 }
 
-func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
+func TestBudgetIsHalfOfTheSmallestWindowInUse(t *testing.T) {
 	window := func(size uint32) unix.TCPInfo { return subflow(0, func(s *unix.TCPInfo) { s.Snd_wnd = size }) }
 	idle, opening := window(1000), window(0)
 	idle.Unacked = 0
@@ -49,7 +49,7 @@ func TestLegStaysWithinHalfOfTheSmallestWindowInUse(t *testing.T) {
 	}
 }
 
-func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
+func TestBudgetKeepsSubflowsBusy(t *testing.T) {
 	const enough, much, plenty = 64 << 10, 500_000, 1 << 20 // much lasts for longer than a leg rests
 	full := subflow(much, nil)
 	for _, c := range []struct {
@@ -83,7 +83,7 @@ func TestLegIsGivenWhatKeepsItsSubflowsBusy(t *testing.T) {
 	}
 }
 
-func TestBytesThatNoSubflowHasCountForTheirLegOnly(t *testing.T) {
+func TestUnassignedBytesCountForTheirLegOnly(t *testing.T) {
 	const up = 100_000 // bytes that the onward leg was given
 	for _, c := range []struct {
 		sent           uint64
@@ -100,7 +100,7 @@ func TestBytesThatNoSubflowHasCountForTheirLegOnly(t *testing.T) {
 	}
 }
 
-func TestOnlySubflowIsKeptShortUnlessItsPeerIsNear(t *testing.T) {
+func TestOnlySubflowHasABudgetUnlessItsPeerIsNear(t *testing.T) {
 	for minRTT, want := range map[uint32]int{2000: 1 << 20, 2001: 0} {
 		s := subflow(500_000, func(s *unix.TCPInfo) { s.Min_rtt = minRTT })
 		if bytes, _ := relay.Room([]unix.TCPInfo{s}); bytes != want {
@@ -109,7 +109,7 @@ func TestOnlySubflowIsKeptShortUnlessItsPeerIsNear(t *testing.T) {
 	}
 }
 
-func TestNearAndFastLegsAreKnown(t *testing.T) {
+func TestRecognizesNearAndFastLegs(t *testing.T) {
 	fast := subflow(0, func(s *unix.TCPInfo) { s.Min_rtt, s.Pacing_rate = 2000, 126e6 })
 	slow, far, idle := fast, fast, fast
 	slow.Pacing_rate = 125e6
@@ -165,7 +165,7 @@ func TestLegOverOneNearAndFastPathGetsAWideBuffer(t *testing.T) {
 	check(t, g.Wait())
 }
 
-func TestLegWithNothingUnderWayIsGivenSome(t *testing.T) {
+func TestLegWithNothingInFlightHasTheInitialBudget(t *testing.T) {
 	idle := subflow(0, func(s *unix.TCPInfo) { s.Unacked = 0 })
 	for _, subflows := range [][]unix.TCPInfo{nil, {idle}, {idle, idle}} {
 		if bytes, _ := relay.Room(subflows); bytes != 64<<10 {

@@ -7,17 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a host has sent and the relay has not passed on lies in the receive buffer of
-// the TCP leg, and all that the host sends later has to wait behind it. The kernel
-// sizes the buffer by what is read in a round trip, and a relay reads at once what the
-// other leg takes at once: hosts could queue megabytes. So the relay sizes it. A buffer
-// is doubled when it runs empty although some round trips bring as much as it holds:
-// then it is what holds the host up.
+// Bytes of a host that the relay has not passed on lie in the receive buffer of the TCP
+// leg, and all later bytes wait behind them. The kernel sizes the buffer by the bytes read
+// in a round trip, and a relay reads bytes as fast as the other leg takes them: hosts could
+// queue megabytes. So the relay sizes the buffer. It doubles a buffer that runs empty
+// although growthRTTs round trips fill it: then the buffer limits the host.
 const (
-	// someRTTs is how many. A buffer lets a host send a quarter of its size or more in
-	// each: the rest is for the kernel's own needs.
-	someRTTs = 4
-	// mostBuffer is what the kernel would let a buffer grow to as well.
+	// growthRTTs is the number of round trips that must fill a buffer before it grows. In one
+	// round trip a host can send a quarter of the buffer's size or more: the rest is for the
+	// kernel's own needs.
+	growthRTTs = 4
+	// mostBuffer (bytes) is the kernel's own limit for a buffer that grows.
 	mostBuffer = 16 << 20
 	// leastRTT stands for the round trips of nearer hosts: fast flows need room for what
 	// comes while the loop has others to serve, and slow ones none that counts.
@@ -37,7 +37,7 @@ type buffer struct {
 // which much was moved.
 func (s *stream) fit(moved uint64) {
 	b := &s.from.buffer
-	some := (moved - b.moved) * someRTTs
+	some := (moved - b.moved) * growthRTTs
 	if b.size == 0 || b.size >= mostBuffer || some < uint64(b.size) {
 		return
 	}

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-func TestBufferOfALegGrowsWithWhatItsHostCouldSend(t *testing.T) {
+func TestReceiveBufferGrowsIfItLimitsItsHost(t *testing.T) {
 	for _, c := range []struct {
 		name         string
 		delay, pause time.Duration // of the line; of the client, after each of its reads

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// phase is how far a connection has come.
+// phase is the progress of a connection.
 type phase uint8
 
 const (
@@ -32,7 +32,7 @@ type Conn struct {
 	up, down       stream         // from the client, to the client
 	last           Info           // of the multipath leg, when it was closed
 	halfClosed     bool           // one stream has ended
-	draining       bool           // it is in its loop's draining
+	draining       bool           // the connection is in its loop's draining
 }
 
 // leg is one kernel connection of a relayed flow.
@@ -41,17 +41,17 @@ type leg struct {
 	fd    int
 	mptcp bool // an MPTCP socket, also if it has fallen back to TCP
 	reg   registration
-	// err is the error that ended the leg, or nil while it lives. Bytes that its host
-	// sent before may still have to be read.
+	// err is the error that ended the leg, or nil while the leg lives. Bytes of its host may
+	// still be unread.
 	err error
-	// queued tells that the leg waits for another turn in its loop's again.
-	queued    bool
-	allowance allowance // of a multipath leg
-	buffer    buffer    // of a TCP leg
+	// queued: the leg is in its loop's runnable.
+	queued bool
+	budget budget // of a multipath leg
+	buffer buffer // of a TCP leg
 }
 
 func (g *leg) init(c *Conn, fd int, mptcp bool) {
-	g.conn, g.fd, g.mptcp, g.allowance.bytes = c, fd, mptcp, unasked
+	g.conn, g.fd, g.mptcp, g.budget.bytes = c, fd, mptcp, initialBudget
 }
 
 func (c *Conn) tuple() tuple { return tuple{c.Client, c.Server} }
@@ -64,10 +64,10 @@ func (c *Conn) multipath() *leg {
 	return &c.client
 }
 
-// BytesUp returns how many bytes the client sent that were passed on.
+// BytesUp returns the number of the client's bytes passed on.
 func (c *Conn) BytesUp() uint64 { return c.up.moved.Load() }
 
-// BytesDown returns how many bytes were passed on to the client.
+// BytesDown returns the number of bytes passed on to the client.
 func (c *Conn) BytesDown() uint64 { return c.down.moved.Load() }
 
 // Local returns the address and port from which the onward leg is connected, the
@@ -78,14 +78,14 @@ func (c *Conn) Local() netip.AddrPort {
 	return c.local
 }
 
-// isConnected tells whether the dial has succeeded and the client is awaited.
+// isConnected reports whether the dial has succeeded and the client is awaited.
 func (c *Conn) isConnected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.phase == connected
 }
 
-// ClientGone tells whether the client's connection has ended in the kernel,
+// ClientGone reports whether the client's connection has ended in the kernel,
 // though the relay may still have to hear of it: the client may use its port
 // again before [Events.Closed] says so.
 func (c *Conn) ClientGone() bool {
@@ -110,7 +110,7 @@ func (c *Conn) discard() {
 	c.onward.close(true)
 }
 
-// errUnwanted means that the box gave up a connection while its client was accepted.
+// errUnwanted: the box gave the connection up while its client was accepted.
 var errUnwanted = errors.New("unwanted")
 
 // pair gives c its client's socket and hands both to the loop. It runs on the
@@ -152,9 +152,9 @@ func (c *Conn) finish(err error) {
 	c.down.drop()
 }
 
-// note keeps what the kernel knows of the multipath leg for the time when it is
-// gone. It is asked when the first stream has ended and when both have: by then
-// the subflows may have left. It is called with c.mu held.
+// note saves the kernel's figures of the multipath leg, which vanish with its socket. It is
+// called with c.mu held when the first stream has ended and when both have; at the second
+// time some subflows may have left.
 func (c *Conn) note() {
 	info, ok := c.info()
 	less := len(info.Subflows) < len(c.last.Subflows) || c.last.MPTCP && !info.MPTCP
@@ -172,7 +172,7 @@ func (g *leg) close(reset bool) {
 	}
 }
 
-// ready handles what epoll says about a leg.
+// ready handles the events of a leg.
 func (g *leg) ready(l *loop, events uint32) {
 	c := g.conn
 	c.mu.Lock()
@@ -192,14 +192,14 @@ func (g *leg) ready(l *loop, events uint32) {
 	// While connected, the server may speak first or reset: pairing will read it.
 }
 
-// dialed looks for the outcome of the dial. It is called with c.mu held.
+// dialed determines the outcome of the dial. It is called with c.mu held.
 func (c *Conn) dialed(events uint32) error {
 	const failed = unix.EPOLLERR | unix.EPOLLHUP
 	if events&(failed|unix.EPOLLOUT) != unix.EPOLLOUT { // else it has room for bytes: it is connected
 		err := socketError(c.onward.fd)
 		if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
-			// A SYN is refused, not reset: the server accepted and then went away, perhaps
-			// after a FIN. The client is to see the same, once it is there.
+			// The error of a refused SYN is ECONNREFUSED. This server has accepted and then
+			// reset the connection, perhaps after a FIN: the client will see the same.
 			c.onward.fail(err)
 		} else if err != nil {
 			return err
@@ -215,7 +215,7 @@ func (c *Conn) dialed(events uint32) error {
 	return nil
 }
 
-// report tells the box the outcome of the dial, if there is one.
+// report gives the box the outcome of the dial, if there is one.
 func (c *Conn) report(now phase, err error) {
 	switch {
 	case err != nil && c.relay.forget(c):
@@ -235,10 +235,10 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		g.fail(socketError(g.fd))
 		if events&unix.EPOLLHUP != 0 && !to.done {
-			g.fail(unix.EPIPE) // the kernel has closed it, an MPTCP socket without an error
+			g.fail(unix.EPIPE) // the kernel closes MPTCP sockets without an error, too
 		}
 	}
-	l.pump(from) // also when there is only room: MPTCP does not tell of all that can be read
+	l.pump(from) // also for EPOLLOUT: MPTCP sends no event for some readable bytes
 	if from.done && !c.halfClosed {
 		c.halfClosed = true
 		c.mu.Lock()
@@ -254,7 +254,7 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 // broken reports whether an error has ended one of the legs.
 func (c *Conn) broken() bool { return c.onward.err != nil || c.client.err != nil }
 
-// settle ends the connection if both hosts have closed it, or if a reset is due.
+// settle ends the connection after both FINs, or drains it after an error.
 func (c *Conn) settle(l *loop) {
 	switch {
 	case c.up.done && c.down.done:
@@ -269,13 +269,13 @@ func (c *Conn) settle(l *loop) {
 	}
 }
 
-// end closes both legs and tells the box.
+// end closes both legs and reports that to the box.
 func (c *Conn) end(err error) {
 	c.finish(err)
 	c.relay.cfg.Events.Closed(c, err)
 }
 
-// fail notes the error that has ended a leg, if there is one and it is the first.
+// fail notes the error that has ended a leg. Only the first one that is not nil counts.
 func (g *leg) fail(err error) {
 	if g.err == nil {
 		g.err = err

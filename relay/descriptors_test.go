@@ -15,7 +15,7 @@ import (
 	"github.com/synbond/synbond/relay"
 )
 
-func TestClientIsToldWhenThereAreNoMoreDescriptors(t *testing.T) {
+func TestResetsClientWithoutAFreeDescriptor(t *testing.T) {
 	var taken descriptors
 	t.Cleanup(taken.release)
 	// A second loop might accept the client by the descriptor that the first gives up.

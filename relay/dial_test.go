@@ -46,7 +46,7 @@ func key(client, server string) flow {
 	return flow{netip.MustParseAddrPort(client), netip.MustParseAddrPort(server)}
 }
 
-func TestAbortBeforeTheDialHasEndedGivesTheSocketsBack(t *testing.T) {
+func TestAbortDuringADialFreesTheSockets(t *testing.T) {
 	for _, mptcp := range []bool{false, true} {
 		b := newBench(t, benchConfig{mptcp: mptcp})
 		c, err := b.dial(key("[2001:db8:1::2]:1234", b.silent()))
@@ -135,7 +135,7 @@ func TestSecondDialOfAFlowTakesThePlaceOfTheFirst(t *testing.T) {
 	b.relay.Abort(second)
 }
 
-func TestFailuresOfADialAreToldAsConnectWouldTellThem(t *testing.T) {
+func TestReportsTheErrorOfConnect(t *testing.T) {
 	outcome := make(chan error, 1)
 	cfg := benchConfig{connected: func(b *bench, _ *relay.Conn, id uint32, err error) {
 		outcome <- err

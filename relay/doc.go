@@ -13,18 +13,18 @@
 // stream runs until a read or a write would block. An idle connection owns two
 // sockets and one [Conn], and no buffer. Bulk from a TCP socket is spliced.
 //
-// A relay holds little: a multipath leg is given no more than keeps its subflows
-// busy, for what one of them leaves undelivered when its line falls goes behind what
-// the others have queued; and a host may send no more ahead than is soon passed on.
+// A relay buffers little. The send budget of a multipath leg only keeps its subflows busy:
+// when a path fails, the undelivered bytes of its subflow queue behind those of the others.
+// The receive buffer of a TCP leg only lets a host send ahead what the relay passes on soon.
 //
-// Invariants: what a sender sent before its FIN or its reset is delivered before the FIN
-// or the reset; each direction closes for itself; a reset of one leg resets the other; a
-// [Conn] closes exactly once and reports it exactly once.
+// Invariants: the bytes of a sender arrive before its FIN or its reset; each direction
+// closes for itself; a reset of one leg resets the other; a [Conn] closes exactly once
+// and reports that exactly once.
 //
-// A reset throws away what its socket has not sent, and overtakes on one subflow what is
-// under way on another. So the relay reads all that a leg holds which an error has ended,
-// and resets the other leg when its peer has acknowledged that: with 5 s of patience, or
-// less, if the peer answers but takes nothing, and a minute if it is not heard of.
+// A reset discards the unsent data of its socket, and on one subflow it overtakes data in
+// flight on another. So the relay reads a leg to its end after an error, and resets the
+// other leg when its peer has acknowledged every byte. The wait is bounded: 1 s without
+// progress for a peer with a closed window, 5 s for a peer that answers, 60 s for a silent one.
 //
 // Source: ip(7) IP_TRANSPARENT, ipv6(7), epoll(7), uapi linux/mptcp.h.
 package relay

@@ -7,36 +7,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reset throws away what its socket has not sent, and on another subflow it overtakes
-// what is under way. So a leg is reset only when its peer has acknowledged every byte. No
-// event says so: the loop asks.
+// A reset discards the unsent data of its socket, and on one subflow it overtakes data in
+// flight on another. So the relay resets a leg only after its peer has acknowledged every
+// byte. The kernel has no event for that: the loop polls.
 const (
-	// resetPatience limits the wait for a peer that is not heard of: as long as a path may
-	// take to come back.
+	// resetPatience limits the wait for a silent peer: its path may come back.
 	resetPatience = time.Minute
-	// closedPatience limits the wait for a peer that has closed its window and reads
-	// nothing. Without boxes it would have got no more either.
+	// closedPatience limits the wait for a peer with a closed window. Without boxes the peer
+	// would get no more bytes either.
 	closedPatience = time.Second
-	// deafPatience limits the wait for a peer that answers and takes nothing, for want of
-	// memory perhaps.
+	// deafPatience limits the wait for a peer that answers but acknowledges no data, for
+	// example for want of memory.
 	deafPatience = 5 * time.Second
-	// drainShare of the time that a wait has taken passes until the next look.
+	// drainShare: the next look follows after this part of the time already spent.
 	drainShare = 8
 )
 
-// draining is a connection with one leg that an error has ended, and another that is to
-// be reset when its peer has acknowledged what the first had sent.
+// draining is a connection with one leg ended by an error, and another leg that will be
+// reset when its peer has acknowledged all bytes of the first.
 type draining struct {
-	stream  *stream // from the one to the other
+	stream  *stream // from the ended leg to the other
 	moved   uint64  // bytes of the stream, at the last look
-	left    int     // bytes that were not acknowledged then
+	left    int     // unacknowledged bytes, at the last look
 	began   time.Time
-	changed time.Time // when moved or left last did
-	next    time.Time // when to look again
+	changed time.Time // last change of moved or left
+	next    time.Time // next look
 }
 
-// drain sees to it that the leg in which s ends is reset, and with it the connection, once
-// its peer has acknowledged all of s.
+// drain resets the receiving leg of s, and ends the connection, as soon as the peer of that
+// leg has acknowledged all of s.
 func (l *loop) drain(s *stream) {
 	c := s.to.conn
 	if s.acknowledged() {
@@ -48,7 +47,7 @@ func (l *loop) drain(s *stream) {
 	}
 }
 
-// checkDraining ends the connections whose last bytes have arrived, or will not.
+// checkDraining ends the connections whose last bytes are acknowledged, or never will be.
 func (l *loop) checkDraining() {
 	if len(l.draining) == 0 {
 		return
@@ -58,7 +57,7 @@ func (l *loop) checkDraining() {
 	for _, d := range l.draining {
 		s := d.stream
 		switch {
-		case s.to.reg.loop == nil: // it has ended otherwise
+		case s.to.reg.loop == nil: // the connection has ended meanwhile
 		case now.Before(d.next) || !s.acknowledged() && !d.vain(now):
 			kept = append(kept, d)
 		default:
@@ -69,7 +68,7 @@ func (l *loop) checkDraining() {
 	l.draining = kept
 }
 
-// acknowledged reports whether the peer has acknowledged all that there will be of s.
+// acknowledged reports whether s is over and the peer has acknowledged all of it.
 func (s *stream) acknowledged() bool {
 	if !s.over() {
 		return false
@@ -78,15 +77,15 @@ func (s *stream) acknowledged() bool {
 	return err != nil || left == 0
 }
 
-// vain reports whether the peer has taken nothing for too long, and otherwise chooses when
-// to look again.
+// vain reports whether the peer has made no progress for too long. Otherwise it sets the
+// time of the next look.
 func (d *draining) vain(now time.Time) bool {
 	s := d.stream
-	left, _ := unacknowledged(s.to.fd) // it cannot fail on a socket that is open
+	left, _ := unacknowledged(s.to.fd) // cannot fail on an open socket
 	if moved := s.moved.Load(); left != d.left || moved != d.moved {
 		d.left, d.moved, d.changed = left, moved, now
 	}
-	d.next = now.Add(min(max(now.Sub(d.began)/drainShare, restTick), longestRest))
+	d.next = now.Add(min(max(now.Sub(d.began)/drainShare, pauseTick), longestPause))
 	since := now.Sub(d.changed)
 	if since <= closedPatience {
 		return false
@@ -95,8 +94,8 @@ func (d *draining) vain(now time.Time) bool {
 	return !underWay || since > deafPatience && heard < since-closedPatience || since > resetPatience
 }
 
-// underWay reports whether a leg has bytes on their way to its peer, and for how long it has
-// not heard of it. If it has none, though there are some, the peer has closed its window.
+// underWay reports whether a leg has bytes in flight, and the time since its peer was last
+// heard. A leg with unacknowledged bytes but none in flight has a peer with a closed window.
 func (g *leg) underWay() (yes bool, heard time.Duration) {
 	heard = resetPatience
 	for _, s := range g.tcpInfos() {

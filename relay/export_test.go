@@ -2,13 +2,13 @@ package relay
 
 import "golang.org/x/sys/unix"
 
-// Room is what a leg is given, by the state of its subflows.
+// Room is the send budget of a leg, by the state of its subflows.
 var Room = room
 
-// InWindow is how much more fits into a peer's window.
+// InWindow is the number of bytes that still fit into a peer's window.
 var InWindow = inWindow
 
-// NearAndFast tells which legs need a send buffer that never fills.
+// NearAndFast reports which legs need a send buffer that never fills.
 var NearAndFast = nearAndFast
 
 // SendBuffer is the size of the send buffer of a connection's multipath leg.
@@ -44,7 +44,7 @@ func (r *Relay) Left() (waiting, slots int) {
 	return len(r.waiting), slots
 }
 
-// Unassigned is how many bytes no subflow has of each leg when the onward one was given
+// Unassigned is the number of bytes of each leg that no subflow has when the onward one was given
 // so many and the other none.
 func Unassigned(up, sent uint64) (onward, client int) {
 	c := new(Conn)
@@ -55,5 +55,5 @@ func Unassigned(up, sent uint64) (onward, client int) {
 	return c.onward.unassigned(sent), c.client.unassigned(sent)
 }
 
-// Unacknowledged is how many bytes that a socket was given its peer has not acknowledged.
+// Unacknowledged is the number of bytes in a socket that its peer has not acknowledged.
 var Unacknowledged = unacknowledged

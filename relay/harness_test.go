@@ -73,7 +73,7 @@ type closing struct {
 type benchConfig struct {
 	mptcp     bool // dial onward with MPTCP
 	ownSource bool
-	// from is where from, and by which interface, with ownSource; nil leaves it to the kernel.
+	// from returns the source address and interface of the dial, with ownSource; nil leaves both to the kernel.
 	from  func(*netlab.Network) (netip.Addr, string)
 	loops int           // default: 2
 	delay time.Duration // of the line, one way
@@ -258,7 +258,7 @@ func (b *bench) Paired(c *relay.Conn) bool {
 	return true
 }
 
-func (b *bench) Grown(c *relay.Conn) { b.enter(c, paired, paired) }
+func (b *bench) Carried(c *relay.Conn) { b.enter(c, paired, paired) }
 
 func (b *bench) Closed(c *relay.Conn, err error) {
 	b.enter(c, paired, closed)

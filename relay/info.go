@@ -47,7 +47,7 @@ type rawFullInfo struct {
 	info                               rawInfo
 }
 
-// fullInfoArrays are what a rawFullInfo points to: 4 KiB, which every connection
+// fullInfoArrays are the arrays that a rawFullInfo points to: 4 KiB, which every connection
 // needs for a moment.
 type fullInfoArrays struct {
 	subflows [maxSubflows]rawSubflow
@@ -72,14 +72,14 @@ type Subflow struct {
 	left bool // it has, although the kernel still lists it
 }
 
-// Info is what the kernel knows of a multipath leg.
+// Info holds the kernel's figures of a multipath leg.
 type Info struct {
 	MPTCP    bool   // false after a fallback to TCP
 	Token    uint32 // of this end; 0 without MPTCP
 	Subflows []Subflow
 }
 
-// Info returns what the kernel knows of the multipath leg, or knew when it was
+// Info returns the kernel's figures of the multipath leg, or the last ones before it was
 // closed. It reports false when there is no such leg yet.
 func (c *Conn) Info() (Info, bool) {
 	c.mu.Lock()

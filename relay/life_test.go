@@ -71,7 +71,7 @@ func TestThousandsOfShortConnectionsLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-func TestServersThatResetAtOnceNeverUpsetTheRelay(t *testing.T) {
+func TestSurvivesServersThatResetAtOnce(t *testing.T) {
 	for _, network := range []string{"tcp", "mptcp"} {
 		t.Run(network, func(t *testing.T) {
 			const n = 600
@@ -120,7 +120,7 @@ func TestResetWhileTheClientIsBeingPairedIsNotLost(t *testing.T) {
 	}
 }
 
-func TestStoppingResetsWhatRunsAndWhatWaits(t *testing.T) {
+func TestStopResetsPairedAndWaitingConnections(t *testing.T) {
 	for _, network := range []string{"tcp", "mptcp"} {
 		t.Run(network, func(t *testing.T) {
 			const n = 40
@@ -171,7 +171,7 @@ func TestStoppingWhileConnectionsComeAndGoLeavesNothing(t *testing.T) {
 	})
 }
 
-func TestListenersAreOnLoopbackAndServeOnlyWhoIsWaitedFor(t *testing.T) {
+func TestListenersOnLoopbackResetUnexpectedClients(t *testing.T) {
 	b := newBench(t, benchConfig{})
 	for _, l := range slices.Concat(b.relay.Listeners(false), b.relay.Listeners(true)) {
 		if !l.Addr().IsLoopback() || l.Port() == 0 {
@@ -189,7 +189,7 @@ func TestListenersAreOnLoopbackAndServeOnlyWhoIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestClientThatIsThereBeforeItsServerIsALateOne(t *testing.T) {
+func TestResetsClientThatCompletesBeforeItsServer(t *testing.T) {
 	b := newBench(t, benchConfig{})
 	fd := b.clientSocket(netip.MustParseAddrPort(b.silent()))
 	defer unix.Close(fd)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// interest is what every source is registered for, once.
+// interest is the set of events for which every source is registered, once.
 const interest = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // source is a file descriptor's owner, told of its events by the loop.
@@ -20,25 +20,25 @@ type source interface {
 
 // loop is one epoll instance and the goroutine that waits on it.
 type loop struct {
-	relay  *Relay
-	epfd   int
-	wakefd int
-	buf    []byte
-	pipe   pipe
-	again  []*leg // whose turn was over before their bytes were
+	relay    *Relay
+	epfd     int
+	wakefd   int
+	buf      []byte
+	pipe     pipe
+	runnable []*leg // legs with bytes left after their quantum
 
-	resting []*leg    // that take nothing for a while, see full
-	roused  time.Time // when these were last looked at
+	paused []*leg    // legs without a send budget, see outOfBudget
+	looked time.Time // at the paused legs, last
 
-	draining []draining // connections that a reset is to end
+	draining []draining // connections that wait for their reset
 
 	mu    sync.Mutex // guards slots and free, which other loops add to
 	slots []slot
 	free  []int32
 }
 
-// slot is where an event finds its source. The generation tells an event of
-// today from one that was on its way when the slot's former owner left.
+// slot leads from an event to its source. The generation distinguishes the events of
+// the slot's owner from those of a former owner.
 type slot struct {
 	source     source
 	generation int32
@@ -142,7 +142,7 @@ func (l *loop) find(ev *unix.EpollEvent) source {
 	return nil
 }
 
-// run handles events until stop is called. What is left is for reset.
+// run handles events until stop is called. It leaves the connections to reset.
 func (l *loop) run() error {
 	events := make([]unix.EpollEvent, 256)
 	for {
@@ -159,18 +159,18 @@ func (l *loop) run() error {
 			}
 		}
 		l.resume()
-		l.rouse()
+		l.resumePaused()
 		l.checkDraining()
 	}
 }
 
-// timeout is how long to wait for events, in milliseconds, or -1.
+// timeout returns the longest wait for events in milliseconds, or -1 for no limit.
 func (l *loop) timeout() int {
 	switch {
-	case len(l.again) > 0:
+	case len(l.runnable) > 0:
 		return 0
-	case len(l.resting) > 0 || len(l.draining) > 0:
-		return int(restTick.Milliseconds())
+	case len(l.paused) > 0 || len(l.draining) > 0:
+		return int(pauseTick.Milliseconds())
 	}
 	return -1
 }
@@ -178,11 +178,11 @@ func (l *loop) timeout() int {
 // wakeSlot is the slot of the eventfd, which registers first.
 const wakeSlot = 0
 
-// resume gives another turn to the legs that had more to move.
+// resume serves the runnable legs.
 func (l *loop) resume() {
-	turn := l.again
-	l.again = nil
-	for _, g := range turn {
+	legs := l.runnable
+	l.runnable = nil
+	for _, g := range legs {
 		g.queued = false
 		if g.reg.loop != nil {
 			g.ready(l, unix.EPOLLIN)
@@ -190,16 +190,16 @@ func (l *loop) resume() {
 	}
 }
 
-// pump moves bytes of a stream, and notes if there is more to do.
+// pump moves bytes of a stream; the stream's leg is runnable if more are left.
 func (l *loop) pump(s *stream) {
 	if s.move(l) && !s.from.queued {
 		s.from.queued = true
-		l.again = append(l.again, s.from)
+		l.runnable = append(l.runnable, s.from)
 	}
 }
 
-// reset ends every connection of a loop that has stopped. No other loop may run
-// either: what it accepts may belong to this one.
+// reset ends every connection of a loop that has stopped. No other loop may run either: a
+// client that it accepts may belong to this loop.
 func (l *loop) reset() {
 	l.mu.Lock()
 	var legs []*leg

@@ -15,11 +15,11 @@ import (
 // packets the kernel takes on their way. Handing processors to and fro costs more
 // than the calls save by it (docs/adr/0016-loops.md).
 
-// awake is how long a loop waits for events while it keeps its processor. Then it
+// awake is the time that a loop waits for events without giving its processor up. Then it
 // is idle and may wait as others do.
 const awake = 2 * time.Millisecond
 
-// read reads what is there into b, at most all of it.
+// read reads available bytes into b, at most len(b).
 func read(fd int, b []byte) (int, error) { return raw(unix.SYS_READ, fd, b) }
 
 // write writes as much of b as there is room for.
@@ -54,7 +54,7 @@ func result(n uintptr, errno unix.Errno) (int, error) {
 	return int(n), nil
 }
 
-// shutdown ends what is sent.
+// shutdown sends a FIN after the bytes of the send queue.
 func shutdown(fd int) error {
 	_, _, errno := unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 	return errorOf(errno)
@@ -86,9 +86,8 @@ func getsockoptInt(fd, level, name int) (int, error) {
 	return int(n), err
 }
 
-// unacknowledged returns how many bytes, a FIN included, that a socket was given its peer has
-// not acknowledged: of an MPTCP socket as a whole, by DATA_ACK (kernel: tcp_ioctl,
-// mptcp_ioctl_outq).
+// unacknowledged returns the number of bytes in a socket, a FIN included, that its peer has
+// not acknowledged: for an MPTCP socket by DATA_ACK (kernel: tcp_ioctl, mptcp_ioctl_outq).
 func unacknowledged(fd int) (int, error) {
 	var n int32
 	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Events are what a relay tells its box. They are called from the relay's
+// Events are the reports of a relay to its box. They are called from the relay's
 // loops and must not block. For one connection they come in this order:
-// Connected, then Paired if the client completed its handshake, then Grown if it
+// Connected, then Paired if the client completed its handshake, then Carried if it
 // carries much, then Closed if the connection had been paired.
 type Events interface {
 	// Connected reports the end of a dial: nil, or the error of connect(2) as a
@@ -25,17 +25,17 @@ type Events interface {
 	// Paired reports that both legs are there and bytes may flow. If the box no
 	// longer wants the connection it returns false, and both are reset.
 	Paired(c *Conn) bool
-	// Grown reports that a stream of the connection has moved [Grown] bytes: it may
-	// come twice.
-	Grown(c *Conn)
+	// Carried reports that a stream of the connection has moved [CarriedBytes]: once for
+	// each stream.
+	Carried(c *Conn)
 	// Closed reports that both legs are gone: nil after a FIN in each
 	// direction, else the error that reset them.
 	Closed(c *Conn, err error)
 }
 
-// Grown is how many bytes make a connection one that is worth some effort: they
-// are more than most requests and their answers, and some 10 ms of a slow line.
-const Grown = 32 << 10
+// CarriedBytes is the size from which a connection is worth further subflows: more than most
+// requests and responses, and some 10 ms of a slow line.
+const CarriedBytes = 32 << 10
 
 // Config of a relay.
 type Config struct {
@@ -58,7 +58,7 @@ type Relay struct {
 	listeners []listener
 	loops     []*loop
 
-	mu      sync.Mutex // guards what follows; taken before a Conn's
+	mu      sync.Mutex // guards the fields below; taken before a Conn's
 	waiting map[tuple]*Conn
 	next    int  // loop of the next dial
 	stopped bool // takes no more dials
@@ -150,7 +150,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	return err
 }
 
-// end resets what waits for its client, and takes no more dials.
+// end resets the connections that wait for their client, and refuses further dials.
 func (r *Relay) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,7 +164,7 @@ func (r *Relay) end() {
 // ID names a connection for the caller of [Relay.Dial]: package relay only keeps it.
 type ID uint64
 
-// Dial says what to connect to, and as whom.
+// Dial is the server of a connection, its client, and the traits of the onward SYN.
 type Dial struct {
 	Client, Server netip.AddrPort
 	// OwnSource dials from an address of this machine instead of the client's: from

@@ -30,7 +30,7 @@ var modes = []mode{
 	{"MPTCP towards the client", "mptcp", "tcp", "2001:db8:2::2"},
 }
 
-// mptcp tells whether the relay dials with it.
+// mptcp reports whether the relay dials with it.
 func (m mode) mptcp() bool { return m.server == "mptcp" || m.client == "tcp6" }
 
 // inModes runs a test in every mode.
@@ -44,7 +44,7 @@ func inModes(t *testing.T, test func(t *testing.T, b *bench, c, s *net.TCPConn))
 	}
 }
 
-// pattern is what a stream carries: bytes that tell a lost or changed part.
+// pattern returns the bytes of a stream: random ones, which show a lost or changed part.
 func pattern(seed byte, size int) []byte {
 	b := make([]byte, size)
 	rand.NewChaCha8([32]byte{seed}).Read(b)
@@ -118,7 +118,7 @@ func TestSingleBytesGoBackAndForth(t *testing.T) {
 	})
 }
 
-func TestServerMaySpeakFirst(t *testing.T) {
+func TestPassesBytesOfAServerThatSpeaksFirst(t *testing.T) {
 	inModes(t, func(t *testing.T, b *bench, c, s *net.TCPConn) {
 		banner, answer := []byte("220 ready\r\n"), []byte("QUIT\r\n")
 		check(t, send(s, banner)())

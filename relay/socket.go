@@ -112,8 +112,8 @@ func (r *Relay) tune(fd int) error {
 	return nil
 }
 
-// tryTuning tells whether the kernel will tune subflows so. A TCP socket says it:
-// one of MPTCP takes any name as long as it has no subflow.
+// tryTuning checks that the kernel knows the congestion control. It asks a TCP socket: an
+// MPTCP socket accepts any name as long as it has no subflow.
 func (r *Relay) tryTuning() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
@@ -123,7 +123,7 @@ func (r *Relay) tryTuning() error {
 	return r.tune(fd)
 }
 
-// listener is where the clients of one side and address family arrive.
+// listener accepts the clients of one side and address family.
 type listener struct {
 	fd    int
 	mptcp bool

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bulk is from how many bytes on a stream is spliced: what comes now and then is
-// cheaper to copy than to ask twice for.
+// bulk (bytes) is the size from which a stream is spliced: for a few bytes now and then a copy
+// is cheaper than two system calls.
 const bulk = 1 << 20
 
-// pipe is what splice(2) moves bytes through. A loop has one: it is empty between
+// pipe is the intermediate pipe of splice(2). A loop has one: it is empty between
 // two uses, so bytes of one connection never wait for another.
 type pipe struct{ r, w int }
 
@@ -30,7 +30,7 @@ func (p pipe) close() {
 	unix.Close(p.w)
 }
 
-// drain reads the rest of what a splice has left.
+// drain reads the bytes that a splice has left in the pipe.
 func (p pipe) drain(b []byte) {
 	for len(b) > 0 {
 		n, err := read(p.r, b)
@@ -41,17 +41,16 @@ func (p pipe) drain(b []byte) {
 	}
 }
 
-// splices tells whether bytes of a stream go from socket to socket by references to
-// the packets that brought them. From MPTCP the kernel (6.18) would copy them into
-// fresh pages, which costs more than to read and write them. For a leg that is kept
-// short it saves nothing that counts, and bbr got less out of a line with losses.
+// splices reports whether bytes of a stream go from socket to socket without a copy. From MPTCP the kernel (6.18) would copy them into
+// fresh pages, which costs more than to read and write them. For a leg with a
+// send budget it saves nothing that counts, and bbr got less out of a line with losses.
 func (s *stream) splices() bool {
 	return !s.from.mptcp && s.to.err == nil && s.moved.Load() >= bulk && s.to.most() == chunk
 }
 
-// splice is take without a copy into the process. It returns the error of the leg that
-// gives the bytes. That it took nothing does not tell why: a read does, which gets behind
-// urgent data, too.
+// splice is take without a copy into the process. It returns the error of the sending leg. A
+// splice of 0 bytes may mean the end or urgent data: a read distinguishes them, and gets
+// past urgent data.
 func (s *stream) splice(l *loop) (taken int, err error) {
 	if taken, err = splice(s.from.fd, l.pipe.w, s.to.most()); err != nil {
 		return 0, err

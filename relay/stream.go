@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// chunk is how many bytes are read at once: large enough that a system call
-	// costs little per byte, small enough to stay in the cache until written.
+	// chunk (bytes) limits one read: large enough that a system call costs little per
+	// byte, small enough to stay in the cache until written.
 	chunk = 256 << 10
-	// turn is how many bytes a stream may move before others have their turn: new
-	// connections, above all, which wait for each stream that is busy.
-	turn = 256 << 10
+	// quantum (bytes) is the share of a stream before the loop serves others, above all new
+	// connections, which wait for each busy stream.
+	quantum = 256 << 10
 )
 
-// chunks are buffers for bytes that one leg has given and the other does not take yet.
+// chunks are buffers for bytes read from one leg that the other does not take yet.
 var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 
 // stream is one direction of a relayed connection.
@@ -27,21 +27,21 @@ type stream struct {
 	moved    atomic.Uint64
 	pending  []byte       // read from one leg, not yet taken by the other
 	held     *[chunk]byte // where pending lies
-	stalled  bool         // waits for to, not for from
-	ended    bool         // from has sent its FIN
-	done     bool         // and to was told so
-	cut      bool         // an error has ended from before a FIN, and all that came before is read
+	stalled  bool         // the stream waits for to, not for from
+	ended    bool         // the FIN of from is read
+	done     bool         // the FIN is passed on to to
+	cut      bool         // an error has ended from without a FIN, and all bytes before are read
 }
 
 func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true }
 
-// move moves bytes until a read or a write would block, the stream ends, or its
-// turn is over: then it reports more. An error ends a leg, not the stream: what came
-// before it is still there to be read. Where the leg has ended that takes the bytes,
-// they are read all the same and dropped: a server that has to send before it reads
-// would otherwise never get what its client sent before a reset.
+// move moves bytes until a read or a write would block or the stream ends, or up to a
+// quantum: then it reports more. An error ends a leg, not the stream: the bytes before the
+// error are still there to be read. If an error has ended the receiving leg, the stream
+// reads and drops the bytes. Otherwise a server that sends before it reads would never get
+// the bytes of its client before a reset.
 func (s *stream) move(l *loop) (more bool) {
-	for left := turn; left > 0; {
+	for left := quantum; left > 0; {
 		if s.to.err != nil {
 			s.stalled = false
 			s.drop()
@@ -50,7 +50,7 @@ func (s *stream) move(l *loop) (more bool) {
 		case len(s.pending) == 0 && (s.ended || s.cut):
 			s.shut()
 			return false
-		case s.to.err == nil && l.full(s.to):
+		case s.to.err == nil && l.outOfBudget(s.to):
 			s.stalled = true
 			return false
 		case len(s.pending) > 0:
@@ -81,9 +81,9 @@ func (s *stream) move(l *loop) (more bool) {
 // blocked reports whether the stream waits for room in the leg that takes the bytes.
 func (s *stream) blocked() bool { return s.stalled && s.to.err == nil }
 
-// endOf notes the end of the stream, which a read has found with that error or none. The
-// first one that asks for the error of a socket gets it, others then find an end like
-// that after a FIN. After a FIN the error is EPIPE (kernel: tcp_reset, mptcp_check_fastclose).
+// endOf notes the end of the stream, found by a read with or without an error. The kernel
+// gives the error of a socket to one call only; later reads return 0, as after a FIN. The
+// error of a reset after a FIN is EPIPE (kernel: tcp_reset, mptcp_check_fastclose).
 func (s *stream) endOf(err error) {
 	s.from.fail(err)
 	if gone := cmp.Or(err, s.from.err); gone == nil || errors.Is(gone, unix.EPIPE) {
@@ -93,11 +93,11 @@ func (s *stream) endOf(err error) {
 	}
 }
 
-// over reports whether the leg that takes the bytes has got all that there will be.
+// over reports whether the stream has ended and its receiving leg has all bytes.
 func (s *stream) over() bool { return len(s.pending) == 0 && (s.done || s.cut) }
 
-// take takes what is there and passes it on, but for what it keeps as pending. It
-// returns how many bytes it took: 0 at the end.
+// take reads available bytes and passes them on; the rest becomes pending. It returns the
+// number of bytes read: 0 at the end.
 func (s *stream) take(l *loop) (n int, err error) {
 	var before error
 	if s.splices() {
@@ -107,7 +107,7 @@ func (s *stream) take(l *loop) (n int, err error) {
 	}
 	n, err = read(s.from.fd, l.buf[:s.to.most()])
 	if n == 0 && err == nil && !errors.Is(before, unix.EAGAIN) {
-		err = before // the splice was given the error of the socket
+		err = before // the splice has consumed the error of the socket
 	}
 	if n > 0 && s.to.err == nil {
 		if w := s.write(l.buf[:n]); w < n && s.to.err == nil {
@@ -117,7 +117,7 @@ func (s *stream) take(l *loop) (n int, err error) {
 	return n, err
 }
 
-// write passes on what the other leg takes now.
+// write passes on as many bytes as the other leg has room for.
 func (s *stream) write(b []byte) int {
 	n, err := write(s.to.fd, b)
 	if s.failed(err) {
@@ -127,7 +127,7 @@ func (s *stream) write(b []byte) int {
 	return n
 }
 
-// failed reports whether the leg that takes the bytes has ended, by the error of a write.
+// failed notes the error of a write and reports whether it has ended the receiving leg.
 func (s *stream) failed(err error) bool {
 	if err == nil || errors.Is(err, unix.EAGAIN) {
 		return false
@@ -136,19 +136,19 @@ func (s *stream) failed(err error) bool {
 	return true
 }
 
-// gave notes that the other leg took n of the bytes that there were for it.
+// gave notes that the other leg took n of some bytes.
 func (s *stream) gave(n, of int) {
 	now := s.moved.Add(uint64(n))
-	if now >= Grown && now-uint64(n) < Grown {
-		s.to.conn.relay.cfg.Events.Grown(s.to.conn)
+	if now >= CarriedBytes && now-uint64(n) < CarriedBytes {
+		s.to.conn.relay.cfg.Events.Carried(s.to.conn)
 	}
 	s.fit(now)
 	s.stalled = n < of
-	s.to.allowance.bytes -= n
+	s.to.budget.bytes -= n
 }
 
-// shut tells the other leg that no more will come after a FIN. When both streams have
-// ended that is left to the closing of the legs, which comes next.
+// shut passes a FIN on to the other leg. The second FIN of a connection is left to the close
+// of the legs, which follows.
 func (s *stream) shut() {
 	if s.done || s.cut || s.to.err != nil {
 		return
@@ -157,7 +157,7 @@ func (s *stream) shut() {
 	if c := s.to.conn; c.up.done && c.down.done {
 		return
 	}
-	// ENOTCONN: the leg was closed meanwhile, and has said so or will.
+	// ENOTCONN: the leg was closed meanwhile; its event has come or will.
 	if err := shutdown(s.to.fd); err != nil && !errors.Is(err, unix.ENOTCONN) {
 		s.to.fail(err)
 	}

@@ -212,8 +212,8 @@ func (b relayEvents) Connected(c *relay.Conn, err error) { b.dialEnded(state.ID(
 // Paired implements [relay.Events].
 func (b relayEvents) Paired(c *relay.Conn) bool { return b.paired(state.ID(c.ID), c.Dial) }
 
-// Grown implements [relay.Events].
-func (b relayEvents) Grown(c *relay.Conn) { b.grown(state.ID(c.ID)) }
+// Carried implements [relay.Events].
+func (b relayEvents) Carried(c *relay.Conn) { b.grown(state.ID(c.ID)) }
 
 // Closed implements [relay.Events].
 func (b relayEvents) Closed(c *relay.Conn, err error) { b.closed(state.ID(c.ID), err) }
