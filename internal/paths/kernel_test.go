@@ -89,7 +89,7 @@ func (k *fakeKernel) carryOut(requests []Request) {
 	var events []func()
 	for i, r := range requests {
 		var event func()
-		errs[i], event = k.execute(r)
+		event, errs[i] = k.execute(r)
 		if event != nil && !k.muted {
 			events = append(events, event)
 		}
@@ -100,8 +100,8 @@ func (k *fakeKernel) carryOut(requests []Request) {
 	}
 }
 
-// execute returns the outcome of a request, and the event that follows.
-func (k *fakeKernel) execute(r Request) (error, func()) {
+// execute returns the event that follows a request, and the request's outcome.
+func (k *fakeKernel) execute(r Request) (event func(), err error) {
 	ev := SubflowEvent{Token: r.Token, Local: r.Local.AddrPort, Remote: r.Remote, LocalID: r.Local.ID}
 	at := k.find(r)
 	switch r.Operation {
@@ -109,26 +109,26 @@ func (k *fakeKernel) execute(r Request) (error, func()) {
 		switch {
 		case k.notReady > 0:
 			k.notReady--
-			return syscall.ENOTCONN, nil
+			return nil, syscall.ENOTCONN
 		case k.ignores[r.Path]:
 			return nil, nil
 		case k.refuses[r.Path]:
 			ev.Err = syscall.ECONNREFUSED
-			return nil, func() { k.SubflowClosed(k.now, ev) }
+			return func() { k.SubflowClosed(k.now, ev) }, nil
 		}
 		ev.Local = netip.AddrPortFrom(ev.Local.Addr(), 5000+uint16(len(k.sent)))
 		k.open[r.Token] = append(k.open[r.Token], ev)
-		return nil, func() { k.SubflowOpened(k.now, ev) }
+		return func() { k.SubflowOpened(k.now, ev) }, nil
 	case SetBackup, DestroySubflow:
 		if at < 0 {
-			return syscall.EINVAL, nil
+			return nil, syscall.EINVAL
 		}
 		if r.Operation == SetBackup {
 			return nil, nil
 		}
 		closed := k.open[r.Token][at]
 		k.open[r.Token] = slices.Delete(k.open[r.Token], at, at+1)
-		return nil, func() { k.SubflowClosed(k.now, closed) }
+		return func() { k.SubflowClosed(k.now, closed) }, nil
 	}
 	return nil, nil
 }
