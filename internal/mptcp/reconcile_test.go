@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -181,6 +182,8 @@ func TestFurtherSubflowsWaitForEnoughBytes(t *testing.T) {
 	bytes.Store(999)
 	s.m.SetDesired([]paths.DesiredState{paths.Normal, paths.Backup})
 	exchange(t, client, server)
+	eventually(t, "the connection is not established", func() bool { return s.m.Counters().Open == 1 })
+	time.Sleep(100 * time.Millisecond) // two looks at its bytes
 	if got := s.m.Counters(); got != (paths.SubflowCounters{Open: 1}) {
 		t.Errorf("after 999 bytes: counters %+v", got)
 	}

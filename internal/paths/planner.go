@@ -254,6 +254,7 @@ func (p *Planner) begin(now time.Duration, c *connection) {
 	case c.policy.After > 0:
 		c.single = true
 		p.queues.counting = append(p.queues.counting, c)
+		p.sooner = true // nothing else may be due for long
 	case !c.large:
 		c.single, c.furtherAt = true, now+furtherDelay
 		p.wakeAt(c, c.furtherAt)

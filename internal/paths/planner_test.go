@@ -40,6 +40,29 @@ func TestConnectionsGetSubflowsByTheirPolicies(t *testing.T) {
 	}
 }
 
+func TestPlanIsDueAfterEachNewConnection(t *testing.T) {
+	for name, policy := range map[string]SubflowPolicy{"at once": {}, "after some bytes": {After: 1000}} {
+		for _, trackedFirst := range []bool{true, false} {
+			k := newFakeKernel(t)
+			k.run(time.Second)
+			k.Sooner()
+			if trackedFirst {
+				k.Track(k.now, 1, policy, &carried{})
+				k.establish(1)
+			} else {
+				k.establish(1)
+				k.Track(k.now, 1, policy, &carried{})
+			}
+			if !k.Sooner() {
+				t.Errorf("further subflows %s, tracked first %v: no plan is due", name, trackedFirst)
+			}
+			if _, wait := k.Plan(k.now); wait > furtherDelay {
+				t.Errorf("further subflows %s, tracked first %v: the next plan is due in %v", name, trackedFirst, wait)
+			}
+		}
+	}
+}
+
 // The same steps run on the kernel: mptcp.TestSubflowsFollowTheDesiredStates.
 func TestSubflowsFollowTheDesiredStates(t *testing.T) {
 	k := newFakeKernel(t)
