@@ -122,9 +122,22 @@ func (c *Core) Closed(acts []Action, now time.Duration, id state.ID, reset bool)
 	if reset {
 		reason = state.Reset
 	}
-	delete(c.handshakes, id)
+	if c.handshakes[id] != nil {
+		acts = c.closedEarly(acts, now, id, reason)
+	}
 	c.table.Move(now, id, state.Closed, reason)
 	return append(acts, Action{Kind: Untrack, Flow: id})
+}
+
+// closedEarly ends the handshake of a flow whose legs are gone. A leg may have met a late
+// client of an earlier flow before its DialEnded: then a SYN is held, and is dropped, so
+// that its client sends it again.
+func (c *Core) closedEarly(acts []Action, now time.Duration, id state.ID, why state.Reason) []Action {
+	delete(c.handshakes, id)
+	if f, _ := c.table.ByID(id); f.State == state.Dialing {
+		acts = append(acts, settled(now, f, Drop, why))
+	}
+	return acts
 }
 
 // ClientReset takes the event that the client has reset its half of a handshake, as

@@ -227,3 +227,20 @@ func TestMultipathLegIsTrackedFromWhenItIsThere(t *testing.T) {
 		}
 	}
 }
+
+func TestLegThatMeetsALateClientBeforeItsDialHasEndedLeavesNoSYNHeld(t *testing.T) {
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	id := core.id(key6)
+	if _, wanted := core.Paired(nil, 0, id); wanted {
+		t.Error("a client of an earlier flow is wanted")
+	}
+	core.acts = core.Closed(core.acts[:0], 0, id, true)
+	if d, ok := core.decision(); !ok || d.Packet.ID != 7 || d.Verdict != Drop {
+		t.Errorf("its SYN: %+v", core.acts)
+	}
+	core.acts = core.DialEnded(core.acts[:0], 0, id, nil)
+	if _, ok := core.decision(); ok {
+		t.Errorf("the outcome of its dial, too late: %+v", core.acts)
+	}
+}
