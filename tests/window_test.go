@@ -235,7 +235,7 @@ func (p *pair) checkWindows(t *testing.T, f family, want uint32) {
 // checks the rate that the box reports as learnt, and the next connection.
 func TestFurtherSubflowsBeginWithTheRateOfEarlierOnes(t *testing.T) {
 	if _, refused := expected(t); refused != nil {
-		t.Skip(refused)
+		t.Skip("could not check the windows of further subflows: ", refused)
 	}
 	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{
 		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond}, {Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond},
