@@ -228,6 +228,10 @@ func (p *process) verdict(d core.Decision) {
 		in.data = d.Edited
 		p.forward(in.side, in.packet)
 	case core.Deliver:
+		if d.Settles && in.side == state.Plain {
+			f, _ := p.real.Flow(d.Key)
+			p.w.checkTracked(p, f.ID)
+		}
 		p.deliver(in.packet)
 	case core.Reset:
 		p.forward(in.side.Opposite(), refused)
@@ -244,7 +248,7 @@ func (p *process) deliver(in packet) {
 		return
 	}
 	c := p.stack.accept(in, in.capable())
-	c.connected = func(error) { p.accepted(c) }
+	c.connected = func(error) { p.soon(func() { p.accepted(c) }) }
 }
 
 // accepted pairs a client with the onward leg that waits for it.
@@ -259,15 +263,23 @@ func (p *process) accepted(c *conn) {
 	}
 	delete(p.waiting, c.tuple)
 	f.client = c
+	p.soon(func() { p.paired(f) })
+}
+
+// paired tells the core that a flow has both legs, and begins to relay if the core
+// wants it.
+func (p *process) paired(f *flow) {
 	acts, wanted := p.core.Paired(nil, p.w.now, f.id)
 	p.do(acts)
 	if !wanted {
+		p.w.tell("%s: flow %x is not wanted any more", p.name, f.id)
 		p.closed(f, true)
 		return
 	}
 	p.w.tell("%s: flow %x is paired", p.name, f.id)
-	p.relay(f, c, f.onward, &f.upDone)
-	p.relay(f, f.onward, c, &f.downEnd)
+	p.w.checkTracked(p, f.id)
+	p.relay(f, f.client, f.onward, &f.upDone)
+	p.relay(f, f.onward, f.client, &f.downEnd)
 }
 
 // relay passes on how one direction of a flow ends.

@@ -77,6 +77,14 @@ func (w *world) checkHeld(p *process, h heldPacket) {
 	}
 }
 
+// checkTracked checks that the multipath leg of a flow is tracked before it can carry
+// anything.
+func (w *world) checkTracked(p *process, id state.ID) {
+	if !p.tracked[id] {
+		w.violated("%s: the multipath leg of flow %x is not tracked", p.name, id)
+	}
+}
+
 // heard checks what a client hears about its attempt.
 func (w *world) heard(c *conn, err error) {
 	w.tell("client: attempt %d: %v", c.attempt, err)

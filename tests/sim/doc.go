@@ -10,16 +10,26 @@
 // the initial ones: a segment belongs to a connection if it bears both of them.
 //
 // While a run lasts, packets are lost, repeated and reordered, paths go down and come
-// back, hosts reset whatever they like, ports are used again at once, the queue
-// overflows, tables are full, and boxes die and start again (world.go). All that the
-// run does follows from its seed, so that a run that fails can be repeated, and tells
-// its story:
+// back or are only reported to, neighbours fail, hosts reset whatever they like, ports
+// are used again at once, the queue overflows, tables are full, dials find no descriptor,
+// policies are replaced, and boxes die and start again (play.go, world.go). The events of
+// a box's kernel come late and in another order, as from several goroutines. All that
+// the run does follows from its seed, so that a run that fails can be repeated, and
+// tells its story:
 //
 //	go test ./tests/sim -sim.seed 4711 -v
 //
-// Invariants, checked at every step (check.go):
+// Invariants (check.go). At every step:
 //   - every packet that is queued gets exactly one verdict, in time;
 //   - no client hears of its connection what its server, or a router, has not said;
-//   - when the faults are over and the clients have gone, every flow and every socket is
-//     over, nothing is held, and a new connection is relayed by both boxes.
+//   - a client without MPTCP gets no MP_CAPABLE, unless a box died or missed a packet;
+//   - a multipath leg is tracked before it can carry anything.
+//
+// Every five seconds:
+//   - no flow waits longer than its time;
+//   - the core remembers a handshake for each flow that is half-open, and no others.
+//
+// When the faults are over and the clients have gone:
+//   - every flow and every socket is over, nothing is held, tracked or remembered;
+//   - a new client hears what its server says, and both boxes relay what they should.
 package sim
