@@ -342,8 +342,9 @@ func TestPathFailsAndReturnsWhenItsAddressIsReplaced(t *testing.T) {
 	o.await(t, o.begun, "both lines are up", both(works(0), works(1)))
 	old := n.Lines[1].CPE6
 	then := time.Now()
-	check(t, n.CPE.AddAddress("lte", netip.PrefixFrom(old.Next(), 64)))
+	// In this order: the monitor may look between the two.
 	check(t, removeAddresses(n.CPE, "lte", netip.PrefixFrom(old, 64)))
+	check(t, n.CPE.AddAddress("lte", netip.PrefixFrom(old.Next(), 64)))
 	o.await(t, then, "the failure", func(s observation) bool { return !s.paths[1].Up })
 	o.await(t, then, "the return", func(s observation) bool { return s.paths[1].Up && s.paths[1].Addr6 == old.Next() })
 	eventually(t, "the HAG does not hear of the new address", func() bool { return slices.Contains(addresses(a, false), old.Next()) })
