@@ -32,6 +32,14 @@
 // Memory grows neither with the number of frames nor with the lengths in the file. Times
 // are kept to the nanosecond.
 //
+// A packet may be in headers of the link layer and in tunnels. One table (layer.go) has each
+// header with its parser, and with the function that corrects its lengths and checksums:
+//
+//	layer_link.go  Ethernet, VLAN, LLC, Linux cooked, NFLOG
+//	layer_ppp.go   PPPoE, PPP, MPLS, NSH
+//	layer_ip.go    IP in IP, UDP, GRE, EtherIP
+//	layer_udp.go   VXLAN, GTP-U, Geneve, L2TP, Teredo, LISP
+//
 // Source: draft-ietf-opsawg-pcap (pcap), draft-ietf-opsawg-pcapng (pcapng), the
 // registry of link types at tcpdump.org; IEEE 802.1Q (VLAN tags), linux/if_packet.h.
 package pcaps

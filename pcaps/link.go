@@ -3,7 +3,6 @@ package pcaps
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // LinkType is the format of the link-layer header in the frames of an interface: a
@@ -12,41 +11,56 @@ type LinkType uint16
 
 // The link types known to this package.
 const (
-	LinkNull       LinkType = 0   // BSD loopback: the protocol family in the byte order of its host
-	LinkEthernet   LinkType = 1   // Ethernet II, with any number of VLAN tags
+	LinkNull       LinkType = 0 // BSD loopback: the protocol family in the byte order of its host
+	LinkEthernet   LinkType = 1
+	LinkPPP        LinkType = 9
 	LinkRawBSD     LinkType = 12  // the value of DLT_RAW on most systems, which some programs write to files
 	LinkRawOpenBSD LinkType = 14  // the value of DLT_RAW on OpenBSD
+	LinkPPPSerial  LinkType = 50  // in HDLC framing, or Cisco HDLC
+	LinkPPPoE      LinkType = 51  // from the header of PPPoE on
 	LinkRaw        LinkType = 101 // an IP packet and nothing else
+	LinkCiscoHDLC  LinkType = 104
 	LinkLoop       LinkType = 108 // OpenBSD loopback: the protocol family in network byte order
 	LinkCooked     LinkType = 113 // Linux cooked v1: the "any" device
+	LinkFirewire   LinkType = 138 // IP over IEEE 1394
+	LinkPPPDaemon  LinkType = 166 // with the direction in place of the address
+	LinkPPPDir     LinkType = 204 // with the direction in front
+	LinkMPLS       LinkType = 219
 	LinkIPv4       LinkType = 228
 	LinkIPv6       LinkType = 229
+	LinkNFLOG      LinkType = 239
 	LinkCooked2    LinkType = 276 // Linux cooked v2
 )
 
-// link is the layout of a link-layer header.
+// link is a link type.
 type link struct {
-	name   string
-	header int // length without VLAN tags, in bytes
-	// etherType returns the protocol from a whole header. It is nil for raw IP, where the
-	// packet itself has the IP version.
-	etherType func(header []byte) uint16
+	name  string
+	first protocol // the outermost header
 	// packetType is the offset of the byte with the PACKET_ value of linux/if_packet.h, or
 	// 0 without one.
 	packetType int
 }
 
 var links = map[LinkType]*link{
-	LinkNull:       {name: "BSD loopback", header: 4, etherType: etherTypeOfFamily},
-	LinkEthernet:   {name: "Ethernet", header: 14, etherType: etherTypeAt(12)},
-	LinkRawBSD:     {name: "raw IP (BSD)"},
-	LinkRawOpenBSD: {name: "raw IP (OpenBSD)"},
-	LinkRaw:        {name: "raw IP"},
-	LinkLoop:       {name: "OpenBSD loopback", header: 4, etherType: etherTypeOfFamily},
-	LinkCooked:     {name: "Linux cooked v1", header: 16, etherType: etherTypeAt(14), packetType: 1},
-	LinkIPv4:       {name: "raw IPv4"},
-	LinkIPv6:       {name: "raw IPv6"},
-	LinkCooked2:    {name: "Linux cooked v2", header: 20, etherType: etherTypeAt(0), packetType: 10},
+	LinkNull:       {"BSD loopback", loopback, 0},
+	LinkEthernet:   {"Ethernet", ethernet, 0},
+	LinkPPP:        {"PPP", ppp, 0},
+	LinkRawBSD:     {"raw IP (BSD)", ipAny, 0},
+	LinkRawOpenBSD: {"raw IP (OpenBSD)", ipAny, 0},
+	LinkPPPSerial:  {"PPP in HDLC framing", ppp, 0},
+	LinkPPPoE:      {"PPPoE", pppoe, 0},
+	LinkRaw:        {"raw IP", ipAny, 0},
+	LinkCiscoHDLC:  {"Cisco HDLC", ciscoHDLC, 0},
+	LinkLoop:       {"OpenBSD loopback", loopback, 0},
+	LinkCooked:     {"Linux cooked v1", cooked1, 1},
+	LinkFirewire:   {"IP over IEEE 1394", firewire, 0},
+	LinkPPPDaemon:  {"PPP of pppd", pppDaemon, 0},
+	LinkPPPDir:     {"PPP with direction", pppDirection, 0},
+	LinkMPLS:       {"MPLS", mpls, 0},
+	LinkIPv4:       {"raw IPv4", ipAny, 0},
+	LinkIPv6:       {"raw IPv6", ipAny, 0},
+	LinkNFLOG:      {"NFLOG", nflog, 0},
+	LinkCooked2:    {"Linux cooked v2", cooked2, 10},
 }
 
 func (t LinkType) String() string {
@@ -56,70 +70,11 @@ func (t LinkType) String() string {
 	return fmt.Sprintf("link type %d", uint16(t))
 }
 
-// EtherTypes (IEEE 802 numbers).
-const (
-	etherIPv4  = 0x0800
-	etherIPv6  = 0x86dd
-	etherVLAN  = 0x8100 // 802.1Q
-	etherQinQ  = 0x88a8 // 802.1ad
-	etherQinQ1 = 0x9100 // the outer tag before 802.1ad
-)
-
-func etherTypeAt(offset int) func([]byte) uint16 {
-	return func(header []byte) uint16 { return binary.BigEndian.Uint16(header[offset:]) }
-}
-
-// etherTypeOfFamily reads the four bytes of a protocol family, in the byte order of the
-// capturing host. Families are small numbers: a large one is in the other byte order.
-func etherTypeOfFamily(header []byte) uint16 {
-	family := binary.BigEndian.Uint32(header)
-	if family > 0xffff {
-		family = bits.ReverseBytes32(family)
-	}
-	switch family {
-	case 2: // AF_INET everywhere
-		return etherIPv4
-	case 10, 24, 28, 30: // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, Darwin
-		return etherIPv6
-	}
-	return 0
-}
-
-// network returns the offset of the IP header in a frame. ok is false for another
-// protocol, and for a frame truncated before the IP header.
-func (l *link) network(frame []byte) (at int, ok bool) {
-	if len(frame) <= l.header {
-		return 0, false
-	}
-	at = l.header
-	if l.etherType == nil {
-		version := frame[at] >> 4
-		return at, version == 4 || version == 6
-	}
-	etherType := l.etherType(frame)
-	for etherType == etherVLAN || etherType == etherQinQ || etherType == etherQinQ1 {
-		if len(frame) < at+4 {
-			return 0, false
-		}
-		etherType = binary.BigEndian.Uint16(frame[at+2:]) // behind the tag's control information
-		at += 4
-	}
-	if at == len(frame) {
-		return 0, false
-	}
-	switch frame[at] >> 4 {
-	case 4:
-		return at, etherType == etherIPv4
-	case 6:
-		return at, etherType == etherIPv6
-	}
-	return 0, false
-}
-
 // direction returns the direction from the packet type of Linux cooked captures.
 func (l *link) direction(frame []byte) Direction {
-	const outgoing = 4 // PACKET_OUTGOING
-	if l.packetType == 0 || len(frame) < l.header {
+	const outgoing = 4  // PACKET_OUTGOING
+	const shortest = 16 // of a Linux cooked header
+	if l.packetType == 0 || len(frame) < shortest {
 		return Unknown
 	}
 	switch kind := frame[l.packetType]; {

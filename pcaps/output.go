@@ -69,13 +69,11 @@ func (r *replay) writeBuilt(f *Frame, in Interface, packet []byte, d core.Decisi
 	return r.write(&out, in, comment(d))
 }
 
-// reversed returns a frame like f in the opposite direction.
+// reversed returns a frame like f in the opposite direction. Numbers that differ between the
+// directions of a tunnel, such as those of GTP-U, stay.
 func (r *replay) reversed(f *Frame) *Frame {
 	out := clone(f)
-	if r.iface(f).LinkType == LinkEthernet && len(out.Data) >= 12 {
-		copy(out.Data, f.Data[6:12])
-		copy(out.Data[6:], f.Data[:6])
-	}
+	out.turn()
 	return out
 }
 

@@ -128,8 +128,12 @@ func (t *Totals) print(w io.Writer) {
 			fmt.Fprintf(w, "%d %s\n", n.count, n.text)
 		}
 	}
-	for _, link := range slices.Sorted(maps.Keys(t.Unread)) {
-		fmt.Fprintf(w, "%d of them of %s, which is not read\n", t.Unread[link], link)
+	for _, kind := range slices.Sorted(maps.Keys(t.Unread)) {
+		format := "%s frames of %s not read\n"
+		if strings.HasPrefix(kind, "link type ") {
+			format = "%s of them of %s, which is not read\n"
+		}
+		fmt.Fprintf(w, format, grouped(t.Unread[kind]), kind)
 	}
 	const disorder = time.Millisecond // smaller differences come from the cores of one machine
 	if late := time.Duration(t.LateUS) * time.Microsecond; late >= disorder {
@@ -138,6 +142,15 @@ func (t *Totals) print(w io.Writer) {
 	printCounts(w, "decisions", t.Verdicts)
 	printCounts(w, "reasons", t.Reasons)
 	printCounts(w, "rules", t.Rules)
+}
+
+// grouped returns a number with commas between groups of three digits.
+func grouped(n uint64) string {
+	text := fmt.Sprint(n)
+	for at := len(text) - 3; at > 0; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
 }
 
 func printCounts(w io.Writer, what string, counts map[string]uint64) {

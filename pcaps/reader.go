@@ -25,7 +25,7 @@ type Reader struct {
 
 	format     format
 	interfaces []Interface
-	fcs        []int // length of the frame check sequence by interface, in bytes; -1 if unknown
+	fcs        []int // length of the frame check sequence by interface, in bytes; 0 if unknown
 	section    int   // index of the first interface of this pcapng section, or of this pcap file
 	frame      Frame
 	rec        fileRecord
@@ -55,7 +55,7 @@ type fileRecord struct {
 	iface     int // index within the section
 	direction Direction
 	comments  []string
-	fcs       int // length of the frame check sequence; -1 if unknown
+	fcs       int // length of the frame check sequence; 0 if unknown
 }
 
 // NewReader reads the header of a file, which may be a pipe. The error wraps [ErrFormat]
@@ -175,7 +175,7 @@ func (r *Reader) Next() (*Frame, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	r.rec = fileRecord{fcs: -1}
+	r.rec = fileRecord{}
 	err := r.format.next(r, &r.rec)
 	if err != nil {
 		if err != io.EOF {
@@ -199,7 +199,7 @@ func (r *Reader) fill(p *fileRecord) {
 	f.Data, f.Length = p.data, max(p.length, len(p.data))
 	f.Comments, f.Direction = p.comments, p.direction
 	f.fcs = p.fcs
-	if f.fcs < 0 {
+	if f.fcs == 0 {
 		f.fcs = r.fcs[f.Interface]
 	}
 	f.decode(r.interfaces[f.Interface].LinkType)

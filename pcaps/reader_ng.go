@@ -173,7 +173,7 @@ func (f *ngReader) describe(r *Reader, block []byte) string {
 	if len(b) < size {
 		return "a short description of an interface"
 	}
-	in, ng, fcs := Interface{LinkType: LinkType(f.order.Uint16(b))}, ngInterface{resolution: 6, snap: f.order.Uint32(b[4:])}, -1
+	in, ng, fcs := Interface{LinkType: LinkType(f.order.Uint16(b))}, ngInterface{resolution: 6, snap: f.order.Uint32(b[4:])}, 0
 	wrong := f.options(b[size:], func(code uint16, value []byte) {
 		switch {
 		case code == 2:

@@ -67,11 +67,11 @@ func openPcap(r *Reader, v *pcapVariant, order binary.ByteOrder) error {
 }
 
 // fcsOf returns the length of the frame check sequence in the field for the link type: in
-// words of 16 bits (draft-ietf-opsawg-pcap, section 4). It returns -1 if unknown.
+// words of 16 bits (draft-ietf-opsawg-pcap, section 4). It returns 0 if unknown.
 func fcsOf(network uint32) int {
 	const present = 0x0400_0000
 	if network&present == 0 {
-		return -1
+		return 0
 	}
 	return int(network>>28) * 2
 }

@@ -47,6 +47,7 @@ type replay struct {
 	interfaces []captureInterface // by index of the interface
 	tracks     tracks
 	tokens     map[uint32]tokenOwner
+	unread     map[kind]uint64
 	now, tick  time.Duration // since the first frame: the clock, the time of the last tick
 	maxTicks   int           // ticks after which every waiting flow has expired
 
@@ -68,7 +69,7 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 	r := &replay{
 		cfg: cfg, core: core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy}),
 		learns: cfg.Policy.Learns(), waiting: make(map[uint32]waiting),
-		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]tokenOwner),
+		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]tokenOwner), unread: make(map[kind]uint64),
 	}
 	r.report.Totals.Verdicts, r.report.Totals.Unread = make(map[string]uint64), make(map[string]uint64)
 	timeouts := cfg.Table.WithDefaults()
@@ -76,6 +77,9 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 	err := r.run(ctx)
 	if out != nil {
 		err = errors.Join(err, out.Flush())
+	}
+	for k, n := range r.unread {
+		r.report.Totals.Unread[k.String()] = n
 	}
 	r.report.Totals.Damaged = in.Damage().Records
 	totals := r.core.Totals()
@@ -117,11 +121,9 @@ func (r *replay) frame(f *Frame) error {
 	t.Bytes += uint64(len(f.Data))
 	r.isCopy = false
 	packet := r.complete(f)
+	r.countUnread(f.unread)
 	if packet == nil {
 		t.NotIP++
-		if link := r.iface(f).LinkType; links[link] == nil {
-			t.Unread[link.String()]++
-		}
 		return r.pass(f)
 	}
 	if f.Missing() > 0 {
@@ -131,6 +133,20 @@ func (r *replay) frame(f *Frame) error {
 		return r.unparsed(f, err)
 	}
 	return r.segment(f, packet)
+}
+
+// maxKinds bounds the kinds of frames that are counted by name.
+const maxKinds = 256
+
+// countUnread counts a frame that is not read, or not read to the end.
+func (r *replay) countUnread(k kind) {
+	switch {
+	case k.name == "":
+	case r.unread[k] == 0 && len(r.unread) >= maxKinds:
+		r.unread[kind{name: "other kinds"}]++
+	default:
+		r.unread[k]++
+	}
 }
 
 // maxSpan bounds the clock: a file may have any times, and sums of times must not overflow.

@@ -102,7 +102,7 @@ type Totals struct {
 	Bytes    uint64            `json:"bytes"`             // captured
 	Cut      uint64            `json:"cut"`               // packets with bytes behind the snap length
 	NotIP    uint64            `json:"not_ip"`            // packets other than IP, copied unchanged
-	Unread   map[string]uint64 `json:"unread"`            // those of NotIP with an unknown link type, by link type
+	Unread   map[string]uint64 `json:"unread"`            // packets of other protocols, which may hide IP packets, by kind
 	Damaged  uint64            `json:"damaged,omitempty"` // places of the file that are no records, see [Damage]
 	Late     uint64            `json:"late"`              // packets with a time before that of an earlier packet
 	LateUS   int64             `json:"late_us"`           // the largest such difference
