@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -129,8 +130,8 @@ func Run(seed uint64, broken func(*core.Core) decider, story *strings.Builder) (
 	defer func() {
 		if r := recover(); r != nil {
 			v, ok := r.(violation)
-			if !ok {
-				panic(r)
+			if !ok { // a fault of a core, or of this package
+				v.error = fmt.Errorf("panic: %v\n%s", r, debug.Stack())
 			}
 			err = fmt.Errorf("seed %d: %w", seed, v.error)
 		}
