@@ -56,6 +56,16 @@ func TestNewSYNWaitsUntilTheOldFlowOfItsPortsIsOver(t *testing.T) {
 	}
 }
 
+func TestRepeatOfTheSYNThatWasReleasedIsDelivered(t *testing.T) {
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	core.decide(0, state.Plain, 8, otherSYN(t)) // the client has begun again
+	core.dialed(0, key6, nil)
+	if kinds := core.send(time.Second, 9, otherSYN(t)); !slices.Equal(kinds, []Kind{Decide}) || core.acts[0].Decision.Verdict != Deliver {
+		t.Errorf("a repeat of the SYN that was held last: %+v", core.acts)
+	}
+}
+
 func TestNewSYNTakesThePlaceOfAHandshakeThatItsClientHasReset(t *testing.T) {
 	core := newDriver(t, Config{Policy: new(Policy), Gone: func(f state.Flow) bool { return f.State == state.Released }})
 	core.decide(0, state.Plain, 7, syn(t, mss))

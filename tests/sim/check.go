@@ -102,18 +102,15 @@ func (w *world) heard(c *conn, err error) {
 	}
 }
 
-// merge notes that an attempt goes on with the dial for an earlier one of the same
-// ports: its client has given up while the box was dialing, and the server cannot tell.
+// merge notes that an attempt goes on with the dial for another one of the same ports:
+// its client has given up while the box was dialing, and the server cannot tell. SYNs
+// that have waited may come in any order.
 func (w *world) merge(p *process, d core.Decision) {
-	var older int
 	in := p.held[d.Packet.ID]
-	for id, h := range p.held {
-		if id < d.Packet.ID && h.src == in.src && h.dst == in.dst {
-			older = max(older, h.attempt)
+	for _, h := range p.held {
+		if h.src == in.src && h.dst == in.dst && h.attempt != in.attempt {
+			w.goesOn[in.attempt] = append(w.goesOn[in.attempt], h.attempt)
 		}
-	}
-	if older != in.attempt {
-		w.goesOn[in.attempt] = append(w.goesOn[in.attempt], older)
 	}
 }
 
