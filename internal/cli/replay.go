@@ -22,7 +22,7 @@ import (
 // replayCommand runs the decisions of a box on a capture file.
 func replayCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json]",
+		Use:     "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json] [--expect FILE]",
 		Short:   "show the decisions of a box on a capture, and the packets that it would send",
 		Example: "  synbond replay in.pcap --role cpe --out out.pcapng",
 		Args:    oneArgument("a capture file, or - for standard input"),
@@ -53,6 +53,10 @@ func (o *replayOptions) run(cmd *cobra.Command, in string) error {
 
 // replay replays the capture that p reads, and prints the decisions, up to an error.
 func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, p *replayProgress) error {
+	expected, err := newExpectation(o.expect)
+	if err != nil {
+		return err
+	}
 	reader, err := pcaps.NewReader(p)
 	if err != nil {
 		return fmt.Errorf("%s: %w", in, err)
@@ -61,7 +65,7 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 	if err != nil {
 		return err
 	}
-	printer := newReplayPrinter(cmd.OutOrStdout(), o.json, p)
+	printer := expected.with(newReplayPrinter(cmd.OutOrStdout(), o.json, p))
 	cfg.Decided, cfg.Progress = printer.decided, p.show
 	report, err := pcaps.Replay(cmd.Context(), reader, writer, cfg)
 	p.clear()
@@ -79,7 +83,11 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 	case errors.Is(err, pcaps.ErrFormat):
 		err = fmt.Errorf("%s: %w", in, err)
 	}
-	return errors.Join(err, closeOut(), ended)
+	err = errors.Join(err, closeOut(), ended)
+	if err == nil {
+		err = expected.compare(cmd.ErrOrStderr())
+	}
+	return err
 }
 
 // damageText returns a text for the damaged records of a capture.
@@ -98,6 +106,8 @@ type replayOptions struct {
 	role  string
 	paths []string // interfaces
 	json  bool
+
+	expect string // JSON of an earlier replay
 }
 
 func bindReplay(cmd *cobra.Command) *replayOptions {
@@ -109,6 +119,7 @@ func bindReplay(cmd *cobra.Command) *replayOptions {
 	bindFile(f, &o.file)
 	f.StringVar(&o.out, "out", "", "write the packets that the box would have sent to this `FILE`: pcap if it ends with .pcap, else pcapng")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
+	f.StringVar(&o.expect, "expect", "", "compare the results with this `FILE`, the --json of an earlier replay; exit with 1 if they differ")
 	return o
 }
 
