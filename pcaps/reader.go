@@ -196,7 +196,10 @@ func (r *Reader) fill(p *fileRecord) {
 		f.Time = p.time
 	}
 	f.Interface = p.iface + r.section
-	f.Data, f.Length = p.data, max(p.length, len(p.data))
+	f.Data, f.Length = p.data, len(p.data)
+	if p.length <= maxLength { // a longer one is damaged
+		f.Length = max(f.Length, p.length)
+	}
 	f.Comments, f.Direction = p.comments, p.direction
 	f.fcs = p.fcs
 	if f.fcs == 0 {
@@ -204,6 +207,9 @@ func (r *Reader) fill(p *fileRecord) {
 	}
 	f.decode(r.interfaces[f.Interface].LinkType)
 }
+
+// maxLength (bytes) bounds the length of a packet on the wire.
+const maxLength = 1 << 30
 
 // failure wraps an error in ErrTruncated or ErrFormat, and adds the place in the file.
 func (r *Reader) failure(err error, where string) error {

@@ -59,6 +59,8 @@ func TestReaderSkipsDamagedRecords(t *testing.T) {
 		damages uint64
 	}{
 		{"pcap: more captured than on the wire", pcap, second + 8, []byte{60, 0, 0, 0, 54}, false, 6, 0},
+		{"pcap: a huge length on the wire", pcap, second + 12, []byte{0, 0, 0, 0x7f}, false, 6, 0},
+		{"pcapng: a huge length on the wire", ng, ngSecond + 24, []byte{0, 0, 0, 0x7f}, false, 6, 0},
 		{"pcap: a huge length", pcap, second + 8, []byte{255, 255, 255, 255, 255, 255, 255, 255}, false, 5, 1},
 		{"pcap: a length too large by one", pcap, second + 8, []byte{61, 0, 0, 0, 61}, false, 5, 1},
 		{"pcap: a length of two records", pcap, second + 8, []byte{150}, false, 5, 1},

@@ -227,8 +227,6 @@ func (f *ngReader) packet(r *Reader, p *fileRecord, block []byte) string {
 		return fmt.Sprintf("a packet of interface %d, which the file does not describe", index)
 	case uint64(captured) > uint64(len(b)-size):
 		return fmt.Sprintf("a packet of %d bytes in a block of %d", captured, len(block))
-	case length > 1<<30:
-		return fmt.Sprintf("a packet of %d bytes", length)
 	}
 	ticks := uint64(f.order.Uint32(b[4:]))<<32 | uint64(f.order.Uint32(b[8:]))
 	p.iface, p.time, p.timeKnown = int(index), f.interfaces[index].time(ticks), true
@@ -265,10 +263,7 @@ func (f *ngReader) simple(p *fileRecord, block []byte) string {
 		return "a packet without an interface"
 	}
 	length := f.order.Uint32(b)
-	if length > 1<<30 {
-		return fmt.Sprintf("a packet of %d bytes", length)
-	}
-	captured := min(int(length), len(b)-4)
+	captured := int(min(length, uint32(len(b)-4)))
 	if snap := f.interfaces[0].snap; snap != 0 {
 		captured = int(min(uint32(captured), snap))
 	}

@@ -106,7 +106,7 @@ func (f *pcapReader) fits(header []byte) bool {
 	captured, length := f.lengths(header)
 	seconds, fraction := int64(f.order.Uint32(header)), f.order.Uint32(header[4:])
 	far := seconds - f.last
-	return captured > 0 && captured <= uint32(f.limit) && length <= 1<<30 &&
+	return captured > 0 && captured <= uint32(f.limit) && length <= maxLength &&
 		time.Duration(fraction) < time.Second/f.tick && (!f.begun || -year < far && far < year)
 }
 
