@@ -106,6 +106,9 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	}
 	g.Go(func() error { return b.guard(ctx) })
 	fmt.Fprintln(ready, b.announcement())
+	if cfg.bondsNothing() {
+		cfg.Log.Warn("connections use the first path only: name the HAG's join address with join= in the other --path")
+	}
 	if short {
 		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
 	}

@@ -85,6 +85,13 @@ func (c *Config) Validate() error {
 	return c.validatePaths()
 }
 
+// bondsNothing reports whether a CPE with several paths has no join address for any
+// further one, so that no connection gets a further subflow.
+func (c *Config) bondsNothing() bool {
+	return c.Role == CPE && len(c.Paths) > 1 &&
+		!slices.ContainsFunc(c.Paths[1:], func(p paths.Path) bool { return len(p.Join) > 0 })
+}
+
 func (c *Config) validatePaths() error {
 	if c.Role == HAG && len(c.Join) == 0 {
 		return errors.New("no join address: name one per address family with --join ADDR:PORT")

@@ -111,3 +111,25 @@ func TestInterfaceThatIsNotThereIsNamed(t *testing.T) {
 		t.Errorf("interfaces gives %v", err)
 	}
 }
+
+func TestCPEWithoutAJoinAddressBondsNothing(t *testing.T) {
+	join := cpe().Paths[0].Join
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   bool
+	}{
+		{"further path with a join address", func(c *Config) { c.Paths[1].Join = join }, false},
+		{"further path without one", func(*Config) {}, true},
+		{"one path", func(c *Config) { c.Paths = c.Paths[:1] }, false},
+	} {
+		cfg := cpe()
+		c.change(&cfg)
+		if got := cfg.bondsNothing(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if cfg := hag(); cfg.bondsNothing() {
+		t.Error("a HAG takes joins, and needs no address in its paths")
+	}
+}

@@ -77,11 +77,13 @@ func listenControl(path string, undo *undo) (net.Listener, error) {
 	at, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		switch err := os.Mkdir(filepath.Dir(path), 0o755); {
-		case err == nil: // it stays if others put files there
-			undo.add(func() error { _ = os.Remove(filepath.Dir(path)); return nil })
-		case !errors.Is(err, os.ErrExist):
+		dir := filepath.Dir(path)
+		err := os.Mkdir(dir, 0o755)
+		if err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("control socket: %w; %s", err, hint)
+		}
+		if err == nil || filepath.Base(dir) == "synbond" { // made by a box: the last one removes it
+			undo.add(func() error { _ = os.Remove(dir); return nil }) // it stays while others have files there
 		}
 	case err != nil:
 		return nil, fmt.Errorf("control socket: %w; %s", err, hint)

@@ -1,4 +1,4 @@
-// Package box wires the rooms together into a CPE or a HAG. It decides nothing about a
+// Package box wires the other packages together into a CPE or a HAG. It decides nothing about a
 // flow: it hands the kernel's events to [core.Core] and carries out the actions that
 // come back (driver.go).
 //

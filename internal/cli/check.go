@@ -13,19 +13,23 @@ import (
 // checkCommand checks a configuration file. It needs no privilege.
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "check FILE [--role cpe|hag]",
-		Short:   "check a configuration file as a box would, without starting one",
+		Use:     "check FILE… [--role cpe|hag]",
+		Short:   "check configuration files as a box would, without starting one",
 		Example: "  synbond check /etc/synbond/cpe.toml",
-		Args:    oneArgument("a configuration file"),
+		Args:    someArguments("a configuration file"),
 	}
 	var role string
 	bindRole(cmd, &role, "role of the box: cpe or hag (default: hag if the file has the key join, else cpe)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := checkFile(args[0], box.Role(role)); err != nil {
-			return err
+		for _, file := range args {
+			if err := checkFile(file, box.Role(role)); err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", file); err != nil {
+				return err
+			}
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: ok\n", args[0])
-		return err
+		return nil
 	}
 	return cmd
 }

@@ -115,6 +115,16 @@ func oneArgument(what string) cobra.PositionalArgs {
 	}
 }
 
+// someArguments permits one argument or more.
+func someArguments(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s is needed", what)
+		}
+		return nil
+	}
+}
+
 // interactive reports whether w is a terminal, where output may rewrite itself.
 func interactive(w io.Writer) bool {
 	f, ok := w.(*os.File)

@@ -6,7 +6,8 @@
 //	ClientReset ─────────────────┼──→ Core ──────┼──→ Abort: give a dial or a released flow up
 //	NeighbourFailed ─────────────┤   flow table, ├──→ Track, Untrack: further subflows
 //	SetDialPolicy, SetPolicy ────┤   what was    ├──→ Ask: has the client reset its handshake?
-//	Tick, time has passed ───────┘   learnt      └──→ Wake: call Tick at a time
+//	Tick, time has passed ───────┘   learnt      ├──→ Expired: a flow has waited too long
+//	                                             └──→ Wake: call Tick at a time
 //
 // Whoever drives a core only carries actions out: package box with a live queue and
 // sockets, package pcaps with a capture, the simulator of the tests with neither.

@@ -1,4 +1,4 @@
-// Package nl is the netlink code that several rooms share: attributes written and
+// Package nl is the netlink code that several packages share: attributes written and
 // read in place, and subscriptions to multicast groups.
 //
 // Package github.com/mdlayher/netlink owns the sockets. Its attribute encoder
