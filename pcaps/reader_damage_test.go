@@ -218,6 +218,9 @@ func TestReaderReadsVariantsOfPcap(t *testing.T) {
 		if all, damage := readDamaged(t, cat(files...)); len(all) != want || damage.Records != 0 {
 			t.Errorf("%s: %d frames, want %d, %+v", name, len(all), want, damage)
 		}
+		if name == "two pcaps" && mustRead(t, cat(files...))[1].Interface != 0 {
+			t.Error("the second file has an interface of its own")
+		}
 	}
 }
 

@@ -61,8 +61,15 @@ func openPcap(r *Reader, v *pcapVariant, order binary.ByteOrder) error {
 	}
 	r.buf.skip(pcapHeaderSize + v.trailer)
 	f.header = f.headerOf(v, r.buf.buffered())
-	r.format, r.section = f, len(r.interfaces)
-	r.addInterface(Interface{LinkType: LinkType(network)}, fcsOf(network))
+	in := Interface{LinkType: LinkType(network)}
+	_, continues := r.format.(*pcapReader)
+	r.format = f
+	if last := len(r.interfaces) - 1; continues && r.interfaces[last] == in {
+		r.fcs[last] = fcsOf(network) // the same interface: a packet in both files is no copy
+		return nil
+	}
+	r.section = len(r.interfaces)
+	r.addInterface(in, fcsOf(network))
 	return nil
 }
 
