@@ -30,66 +30,90 @@ func (r Rules) commit() error {
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: r.table()}
-	// To delete a table that does not exist fails; to add one that exists does not.
-	c.AddTable(table)
-	c.DelTable(table)
-	c.AddTable(table)
-	for _, s := range r.sets() {
-		elements := make([]nftables.SetElement, len(s.elements))
-		for i, name := range s.elements {
-			elements[i].Key = InterfaceName(name)
-		}
-		if err := c.AddSet(&nftables.Set{Table: table, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}, elements); err != nil {
-			return err
+	tables := r.tables()
+	_, there, err := find(r.Role)
+	if err != nil {
+		return err
+	}
+	for _, old := range there { // that the rules have no longer
+		if !slices.ContainsFunc(tables, func(t table) bool { return t.family == old.Family }) {
+			c.DelTable(old)
 		}
 	}
-	for _, ch := range r.chains() {
-		nc := &nftables.Chain{Table: table, Name: ch.name}
-		if ch.hook != nil {
-			nc.Type, nc.Hooknum, nc.Priority = nftables.ChainTypeFilter, ch.hook, &ch.priority
-		}
-		c.AddChain(nc)
-		for _, rule := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: table, Chain: nc, Exprs: rule.exprs()})
+	for _, t := range tables {
+		if err := t.add(c, tableName(r.Role)); err != nil {
+			return err
 		}
 	}
 	return c.Flush()
 }
 
+// add adds the table to a transaction, in the place of an earlier one.
+func (t table) add(c *nftables.Conn, name string) error {
+	at := &nftables.Table{Family: t.family, Name: name}
+	// To delete a table that does not exist fails; to add one that exists does not.
+	c.AddTable(at)
+	c.DelTable(at)
+	c.AddTable(at)
+	for _, s := range t.sets {
+		elements := make([]nftables.SetElement, len(s.elements))
+		for i, name := range s.elements {
+			elements[i].Key = InterfaceName(name)
+		}
+		if err := c.AddSet(&nftables.Set{Table: at, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}, elements); err != nil {
+			return err
+		}
+	}
+	for _, ch := range t.chains {
+		nc := &nftables.Chain{Table: at, Name: ch.name}
+		if ch.hook != nil {
+			nc.Type, nc.Hooknum, nc.Priority = nftables.ChainTypeFilter, ch.hook, &ch.priority
+		}
+		c.AddChain(nc)
+		for _, rule := range ch.rules {
+			c.AddRule(&nftables.Rule{Table: at, Chain: nc, Exprs: rule.exprs()})
+		}
+	}
+	return nil
+}
+
 // Remove removes the rules of a role. It is no error if there are none.
 func Remove(role string) error {
-	c, table, err := find(role)
-	if err != nil || table == nil {
+	c, tables, err := find(role)
+	if err != nil || len(tables) == 0 {
 		return err
 	}
-	c.DelTable(table)
+	for _, t := range tables {
+		c.DelTable(t)
+	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("remove nftables rules: %w", err)
 	}
 	return nil
 }
 
-// Installed reports whether the rules of a role are installed.
-func Installed(role string) (bool, error) {
-	_, table, err := find(role)
-	return table != nil, err
+// Installed reports whether every table of the rules is there.
+func (r Rules) Installed() (bool, error) {
+	_, there, err := find(r.Role)
+	for _, t := range r.tables() {
+		if !slices.ContainsFunc(there, func(o *nftables.Table) bool { return o.Family == t.family }) {
+			return false, err
+		}
+	}
+	return true, err
 }
 
-// find returns the table of a role, nil if there is none.
-func find(role string) (*nftables.Conn, *nftables.Table, error) {
+// find returns the tables of a role.
+func find(role string) (*nftables.Conn, []*nftables.Table, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, nil, fmt.Errorf("open nftables: %w", err)
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	tables, err := c.ListTables()
 	if err != nil {
 		return nil, nil, fmt.Errorf("list nftables tables: %w", err)
 	}
-	if i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName(role) }); i >= 0 {
-		return c, tables[i], nil
-	}
-	return c, nil, nil
+	return c, slices.DeleteFunc(tables, func(t *nftables.Table) bool { return t.Name != tableName(role) }), nil
 }
 
 // InterfaceName returns an interface name in the kernel's form: padded to IFNAMSIZ bytes.

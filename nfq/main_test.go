@@ -33,6 +33,11 @@ var rules = nfq.Rules{
 	},
 }
 
+// routes are the policy routing of the rules.
+func routes(family int) nfq.Routes {
+	return nfq.Routes{Family: family, Interfaces: slices.Concat(rules.Plain, rules.Paths)}
+}
+
 func newHost(t *testing.T) *netlab.Host {
 	t.Helper()
 	netlabtest.Require(t)

@@ -20,6 +20,7 @@ const (
 	attrVerdictHeader = 2 // struct nfqnl_msg_verdict_hdr: verdict be32, ID be32
 	attrMark          = 3
 	attrInDev         = 5
+	attrOutDev        = 6
 	attrPayload       = 10
 
 	configCommand   = 1 // struct nfqnl_msg_config_cmd: command u8, pad u8, family be16
@@ -68,6 +69,10 @@ func parsePacket(body []byte) (p Packet, ok bool) {
 			p.ID, ok = binary.BigEndian.Uint32(value), true
 		case kind == attrInDev && len(value) >= 4:
 			p.IIF = binary.BigEndian.Uint32(value)
+		case kind == attrOutDev && len(value) >= 4:
+			p.OIF = binary.BigEndian.Uint32(value)
+		case kind == attrMark && len(value) >= 4:
+			p.Mark = binary.BigEndian.Uint32(value)
 		case kind == attrPayload:
 			p.Payload = value
 		}

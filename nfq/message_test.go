@@ -30,7 +30,7 @@ func TestParseReadsEveryMessage(t *testing.T) {
 	var packets []Packet
 	var errnos []unix.Errno
 	parse(b, func(p Packet) { packets = append(packets, p) }, func(e unix.Errno) { errnos = append(errnos, e) })
-	if want := []Packet{{1, 2, []byte{0x60, 1, 2}}, {3, 4, []byte{0x60}}}; !reflect.DeepEqual(packets, want) {
+	if want := []Packet{{ID: 1, IIF: 2, Payload: []byte{0x60, 1, 2}}, {ID: 3, IIF: 4, Payload: []byte{0x60}}}; !reflect.DeepEqual(packets, want) {
 		t.Errorf("packets %+v, want %+v", packets, want)
 	}
 	if want := []unix.Errno{unix.ENOENT}; !reflect.DeepEqual(errnos, want) {

@@ -1,9 +1,11 @@
 package nfq
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,26 +16,49 @@ import (
 type Feature struct {
 	Name   string
 	Config string // the kernel options that provide it
-	anyOf  []rule // the kernel must accept one of them
-	hook   *nftables.ChainHook
+	// Optional: a box does without it, at some cost.
+	Optional bool
+	anyOf    []rule // the kernel must accept one of them
+	hook     *nftables.ChainHook
+	family   nftables.TableFamily
 }
 
 // Features returns the features that [Rules] need.
 func Features() []Feature {
-	loopback := netip.AddrPortFrom(netip.IPv6Loopback(), 1)
-	pre := nftables.ChainHookPrerouting
+	local := netip.AddrPortFrom(netip.IPv6Loopback(), 1)
+	const inet = nftables.TableFamilyINet
+	pre, fwd := nftables.ChainHookPrerouting, nftables.ChainHookForward
 	return []Feature{
-		{"nftables", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", []rule{{isSYN()}}, pre},
+		{"nftables", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", false, []rule{{isSYN()}}, pre, inet},
 		{
 			"NFQUEUE from nftables", "CONFIG_NFT_QUEUE, or CONFIG_NFT_COMPAT and CONFIG_NETFILTER_XT_TARGET_NFQUEUE",
-			[]rule{{queue(0, false)}, {queue(0, true)}}, pre,
+			false, []rule{{queue(0, false)}, {queue(0, true)}}, fwd, inet,
 		},
-		{"routing lookups in nftables", "CONFIG_NFT_FIB_INET", []rule{{fibNotLocal("daddr")}}, pre},
-		{"transparent proxying", "CONFIG_NFT_TPROXY", []rule{{nfproto(loopback.Addr()), isTCP(), tproxy(loopback)}}, pre},
-		{"socket matching", "CONFIG_NFT_SOCKET", []rule{{socketTransparent()}}, pre},
-		{"notrack", "CONFIG_NFT_CT", []rule{{notrack()}}, pre},
-		{"reject before routing", "CONFIG_NFT_REJECT_INET (since Linux 5.9)", []rule{{isTCP(), rejectReset()}}, pre},
+		{"routing lookups in nftables", "CONFIG_NFT_FIB_INET", false, []rule{{fibNotLocal("daddr")}}, pre, inet},
+		{"transparent proxying", "CONFIG_NFT_TPROXY", false, []rule{{nfproto(local.Addr()), isTCP(), tproxy(local)}}, pre, inet},
+		{"socket matching", "CONFIG_NFT_SOCKET", false, []rule{{socketTransparent()}}, pre, inet},
+		{"notrack", "CONFIG_NFT_CT", false, []rule{{notrack()}}, pre, inet},
+		{"reject", "CONFIG_NFT_REJECT_INET", false, []rule{{isTCP(), rejectReset()}}, fwd, inet},
+		loops(nftables.TableFamilyIPv6, "SYNs looped by the kernel, IPv6", "CONFIG_NFT_DUP_IPV6"),
+		loops(nftables.TableFamilyIPv4, "SYNs looped by the kernel, IPv4", "CONFIG_NFT_DUP_IPV4"),
 	}
+}
+
+func loops(family nftables.TableFamily, name, config string) Feature {
+	return Feature{name, config, true, []rule{{loop(family)}}, nftables.ChainHookForward, family}
+}
+
+// Loops reports whether the kernel can loop released SYNs over lo. It tries with tables
+// that it removes. Without that, [QueueConfig.Reinject] and [Rules.Reinjects] do so.
+// Families are unix.AF_INET, unix.AF_INET6.
+func Loops(families ...int) bool {
+	return !slices.ContainsFunc(families, func(family int) bool {
+		of := nftables.TableFamilyIPv6
+		if family == unix.AF_INET {
+			of = nftables.TableFamilyIPv4
+		}
+		return loops(of, "", "").Probe() != nil
+	})
 }
 
 // Probe reports whether the kernel has the feature: it installs a rule in a table of its
@@ -55,7 +80,7 @@ func (f Feature) try(r rule) error {
 	if err != nil {
 		return err
 	}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: tableName("probe")})
+	table := c.AddTable(&nftables.Table{Family: f.family, Name: tableName("probe")})
 	priority := nftables.ChainPriority(-300)
 	chain := c.AddChain(&nftables.Chain{
 		Name: "probe", Table: table, Type: nftables.ChainTypeFilter, Hooknum: f.hook, Priority: &priority,
@@ -68,9 +93,13 @@ func (f Feature) try(r rule) error {
 	return c.Flush()
 }
 
+// Advice is a rule by which a firewall accepts all that reaches a box, in the syntax of
+// nft(8).
+var Advice = fmt.Sprintf("meta mark & %#x == %#x accept", uint32(ownerMask), uint32(Relay&ownerMask))
+
 // DefaultDrops lists the nftables chains that drop packets to this machine by default and
-// have no rule for the mark [Relay]. Relayed packets pass the input hook, untracked and
-// with that mark.
+// have no rule like [Advice]. Relayed packets pass the input hook, untracked and with the
+// mark [Relay].
 func DefaultDrops() ([]string, error) {
 	c, err := nftables.New()
 	if err != nil {
@@ -90,7 +119,8 @@ func DefaultDrops() ([]string, error) {
 	return out, nil
 }
 
-// accepts reports whether a rule of the chain compares with the mark [Relay].
+// accepts reports whether a rule of the chain compares with the mark [Relay], or as
+// [Advice] does.
 func accepts(c *nftables.Conn, ch *nftables.Chain) bool {
 	rules, err := c.GetRules(ch.Table, ch)
 	if err != nil {
@@ -98,7 +128,7 @@ func accepts(c *nftables.Conn, ch *nftables.Chain) bool {
 	}
 	for _, r := range rules {
 		for _, e := range r.Exprs {
-			if cmp, ok := e.(*expr.Cmp); ok && string(cmp.Data) == string(markIs(Relay).exprs[1].(*expr.Cmp).Data) {
+			if cmp, ok := e.(*expr.Cmp); ok && (bytes.Equal(cmp.Data, native(Relay)) || bytes.Equal(cmp.Data, native(Relay&ownerMask))) {
 				return true
 			}
 		}

@@ -31,14 +31,20 @@ type QueueConfig struct {
 	MaxLength uint32
 	// MetaOnly leaves the payload in the kernel and keeps GSO packets whole.
 	MetaOnly bool
+	// Reinject loops released SYNs over lo by a socket of the process, for kernels
+	// without `dup` in nftables: see [Loops].
+	Reinject bool
 	// Log gets errors of the receive loop; nil discards them.
 	Log *slog.Logger
 }
 
 // Packet is a queued packet without a verdict.
 type Packet struct {
-	ID  uint32 // for the verdict; increases in order of arrival
-	IIF uint32 // index of the interface at which the packet arrived, 0 if none
+	ID uint32 // for the verdict; increases in order of arrival
+	// IIF and OIF are the indexes of the interfaces at which the packet arrived and by
+	// which it is to leave, 0 if none.
+	IIF, OIF uint32
+	Mark     uint32
 	// Payload starts at the IP header. It is valid until the handler returns.
 	Payload []byte
 }
@@ -51,6 +57,7 @@ type Queue struct {
 	done     sync.WaitGroup
 	requests sync.Pool // *request
 	errors   atomic.Uint64
+	again    *reinjector // nil if the kernel loops released SYNs
 }
 
 // Open opens the queue's netlink socket. [Queue.Start] binds the queue.
@@ -68,6 +75,9 @@ func Open(cfg QueueConfig) (*Queue, error) {
 	err = errors.Join(nf.SetOption(netlink.NoENOBUFS, true), nf.Con.SetReadBuffer(socketBuffer))
 	if err == nil {
 		q.raw, err = nf.Con.SyscallConn()
+	}
+	if err == nil && cfg.Reinject {
+		q.again, err = newReinjector()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("set up NFQUEUE %d: %w", cfg.Number, err), nf.Close())
@@ -114,12 +124,16 @@ func (q *Queue) receive(handle func(Packet)) {
 		}
 		return n > 0
 	}
+	take := handle
+	if q.again != nil {
+		take = func(p Packet) { q.again.keep(p); handle(p) }
+	}
 	for {
 		if err := q.raw.Read(read); err != nil {
 			return // the deadline, or closed
 		}
 		for i := range n {
-			parse(messages.message(i), handle, q.failed)
+			parse(messages.message(i), take, q.failed)
 		}
 	}
 }
@@ -143,6 +157,10 @@ func (q *Queue) AcceptUpTo(id uint32) error {
 
 // Release lets the packet pass with a mark, on which the rules act.
 func (q *Queue) Release(id uint32, mark Mark) error {
+	if q.again != nil && (mark == ToPlain || mark == ToPaths) {
+		packet := q.again.take(id)
+		return errors.Join(q.Drop(id), q.again.send(packet, mark))
+	}
 	return q.send(verdict{kind: msgVerdict, id: id, verdict: nfqueue.NfAccept, mark: mark})
 }
 
@@ -158,6 +176,9 @@ func (q *Queue) Drop(id uint32) error {
 
 // send gives a verdict. The kernel has acted on it when send returns.
 func (q *Queue) send(v verdict) error {
+	if q.again != nil {
+		q.again.take(v.id)
+	}
 	r := q.requests.Get().(*request)
 	defer q.requests.Put(r)
 	r.message = v.append(r.message, q.cfg.Number)
@@ -204,5 +225,8 @@ func (q *Queue) Errors() uint64 { return q.errors.Load() }
 func (q *Queue) Close() error {
 	err := q.nf.Con.SetReadDeadline(time.Unix(1, 0))
 	q.done.Wait()
+	if q.again != nil {
+		err = errors.Join(err, q.again.close())
+	}
 	return errors.Join(err, q.nf.Close())
 }

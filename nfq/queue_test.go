@@ -79,9 +79,9 @@ func TestRelayMarkDeliversASYNToTheListener(t *testing.T) {
 	b := newBench(t, queueConfig)
 	fd := b.transparentListener(rules.Listeners.Plain[0])
 	defer unix.Close(fd)
-	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
 	outcome := b.connect()
-	check(t, b.queue.Release(b.held().ID, nfq.Relay))
+	check(t, b.queue.Release(b.held().ID, nfq.ToPlain))
 	expect(t, outcome, nil)
 	var conn int
 	eventually(t, "the listener accepts no connection", func() bool {

@@ -1,73 +1,181 @@
 package nfq
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/nl"
 )
 
-// Packets with the mark [Relay] have a routing table of their own, in which every
-// destination is local.
+// Packets to the box have a routing table of their own, in which every destination is
+// local.
 const (
 	routeTable   = 91
 	rulePriority = 91
 )
 
-// InstallRoutes adds the policy rule and the local route that deliver marked
-// packets to this machine, for IPv4 or IPv6 (unix.AF_INET, unix.AF_INET6).
-// They replace those of an earlier box. The loopback interface must be up.
-func InstallRoutes(family int) error {
-	if err := RemoveRoutes(family); err != nil {
+const (
+	loopback = "lo"
+	// loopbackIndex is the interface index of lo in every network namespace (kernel: LOOPBACK_IFINDEX).
+	loopbackIndex = 1
+)
+
+// Routes is the policy routing of one address family that delivers packets to a box.
+//
+// Each interface of the box has a rule for packets with the mark [Relay], so that none
+// applies where the kernel asks for the way back to a packet's source: there the incoming
+// interface is lo, and with net.ipv4.conf.*.src_valid_mark, or in an nftables expression
+// `fib saddr . mark . iif`, the mark is the packet's.
+type Routes struct {
+	Family     int // unix.AF_INET, unix.AF_INET6
+	Interfaces []string
+}
+
+// Install adds the policy rules and the local route. They replace those of an earlier box.
+// The loopback interface must be up.
+func (r Routes) Install() error {
+	if err := r.Remove(); err != nil {
 		return err
 	}
-	if err := netlink.RouteReplace(localRoute(family)); err != nil {
+	return r.add()
+}
+
+func (r Routes) add() error {
+	if err := netlink.RouteReplace(r.local()); err != nil {
 		return fmt.Errorf("add local route to table %d: %w", routeTable, err)
 	}
-	if err := netlink.RuleAdd(markRule(family)); err != nil {
-		return fmt.Errorf("add rule for mark %#x: %w", uint32(Relay), err)
+	for _, rule := range r.rules() {
+		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add rule for mark %#x: %w", rule.Mark, err)
+		}
 	}
 	return nil
 }
 
-// RemoveRoutes undoes [InstallRoutes]. It is no error if there is nothing to undo.
-func RemoveRoutes(family int) error {
-	for {
-		err := netlink.RuleDel(markRule(family))
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("remove rule for mark %#x: %w", uint32(Relay), err)
+// Repair puts back what is missing, and reports whether anything was.
+func (r Routes) Repair() (missing bool, err error) {
+	there, err := r.installed()
+	if err != nil {
+		return false, err
+	}
+	routes, err := netlink.RouteListFiltered(r.Family, r.local(), netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	if err != nil {
+		return false, fmt.Errorf("list routes of table %d: %w", routeTable, err)
+	}
+	missing = len(routes) == 0 || slices.ContainsFunc(r.rules(), func(want *netlink.Rule) bool {
+		return !slices.ContainsFunc(there, func(is netlink.Rule) bool {
+			return is.IifName == want.IifName && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
+		})
+	})
+	if !missing {
+		return false, nil
+	}
+	return true, r.add()
+}
+
+// Remove undoes [Routes.Install], also that of an earlier box on other interfaces. It is no
+// error if there is nothing to undo.
+func (r Routes) Remove() error {
+	rules, err := r.installed()
+	if err != nil {
+		return err
+	}
+	for _, rule := range rules {
+		rule.Family = r.Family
+		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove rule for mark %#x: %w", rule.Mark, err)
 		}
 	}
-	err := netlink.RouteDel(localRoute(family))
+	err = netlink.RouteDel(r.local())
 	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("remove local route from table %d: %w", routeTable, err)
 	}
 	return nil
 }
 
-func markRule(family int) *netlink.Rule {
-	r := netlink.NewRule()
-	mask := ^uint32(0)
-	r.Family, r.Table, r.Priority = family, routeTable, rulePriority
-	r.Mark, r.Mask = uint32(Relay), &mask
-	return r
+// installed returns the policy rules that a box has added.
+func (r Routes) installed() ([]netlink.Rule, error) {
+	all, err := netlink.RuleList(r.Family)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list policy rules: %w", err)
+	}
+	return slices.DeleteFunc(all, func(r netlink.Rule) bool {
+		return r.Table != routeTable || r.Priority != rulePriority || r.Mark == 0
+	}), nil
 }
 
-// loopbackIndex is the interface index of lo in every network namespace (kernel: LOOPBACK_IFINDEX).
-const loopbackIndex = 1
+// rules returns the policy rules: those for segments, and one for SYNs that the box loops
+// itself. A SYN that the kernel loops brings its route along.
+func (r Routes) rules() (rules []*netlink.Rule) {
+	for _, name := range r.Interfaces {
+		rules = append(rules, r.rule(name, Relay, Mask))
+	}
+	return append(rules, r.rule(loopback, ToPlain, groupMask))
+}
 
-func localRoute(family int) *netlink.Route {
+func (r Routes) rule(iif string, mark, mask Mark) *netlink.Rule {
+	rule := netlink.NewRule()
+	bits := uint32(mask)
+	rule.Family, rule.Table, rule.Priority = r.Family, routeTable, rulePriority
+	rule.IifName, rule.Mark, rule.Mask = iif, uint32(mark), &bits
+	return rule
+}
+
+func (r Routes) local() *netlink.Route {
 	any := net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}
-	if family == unix.AF_INET {
+	if r.Family == unix.AF_INET {
 		any = net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
 	}
 	return &netlink.Route{
 		LinkIndex: loopbackIndex, Dst: &any, Table: routeTable,
-		Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Family: family,
+		Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Family: r.Family,
 	}
+}
+
+// ByInput reports whether another program's policy rule asks for the interface by which a
+// packet came in. It does not apply to a connection of the box's own.
+func (r Routes) ByInput() bool {
+	all, err := netlink.RuleList(r.Family)
+	return err == nil && slices.ContainsFunc(all, func(is netlink.Rule) bool {
+		return is.Table != routeTable && slices.Contains(r.Interfaces, is.IifName)
+	})
+}
+
+// WatchRoutes calls changed once at the start, and then each time that a policy rule
+// comes or goes, or a route of the box's table goes, in this network namespace, until ctx
+// ends.
+func WatchRoutes(ctx context.Context, changed func()) error {
+	groups := []uint32{unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE}
+	err := nl.Watch(ctx, unix.NETLINK_ROUTE, groups, func(messages []mdnetlink.Message) {
+		if messages == nil || slices.ContainsFunc(messages, concernsRoutes) {
+			changed()
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch policy routing: %w", err)
+	}
+	return nil
+}
+
+// concernsRoutes reports whether a message is about a policy rule, or the loss of a route
+// of the box's table.
+func concernsRoutes(m mdnetlink.Message) bool {
+	const tableOffset = 4 // struct rtmsg: family, dst_len, src_len, tos, table
+	switch m.Header.Type {
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return true
+	case unix.RTM_DELROUTE:
+		return len(m.Data) > tableOffset && m.Data[tableOffset] == routeTable
+	}
+	return false
 }

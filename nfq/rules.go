@@ -22,6 +22,13 @@ type Rules struct {
 	// QueueSYNACKs also diverts the SYN+ACKs of connections that the box does not relay.
 	QueueSYNACKs bool
 
+	// Reinjects: the kernel lacks `dup` (see [Loops]), and the box itself loops the SYNs
+	// that it delivers: see [QueueConfig.Reinject].
+	Reinjects bool
+	// Tracked: something on this machine translates destinations, by connection tracking.
+	// What it has translated passes and is counted: see [Translated].
+	Tracked bool
+
 	// xtQueue diverts by the xt target NFQUEUE through nft_compat, for kernels without
 	// the native queue expression (CONFIG_NFT_QUEUE).
 	xtQueue bool
@@ -56,9 +63,36 @@ type set struct {
 	elements []string
 }
 
-func (r Rules) table() string { return tableName(r.Role) }
+// table is a table with its sets and chains.
+type table struct {
+	family nftables.TableFamily
+	word   string // for the family
+	sets   []set
+	chains []chain
+}
 
 func tableName(role string) string { return "synbond_" + role }
+
+// tables returns the box's rules by table.
+func (r Rules) tables() []table {
+	all := []table{{nftables.TableFamilyINet, "inet", r.sets(), r.chains()}}
+	for _, l := range r.Listeners.Plain {
+		if !r.Reinjects {
+			all = append(all, loopTable(l.Addr()))
+		}
+	}
+	return all
+}
+
+// loopTable has the table that loops the released SYNs of an address family.
+func loopTable(a netip.Addr) table {
+	t, name := table{family: nftables.TableFamilyIPv6, word: "ip6"}, "loop6"
+	if a.Is4() {
+		t, name = table{family: nftables.TableFamilyIPv4, word: "ip"}, "loop4"
+	}
+	t.chains = []chain{{name, nftables.ChainHookForward, "forward", 1002, []rule{{isLooped(), loop(t.family), drop()}}}}
+	return t
+}
 
 func (r Rules) sets() []set {
 	return []set{{"plain", r.Plain}, {"paths", r.Paths}}
@@ -66,51 +100,48 @@ func (r Rules) sets() []set {
 
 // side is the plain or the multipath side of a box.
 type side struct {
-	name, opposite string   // sets of interfaces
-	beyond         []string // interfaces of the opposite side
+	name, opposite string // sets of interfaces
+	deliver        Mark   // of its held SYNs
 	listeners      []netip.AddrPort
 }
 
 func (r Rules) sides() []side {
-	return []side{{"plain", "paths", r.Paths, r.Listeners.Plain}, {"paths", "plain", r.Plain, r.Listeners.Paths}}
+	return []side{{"plain", "paths", ToPlain, r.Listeners.Plain}, {"paths", "plain", ToPaths, r.Listeners.Paths}}
 }
 
-// chains returns the box's rules in the order in which a packet meets them.
+// chains returns the chains of the table inet in the order in which a packet meets them.
 func (r Rules) chains() []chain {
-	all := []chain{r.syns(), divert(), r.released(), strays(), r.deliver()}
-	if r.QueueSYNACKs {
-		all = append(all, r.answers())
+	return []chain{
+		strays(), r.sockets(), deliver(), r.released(), land(),
+		r.syns(), r.hold(), refused(), refuse(), r.emit(), class(),
 	}
-	return append(all, refused(), refuse(), r.emit(), class())
 }
 
-// divert sends SYNs to the chain syns, and nothing else: other packets take one rule.
-func divert() chain {
-	return chain{"divert", nftables.ChainHookPrerouting, "prerouting", -300, []rule{{isSYN(), jump("syns")}}}
+// deliver delivers packets to the box's sockets. The router decides about SYNs, and those
+// that a client sends from a port in TIME-WAIT are for the listener, not for that socket.
+func deliver() chain {
+	return chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, []rule{
+		{isLooped(), notrack(), accept()},
+		{isSYN(), accept()},
+		{jump("sockets")},
+	}}
 }
 
-// syns queues the SYNs that are routed from one side to the other. SYNs that stay on a
-// side or are for this machine pass, and so do those from hosts to a join address.
-func (r Rules) syns() chain {
-	c := chain{name: "syns"}
-	if !r.AcceptJoins {
-		c.rules = r.joins(false)
-	}
-	for _, s := range r.sides() {
-		for _, l := range s.listeners {
-			c.rules = append(c.rules,
-				rule{nfproto(l.Addr()), iifname(s.name), fibOIF(s.opposite, s.beyond), queue(r.Queue, r.xtQueue)})
-		}
-	}
-	return c
+// land hands looped SYNs to their listener, after all others have had their say: a packet
+// with a socket would look odd to them. It also delivers segments whose mark somebody has
+// overwritten since deliver set it.
+func land() chain {
+	return chain{"land", nftables.ChainHookPrerouting, "prerouting", 1000, []rule{
+		{isLooped(), jump("released")},
+		{markIs(Relay), accept()},
+		{isSYN(), accept()},
+		{jump("sockets")},
+	}}
 }
 
-// deliver delivers packets to the box's sockets.
-func (r Rules) deliver() chain {
-	c := chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, []rule{
-		// The listeners come before the socket matches: when a client reuses a port, it
-		// is tproxy that replaces the connection in TIME-WAIT.
-		{markIs(Relay), jump("released")},
+// sockets marks packets to the box's sockets.
+func (r Rules) sockets() chain {
+	c := chain{name: "sockets", rules: []rule{
 		{iifname("plain"), socketMark(PlainSocket), setMark(Relay), notrack(), accept()},
 	}}
 	c.rules = append(c.rules, r.joins(!r.AcceptJoins)...)
@@ -127,8 +158,40 @@ func (r Rules) released() chain {
 	c := chain{name: "released"}
 	for _, s := range r.sides() {
 		for _, l := range s.listeners {
+			c.rules = append(c.rules, rule{nfproto(l.Addr()), isTCP(), markIs(s.deliver), tproxy(l), accept()})
+		}
+	}
+	return c
+}
+
+// hold takes what the router has decided to forward from one side to the other: SYNs, and
+// SYN+ACKs if they are wanted. Other packets take two rules at most.
+func (r Rules) hold() chain {
+	c := chain{"hold", nftables.ChainHookForward, "forward", 1000, []rule{{isSYN(), jump("syns")}}}
+	if r.QueueSYNACKs {
+		for _, s := range r.sides() {
+			c.rules = append(c.rules, rule{isSYNACK(), iifname(s.name), oifname(s.opposite), queue(r.Queue, r.xtQueue)})
+		}
+	}
+	return c
+}
+
+// syns queues SYNs, except those from hosts to a join address, and those that are going
+// elsewhere than their client meant.
+func (r Rules) syns() chain {
+	c := chain{name: "syns"}
+	if !r.AcceptJoins {
+		c.rules = r.joins(false)
+	}
+	if r.Tracked {
+		for _, s := range r.sides() {
+			c.rules = append(c.rules, rule{iifname(s.name), oifname(s.opposite), isTranslated(), counter(), accept()})
+		}
+	}
+	for _, s := range r.sides() {
+		for _, l := range s.listeners {
 			c.rules = append(c.rules,
-				rule{nfproto(l.Addr()), isTCP(), iifname(s.name), notrack(), tproxy(l), accept()})
+				rule{nfproto(l.Addr()), iifname(s.name), oifname(s.opposite), queue(r.Queue, r.xtQueue)})
 		}
 	}
 	return c
@@ -158,20 +221,9 @@ func strays() chain {
 	}}
 }
 
-// answers queues SYN+ACKs, except those for the box's own connections, which deliver has
-// marked.
-func (r Rules) answers() chain {
-	c := chain{"answers", nftables.ChainHookPrerouting, "prerouting", -285, nil}
-	for _, s := range r.sides() {
-		c.rules = append(c.rules,
-			rule{markIsNot(Relay), isSYNACK(), iifname(s.name), fibOIF(s.opposite, s.beyond), queue(r.Queue, r.xtQueue)})
-	}
-	return c
-}
-
 // refuse sends packets with a mark of refused SYNs to the chain refused.
 func refuse() chain {
-	return chain{"refuse", nftables.ChainHookPrerouting, "prerouting", -140, []rule{{isRefused(), jump("refused")}}}
+	return chain{"refuse", nftables.ChainHookForward, "forward", 1001, []rule{{isRefused(), jump("refused")}}}
 }
 
 // refused answers refused SYNs with a reset or an ICMP error.
@@ -214,25 +266,34 @@ func class() chain {
 // String returns the rules in the syntax of nft(8), as input for `nft -f`.
 func (r Rules) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %s {\n", r.table())
-	for _, s := range r.sets() {
-		fmt.Fprintf(&b, "\tset %s {\n\t\ttype ifname\n\t\telements = { %s }\n\t}\n\n", s.name, quoted(s.elements))
-	}
-	for i, c := range r.chains() {
+	for i, t := range r.tables() {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "\tchain %s {\n", c.name)
+		fmt.Fprintf(&b, "table %s %s {\n", t.word, tableName(r.Role))
+		t.print(&b)
+		b.WriteString("}\n")
+	}
+	return b.String()
+}
+
+func (t table) print(b *strings.Builder) {
+	for _, s := range t.sets {
+		fmt.Fprintf(b, "\tset %s {\n\t\ttype ifname\n\t\telements = { %s }\n\t}\n\n", s.name, quoted(s.elements))
+	}
+	for i, c := range t.chains {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(b, "\tchain %s {\n", c.name)
 		if c.hook != nil {
-			fmt.Fprintf(&b, "\t\ttype filter hook %s priority %d; policy accept;\n", c.hookName, c.priority)
+			fmt.Fprintf(b, "\t\ttype filter hook %s priority %d; policy accept;\n", c.hookName, c.priority)
 		}
 		for _, rule := range c.rules {
-			fmt.Fprintf(&b, "\t\t%s\n", rule)
+			fmt.Fprintf(b, "\t\t%s\n", rule)
 		}
 		b.WriteString("\t}\n")
 	}
-	b.WriteString("}\n")
-	return b.String()
 }
 
 // quoted returns names of interfaces in the syntax of nft(8).

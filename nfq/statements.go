@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
@@ -73,15 +74,6 @@ func interfaceIn(which string, key expr.MetaKey, set string) statement {
 	}}
 }
 
-// fibOIF matches packets that the routing table sends to an interface of the set. The
-// text lists the set's names: nft(8) takes no named set here.
-func fibOIF(set string, names []string) statement {
-	return statement{"fib daddr oifname { " + quoted(names) + " }", []expr.Any{
-		&expr.Fib{Register: reg1, FlagDADDR: true, ResultOIFNAME: true},
-		&expr.Lookup{SourceRegister: reg1, SetName: set},
-	}}
-}
-
 // endpointIs matches TCP from an address and port, or to them.
 func endpointIs(source bool, at netip.AddrPort) statement {
 	// Offsets of both ends in the headers: RFC 8200, section 3; RFC 791, section 3.1;
@@ -118,50 +110,73 @@ func socketTransparent() statement {
 	}}
 }
 
-func markIs(m Mark) statement {
-	return statement{fmt.Sprintf("meta mark 0x%08x", uint32(m)), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
-		equal(binaryutil.NativeEndian.PutUint32(uint32(m))),
-	}}
-}
+// markIs matches packets by the box's bits of their mark.
+func markIs(m Mark) statement { return markUnder(Mask, m) }
 
 // isRefused matches the mark Refused and those below it.
-func isRefused() statement {
-	const kinds = 0xf
-	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(kinds), Refused)
-}
+func isRefused() statement { return markUnder(groupMask, Refused) }
+
+// isLooped matches the marks ToPlain and ToPaths.
+func isLooped() statement { return markUnder(groupMask, ToPlain) }
 
 // sentBy matches packets from sockets with a mark, for any DSCP in it.
-func sentBy(m Mark) statement {
-	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(dscpBits), m)
-}
+func sentBy(m Mark) statement { return markUnder(socketMask, m) }
 
 // socketMark matches packets to sockets with a mark, for any DSCP in it, and ICMP errors
 // that quote packets from them. A handshake, or a connection in TIME-WAIT, has no mark.
 func socketMark(m Mark) statement {
-	return masked("socket mark", &expr.Socket{Key: expr.SocketKeyMark, Register: reg1}, ^uint32(dscpBits), m)
+	return masked("socket mark", &expr.Socket{Key: expr.SocketKeyMark, Register: reg1}, socketMask, m)
 }
 
 // withoutDSCP matches packets whose mark holds no DSCP.
-func withoutDSCP() statement {
-	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, dscpBits, 0)
-}
+func withoutDSCP() statement { return markUnder(classBits, 0) }
 
 // hasDSCP matches packets whose mark is that of a socket with this DSCP.
 func hasDSCP(dscp uint8) statement {
-	const socket = 0xff // the byte that names the kind of socket
-	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, ^uint32(socket), (PathSocket &^ socket).WithDSCP(dscp))
+	return markUnder(socketBits|classBits, isSocket.WithDSCP(dscp))
+}
+
+// markUnder matches packets whose mark has a value under a mask.
+func markUnder(mask, value Mark) statement {
+	return masked("meta mark", &expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, mask, value)
 }
 
 // masked matches if the number that load reads has a value under a mask.
-func masked(key string, load expr.Any, mask uint32, value Mark) statement {
-	return statement{fmt.Sprintf("%s & 0x%08x == 0x%08x", key, mask, uint32(value)), []expr.Any{
-		load,
-		&expr.Bitwise{
-			SourceRegister: reg1, DestRegister: reg1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(mask), Xor: make([]byte, 4),
-		},
-		equal(binaryutil.NativeEndian.PutUint32(uint32(value))),
+func masked(key string, load expr.Any, mask, value Mark) statement {
+	return statement{fmt.Sprintf("%s & 0x%08x == 0x%08x", key, uint32(mask), uint32(value)), []expr.Any{
+		load, bits(mask, 0), equal(native(value)),
+	}}
+}
+
+// bits keeps the bits of a mask in the first register, and then inverts those of flip.
+func bits(mask, flip Mark) expr.Any {
+	return &expr.Bitwise{SourceRegister: reg1, DestRegister: reg1, Len: 4, Mask: native(mask), Xor: native(flip)}
+}
+
+func native(m Mark) []byte { return binaryutil.NativeEndian.PutUint32(uint32(m)) }
+
+// isTranslated matches packets whose destination connection tracking has changed.
+func isTranslated() statement {
+	const dstNAT = 1 << 5 // uapi linux/netfilter/nf_conntrack_common.h: IPS_DST_NAT
+	return statement{"ct status dnat", []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATUS, Register: reg1}, bits(dstNAT, 0),
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: make([]byte, 4)},
+	}}
+}
+
+func counter() statement { return statement{"counter", []expr.Any{&expr.Counter{}}} }
+
+// loop sends a copy of a packet to lo, where it arrives as a packet from outside does.
+// Family is that of the table: the expression does not exist in the family inet.
+func loop(family nftables.TableFamily) statement {
+	to := netip.IPv6Loopback()
+	if family == nftables.TableFamilyIPv4 {
+		to = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return statement{fmt.Sprintf("dup to %s device \"lo\"", to), []expr.Any{
+		&expr.Immediate{Register: reg1, Data: to.AsSlice()},
+		&expr.Immediate{Register: reg2, Data: binaryutil.NativeEndian.PutUint32(loopbackIndex)},
+		&expr.Dup{RegAddr: reg1, RegDev: reg2, IsRegDevSet: true},
 	}}
 }
 
@@ -182,16 +197,10 @@ func setDSCP6(dscp uint8) statement {
 	)}
 }
 
-func markIsNot(m Mark) statement {
-	return statement{fmt.Sprintf("meta mark != 0x%08x", uint32(m)), []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg1, Data: binaryutil.NativeEndian.PutUint32(uint32(m))},
-	}}
-}
-
+// setMark sets the box's bits of a mark.
 func setMark(m Mark) statement {
-	return statement{fmt.Sprintf("meta mark set 0x%08x", uint32(m)), []expr.Any{
-		&expr.Immediate{Register: reg1, Data: binaryutil.NativeEndian.PutUint32(uint32(m))},
+	return statement{fmt.Sprintf("meta mark set meta mark & 0x%08x | 0x%08x", uint32(^Mask|m), uint32(m)), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg1}, bits(^Mask, m),
 		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg1},
 	}}
 }

@@ -105,7 +105,7 @@ func segmentsIn(t *testing.T, fd int) uint32 {
 // leg that a router has sent back.
 func TestLegReceivesNothingFromTheOtherSide(t *testing.T) {
 	b := quiet(t)
-	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
 	fd, client, server := b.leg(nfq.PathSocket, netlab.Client6)
 	before := segmentsIn(t, fd)
 	stray := segment(t, server, client)
@@ -148,7 +148,7 @@ func resets(t *testing.T, h *netlab.Host) (next func() uint16) {
 func TestResetsByNoSocketStayInTheBox(t *testing.T) {
 	b := quiet(t)
 	server := netip.MustParseAddrPort(b.addr)
-	check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+	check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
 	check(t, b.CPE.Netlink(func(nl *netlink.Handle) error {
 		own := netlink.NewRule()
 		own.Family, own.Priority, own.IifName, own.Table = unix.AF_INET6, 1, netlab.CPELanInterface, 91
@@ -179,7 +179,7 @@ func TestResetsOfSocketsLeaveTheBox(t *testing.T) {
 		check(t, err)
 		t.Cleanup(func() { l.Close() })
 		b.addr = l.Addr().String()
-		check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(c.family) }))
+		check(t, b.CPE.Do(routes(c.family).Install))
 		fd, _, _ := b.leg(nfq.PathSocket, c.client)
 		peer, err := l.Accept()
 		check(t, err)

@@ -37,7 +37,7 @@ func TestJoinsAndOwnSourcesStayTracked(t *testing.T) {
 				r.Joins = []netip.AddrPort{netip.MustParseAddrPort(b.addr)}
 			}
 			check(t, b.CPE.Do(r.Install))
-			check(t, b.CPE.Do(func() error { return nfq.InstallRoutes(unix.AF_INET6) }))
+			check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
 			untracked := countUntracked(t, b.CPE)
 			b.leg(c.mark, client)
 			in, out := untracked("input"), untracked("output")

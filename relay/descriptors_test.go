@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/relay"
 )
 
@@ -23,7 +22,7 @@ func TestResetsClientWithoutAFreeDescriptor(t *testing.T) {
 		if err := taken.all(); err != nil {
 			b.t.Error(err)
 		}
-		b.verdict(b.queue.Release(id, nfq.Relay))
+		b.verdict(b.queue.Release(id, b.delivery()))
 	}})
 	l := b.listen("tcp", server6)
 	fd := b.clientSocket(l.Addr().(*net.TCPAddr).AddrPort())

@@ -135,7 +135,7 @@ func forcesBuffers(t *testing.T, h *netlab.Host) (yes bool) {
 // open makes what belongs to the namespace of the CPE.
 func (b *bench) open() (err error) {
 	for _, family := range []int{unix.AF_INET6, unix.AF_INET} {
-		if err := nfq.InstallRoutes(family); err != nil {
+		if err := (nfq.Routes{Family: family, Interfaces: []string{netlab.CPELanInterface, "dsl"}}).Install(); err != nil {
 			return err
 		}
 	}
@@ -216,12 +216,20 @@ func (b *bench) outcome(c *relay.Conn, key flow, err error) {
 		b.cfg.connected(b, c, id, err)
 	case !held:
 	case err == nil:
-		b.verdict(b.queue.Release(id, nfq.Relay))
+		b.verdict(b.queue.Release(id, b.delivery()))
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET):
 		b.verdict(b.queue.Release(id, nfq.Refused))
 	default:
 		b.verdict(b.queue.Release(id, nfq.NoRoute))
 	}
+}
+
+// delivery returns the mark that delivers the client's SYN to its listener.
+func (b *bench) delivery() nfq.Mark {
+	if b.cfg.mptcp {
+		return nfq.ToPlain
+	}
+	return nfq.ToPaths
 }
 
 func (b *bench) verdict(err error) {

@@ -13,8 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
-
-	"github.com/synbond/synbond/nfq"
 )
 
 const server6 = "2001:db8:2::2"
@@ -197,7 +195,7 @@ func TestResetsClientThatCompletesBeforeItsServer(t *testing.T) {
 	b.mu.Lock()
 	id := b.early[flow{conn.Client, conn.Server}]
 	b.mu.Unlock()
-	b.verdict(b.queue.Release(id, nfq.Relay)) // though nothing is connected yet
+	b.verdict(b.queue.Release(id, b.delivery())) // though nothing is connected yet
 	if err := b.readError(fd); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the client sees %v, want a connection reset", err)
 	}

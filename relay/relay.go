@@ -168,11 +168,10 @@ type ID uint64
 type Dial struct {
 	Client, Server netip.AddrPort
 	// OwnSource dials from an address of this machine instead of the client's: from
-	// the one that From names, by the interface that Interface names, or where these
-	// are zero as the kernel chooses.
+	// the one that From names, or where that is zero as the kernel chooses.
 	OwnSource bool
 	From      netip.Addr
-	Interface string
+	Interface string // by which to dial, "" for what the kernel chooses
 	MPTCP     bool
 	// Mark is the socket's SO_MARK; 0 is the one of its side.
 	Mark uint32
@@ -233,7 +232,7 @@ func (r *Relay) connect(c *Conn) error {
 
 // bind gives a socket the end from which it is to connect.
 func (d *Dial) bind(fd int) error {
-	if d.OwnSource && d.Interface != "" {
+	if d.Interface != "" {
 		if err := unix.BindToDevice(fd, d.Interface); err != nil {
 			return os.NewSyscallError("bind to "+d.Interface, err)
 		}

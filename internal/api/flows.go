@@ -54,16 +54,18 @@ type Subflow struct {
 
 // Totals are counted since the box started.
 type Totals struct {
-	UptimeMS  int64             `json:"uptime_ms"`
-	Live      map[string]int    `json:"live"`    // live flows by state
-	Entered   map[string]uint64 `json:"entered"` // flows that ever came into each state
-	Reasons   map[string]uint64 `json:"reasons"` // of flows that passed or ended, and of packets let through
-	Rules     map[string]uint64 `json:"rules"`   // flows by the name of the rule that has chosen their action
-	Learnt    int               `json:"learnt"`  // destinations with a known answer to MPTCP
-	BytesUp   uint64            `json:"bytes_up"`
-	BytesDown uint64            `json:"bytes_down"`
-	Subflows  SubflowTotals     `json:"subflows"` // of a CPE
-	Queue     QueueTotals       `json:"queue"`
+	UptimeMS int64             `json:"uptime_ms"`
+	Live     map[string]int    `json:"live"`    // live flows by state
+	Entered  map[string]uint64 `json:"entered"` // flows that ever came into each state
+	Reasons  map[string]uint64 `json:"reasons"` // of flows that passed or ended, and of packets let through
+	Rules    map[string]uint64 `json:"rules"`   // flows by the name of the rule that has chosen their action
+	Learnt   int               `json:"learnt"`  // destinations with a known answer to MPTCP
+	// Translated counts the SYNs that passed because the machine has changed their destination.
+	Translated uint64        `json:"translated"`
+	BytesUp    uint64        `json:"bytes_up"`
+	BytesDown  uint64        `json:"bytes_down"`
+	Subflows   SubflowTotals `json:"subflows"` // of a CPE
+	Queue      QueueTotals   `json:"queue"`
 	// Recording is there if the box records.
 	Recording *RecordingTotals `json:"recording,omitempty"`
 }

@@ -38,6 +38,7 @@ type Box struct {
 	halfOpen halfOpen
 
 	kernel    kernel
+	installed installed
 	journal   *host.Journal
 	machine   *host.Machine
 	set       *paths.Set
@@ -104,7 +105,8 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		_ = g.Wait() // the cause is known
 		return err
 	}
-	g.Go(func() error { return b.guard(ctx) })
+	g.Go(func() error { return b.guardRules(ctx) })
+	g.Go(func() error { return b.guardRoutes(ctx) })
 	fmt.Fprintln(ready, b.announcement())
 	if cfg.bondsNothing() {
 		cfg.Log.Warn("connections use the first path only: name the HAG's join address with join= in the other --path")
@@ -178,11 +180,26 @@ func (b *Box) openKernel(undo *undo) (err error) {
 		return err
 	}
 	undo.add(b.kernel.diag.Close)
-	if b.kernel.queue, err = nfq.Open(nfq.QueueConfig{Number: b.cfg.Queue, MaxLength: queueLength, Log: b.cfg.Log}); err != nil {
+	if err := b.openQueue(); err != nil {
 		return err
 	}
 	b.queue, b.relay, b.halfOpen = b.kernel.queue, kernelRelay{b.kernel.relay}, &sharedDiag{Diag: b.kernel.diag}
 	return nil
+}
+
+// openQueue opens the queue, and finds out who is to loop released SYNs.
+func (b *Box) openQueue() (err error) {
+	b.installed.reinjects = !nfq.Loops(b.families...)
+	if b.installed.reinjects {
+		b.cfg.Log.Info("the kernel lacks dup in nftables: the box loops SYNs itself")
+		if err := b.journal.SetSysctl(looseLoopback); err != nil {
+			return err
+		}
+	}
+	b.kernel.queue, err = nfq.Open(nfq.QueueConfig{
+		Number: b.cfg.Queue, MaxLength: queueLength, Reinject: b.installed.reinjects, Log: b.cfg.Log,
+	})
+	return err
 }
 
 // meet opens the probes between the boxes, and on a CPE all that follows from them.
@@ -200,42 +217,12 @@ func (b *Box) meet(undo *undo) (err error) {
 // queueLength leaves room for every SYN that the table lets a box hold.
 const queueLength = 1 << 16
 
-// divert binds the queue and then sends it SYNs.
-func (b *Box) divert(ctx context.Context, undo *undo) error {
+// bindQueue begins to take packets from the queue.
+func (b *Box) bindQueue(ctx context.Context) error {
 	if err := b.kernel.queue.Start(ctx, b.handle); err != nil {
 		return fmt.Errorf("%w; choose another with --queue", err)
 	}
-	for _, family := range b.families {
-		undo.add(func() error { return nfq.RemoveRoutes(family) })
-		if err := nfq.InstallRoutes(family); err != nil {
-			return err
-		}
-	}
-	if drops, err := nfq.DefaultDrops(); err == nil && len(drops) > 0 {
-		b.cfg.Log.Warn("a firewall drops input by default and would take relayed packets: let it accept them",
-			"chains", strings.Join(drops, ", "), "rule", fmt.Sprintf("meta mark %#x accept", uint32(nfq.Relay)))
-	}
-	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
-	return b.rules().Install()
-}
-
-// guard puts the rules back when somebody has removed them, as firewalls do that begin
-// with `flush ruleset`, until ctx ends.
-func (b *Box) guard(ctx context.Context) error {
-	return nfq.Watch(ctx, func() {
-		if there, err := nfq.Installed(string(b.cfg.Role)); there || err != nil {
-			return
-		}
-		if err := b.rules().Install(); err != nil {
-			b.cfg.Log.Error("the nftables rules are gone", "err", err)
-			return
-		}
-		b.cfg.Log.Warn("the nftables rules were gone and are installed again")
-	})
-}
-
-func (b *Box) rules() nfq.Rules {
-	return b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Learns())
+	return nil
 }
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
@@ -249,7 +236,7 @@ func (b *Box) adopt(ctx context.Context) error {
 		case p := <-b.cfg.Policies:
 			b.core.SetPolicy(p)
 			// The rules say which packets come; the policy must be there first.
-			if err := b.rules().Install(); err != nil {
+			if err := b.installRules(); err != nil {
 				b.cfg.Log.Error("the rules stay as they are", "err", err)
 			}
 			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)

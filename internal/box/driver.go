@@ -55,7 +55,10 @@ func (b *Box) handle(p nfq.Packet) {
 		if !known {
 			return b.core.Unknown(acts, core.Packet{ID: p.ID})
 		}
-		return b.core.Packet(acts, b.now(), core.Packet{ID: p.ID, Side: side, Interface: p.IIF, Data: p.Payload})
+		arrived(p.Payload)
+		return b.core.Packet(acts, b.now(), core.Packet{
+			ID: p.ID, Side: side, Interface: p.IIF, Out: p.OIF, Mark: p.Mark, Data: p.Payload,
+		})
 	})
 }
 
@@ -89,19 +92,23 @@ func (b *Box) verdict(d *core.Decision) error {
 	case core.Drop:
 		return b.queue.Drop(d.Packet.ID)
 	case core.Rewrite:
-		return b.queue.Replace(d.Packet.ID, d.Edited)
+		return b.queue.Replace(d.Packet.ID, forwarded(d.Edited))
+	case core.Deliver:
+		return b.queue.Release(d.Packet.ID, deliveries[d.Packet.Side])
 	}
 	return b.queue.Release(d.Packet.ID, marks[d.Verdict])
 }
 
 // marks by which the rules act on a verdict.
 var marks = map[core.Verdict]nfq.Mark{
-	core.Deliver:         nfq.Relay,
 	core.Reset:           nfq.Refused,
 	core.NoRoute:         nfq.NoRoute,
 	core.HostUnreachable: nfq.HostUnreachable,
 	core.Prohibited:      nfq.Prohibited,
 }
+
+// deliveries are the marks that deliver a SYN to the listener of its side.
+var deliveries = map[state.Side]nfq.Mark{state.Plain: nfq.ToPlain, state.Multipath: nfq.ToPaths}
 
 // connect dials onward for a flow whose SYN is held, with a SYN like it.
 func (b *Box) connect(a *core.Action) {
@@ -111,7 +118,10 @@ func (b *Box) connect(a *core.Action) {
 		DSCP: a.Dial.Traits.DSCP, MSS: a.Dial.Traits.MSS, HopLimit: a.Dial.Traits.HopLimit - 1,
 	}
 	d.OwnSource = d.From.IsValid() || b.cfg.OwnSource4 && d.MPTCP && d.Client.Addr().Is4()
-	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP))
+	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP).Beside(a.Dial.Mark))
+	if b.installed.byInput.Load() && a.Dial.Out != 0 {
+		d.Interface = interfaceName(a.Dial.Out)
+	}
 	c, err := b.relay.Dial(d)
 	if err != nil {
 		b.dialEnded(a.Flow, nil, err)

@@ -186,7 +186,7 @@ var outcomes = map[handshaketest.Server]error{
 
 // seen is the error that a client's kernel makes of the verdict on its SYN.
 var seen = map[nfq.Mark]error{
-	nfq.Relay: nil, nfq.Refused: unix.ECONNREFUSED, nfq.NoRoute: unix.ENETUNREACH,
+	nfq.ToPlain: nil, nfq.Refused: unix.ECONNREFUSED, nfq.NoRoute: unix.ENETUNREACH,
 	nfq.HostUnreachable: unix.EHOSTUNREACH, nfq.Prohibited: unix.EACCES,
 }
 
@@ -195,7 +195,7 @@ func (d doubles) Connect(t *testing.T, s handshaketest.Server) error {
 	x := d.x
 	packet := x.queue.Put(lan, synOf(t, 1))
 	conn := x.last()
-	if conn.Client != packettest.Client6 || conn.Server != packettest.Server6 || !conn.MPTCP || conn.HopLimit != 63 || conn.OwnSource {
+	if conn.Client != packettest.Client6 || conn.Server != packettest.Server6 || !conn.MPTCP || conn.HopLimit != 64 || conn.OwnSource {
 		t.Errorf("dial %+v", conn.Dial)
 	}
 	if outcome, ends := outcomes[s]; ends {
@@ -207,7 +207,7 @@ func (d doubles) Connect(t *testing.T, s handshaketest.Server) error {
 	if v.Drop {
 		return unix.ETIMEDOUT
 	}
-	if v.Mark == nfq.Relay {
+	if v.Mark == nfq.ToPlain {
 		x.paired(id(conn), conn.Dial)
 		var err error
 		if s == handshaketest.Resets {
@@ -247,7 +247,7 @@ func TestSYNOfTheOtherBoxIsDialedWithoutMPTCP(t *testing.T) {
 		t.Errorf("dial %+v", conn.Dial)
 	}
 	x.dialEnded(id(conn), conn, nil)
-	x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
+	x.want(packet, nfqtest.Verdict{Mark: nfq.ToPaths})
 }
 
 func TestRelayedFlowIsTrackedUntilItCloses(t *testing.T) {
@@ -337,7 +337,7 @@ func TestPortsThatAreUsedAgainWaitForTheOldFlow(t *testing.T) {
 			t.Fatal("nothing is dialed for the new SYN")
 		}
 		x.dialEnded(id(conn), conn, nil)
-		x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
+		x.want(packet, nfqtest.Verdict{Mark: nfq.ToPlain})
 	})
 }
 
@@ -347,7 +347,7 @@ func TestBusyAddressIsTriedAgain(t *testing.T) {
 		busy time.Duration
 		want nfqtest.Verdict
 	}{
-		{"for a moment", 50 * time.Millisecond, nfqtest.Verdict{Mark: nfq.Relay}},
+		{"for a moment", 50 * time.Millisecond, nfqtest.Verdict{Mark: nfq.ToPlain}},
 		{"for good", time.Hour, nfqtest.Verdict{Drop: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -400,7 +400,7 @@ func TestPathThatFallsUnderADial(t *testing.T) {
 					t.Fatalf("dial %+v", second.Dial)
 				}
 				x.dialEnded(id(second), second, nil)
-				x.want(packet, nfqtest.Verdict{Mark: nfq.Relay})
+				x.want(packet, nfqtest.Verdict{Mark: nfq.ToPlain})
 			})
 		})
 	}

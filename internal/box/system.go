@@ -19,6 +19,10 @@ var early = host.Sysctl{Key: "net/ipv4/tcp_early_demux", Value: "0", Optional: t
 // connection of the box, for an hour.
 var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Optional: true}
 
+// looseLoopback lets packets with the addresses of other machines in by lo, where the box
+// loops released SYNs itself. Those that the kernel loops bring their route along.
+var looseLoopback = host.Sysctl{Key: "net/ipv4/conf/lo/rp_filter", Value: "2", Optional: true}
+
 // sysctls of each role, restored when the box stops.
 var sysctls = map[Role][]host.Sysctl{
 	CPE: {

@@ -134,6 +134,10 @@ func (d *diagnosis) probe() error {
 		return err
 	}
 	for _, f := range nfq.Features() {
+		if f.Optional {
+			d.prefer(f.Name, h.Do(f.Probe), "kernel option "+f.Config+"; without it the box loops them itself")
+			continue
+		}
 		d.judge(f.Name, h.Do(f.Probe), "kernel option "+f.Config)
 	}
 	d.judge("NFQUEUE socket", h.Do(probeQueue), "kernel option CONFIG_NETFILTER_NETLINK_QUEUE")
@@ -142,7 +146,8 @@ func (d *diagnosis) probe() error {
 		number int
 	}{{"IPv6", unix.AF_INET6}, {"IPv4", unix.AF_INET}} {
 		d.judge("policy routing, "+family.name, h.Do(func() error {
-			return errors.Join(nfq.InstallRoutes(family.number), nfq.RemoveRoutes(family.number))
+			r := nfq.Routes{Family: family.number}
+			return errors.Join(r.Install(), r.Remove())
 		}), "kernel options CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES")
 		d.judge("transparent MPTCP sockets, "+family.name, h.Do(func() error { return probeSockets(family.number) }),
 			"kernel options CONFIG_MPTCP and CONFIG_MPTCP_IPV6, sysctl net.mptcp.enabled=1")
@@ -213,7 +218,7 @@ func (d *diagnosis) settings() {
 		d.add("firewall", "warn", err.Error(), "")
 	case len(drops) > 0:
 		d.add("firewall", "warn", "input is dropped by default in "+strings.Join(drops, ", ")+", relayed packets included",
-			fmt.Sprintf("let it accept relayed packets: meta mark %#x accept", uint32(nfq.Relay)))
+			"let it accept relayed packets: "+nfq.Advice)
 	default:
 		d.add("firewall", "ok", "", "")
 	}

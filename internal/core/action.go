@@ -53,8 +53,21 @@ type Dial struct {
 	Multipath bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
+	// Out and Mark are the interface by which the router sends the client's SYN on, and
+	// the mark of that: the dial of a client's address takes the same way. They are zero
+	// where From says the way.
+	Out, Mark uint32
 	// Traits go from the client's SYN to the onward one.
 	Traits rewrite.Traits
+}
+
+// leave gives the dial the end to dial from. Only a dial from the client takes the way
+// that the router has chosen for the client.
+func (d *Dial) leave(from Source) {
+	d.From = from
+	if from != (Source{}) {
+		d.Out, d.Mark = 0, 0
+	}
 }
 
 // Packet is a packet that a queue holds until it gets its verdict.
@@ -62,6 +75,8 @@ type Packet struct {
 	ID        uint32     // of the queue
 	Side      state.Side // by which it came in
 	Interface uint32     // index of the interface by which it came in, for the driver
+	Out       uint32     // index of the interface by which the router is to send it on, 0 if unknown
+	Mark      uint32     // that other programs have given it
 	Data      []byte     // from the IP header on
 }
 

@@ -135,7 +135,8 @@ func (c *Core) redial(acts []Action, now time.Duration, id state.ID, h *handshak
 	if at.verdict != Hold {
 		return append(acts, settled(now, f, at.verdict, next.Reason))
 	}
-	h.dial.From, h.until, h.tracked = from, now+patience, false
+	h.dial.leave(from)
+	h.until, h.tracked = now+patience, false
 	c.handshakes[f.ID] = h
 	return append(acts, Action{Kind: Connect, Flow: f.ID, Dial: h.dial})
 }

@@ -52,13 +52,15 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f, subflows, from := c.choose(now, &s)
-	return c.begin(acts, now, &s, f, handshake{
+	h := handshake{
 		side: p.Side, subflows: subflows, until: until,
 		dial: Dial{
-			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath,
-			From: from, Traits: traits,
+			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath, Traits: traits,
+			Out: p.Out, Mark: p.Mark,
 		},
-	})
+	}
+	h.dial.leave(from)
+	return c.begin(acts, now, &s, f, h)
 }
 
 // heldSYN is a SYN that is being decided on.

@@ -1,0 +1,144 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/nfq"
+)
+
+// installed is what a box knows of its rules and policy routing in the kernel.
+type installed struct {
+	byInput atomic.Bool // a policy rule of another program asks for a packet's incoming interface
+
+	mu         sync.Mutex // guards what follows, and makes an installation one step
+	reinjects  bool       // the kernel cannot loop released SYNs
+	tracked    bool       // the rules ask what has been translated
+	translated uint64     // packets that earlier rules have counted
+}
+
+// divert binds the queue and then sends it SYNs.
+func (b *Box) divert(ctx context.Context, undo *undo) error {
+	if err := b.bindQueue(ctx); err != nil {
+		return err
+	}
+	for _, r := range b.routes() {
+		undo.add(r.Remove)
+		if err := r.Install(); err != nil {
+			return err
+		}
+	}
+	if drops, err := nfq.DefaultDrops(); err == nil && len(drops) > 0 {
+		b.cfg.Log.Warn("a firewall drops input by default and would take relayed packets: let it accept them",
+			"chains", strings.Join(drops, ", "), "rule", nfq.Advice)
+	}
+	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
+	return b.installRules()
+}
+
+// routes returns the box's policy routing, by address family.
+func (b *Box) routes() (all []nfq.Routes) {
+	names := slices.Clone(b.cfg.Plain)
+	for _, p := range b.cfg.Paths {
+		names = append(names, p.Interface)
+	}
+	for _, family := range b.families {
+		all = append(all, nfq.Routes{Family: family, Interfaces: names})
+	}
+	return all
+}
+
+// rules returns the box's rules as the machine needs them now. The caller holds the lock.
+func (b *Box) rules() nfq.Rules {
+	r := b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Learns())
+	r.Reinjects, r.Tracked = b.installed.reinjects, b.installed.tracked
+	return r
+}
+
+// installRules installs the rules, in the place of those that are there.
+func (b *Box) installRules() error {
+	b.installed.mu.Lock()
+	defer b.installed.mu.Unlock()
+	return b.installRulesLocked()
+}
+
+func (b *Box) installRulesLocked() error {
+	n, err := nfq.Translated(string(b.cfg.Role))
+	if err != nil {
+		return err
+	}
+	if b.installed.tracked, err = nfq.Translates(); err != nil {
+		return err
+	}
+	if err := b.rules().Install(); err != nil {
+		return err
+	}
+	b.installed.translated += n
+	return nil
+}
+
+// translated returns the number of SYNs that passed because something on the machine has
+// changed their destination.
+func (b *Box) translated() uint64 {
+	b.installed.mu.Lock()
+	defer b.installed.mu.Unlock()
+	n, err := nfq.Translated(string(b.cfg.Role))
+	if err != nil {
+		b.cfg.Log.Warn("translated connections are not counted", "err", err)
+	}
+	return b.installed.translated + n
+}
+
+// guardRules puts the rules back when somebody has removed them, as firewalls do that begin
+// with `flush ruleset`, and fits them to what else there is, until ctx ends.
+func (b *Box) guardRules(ctx context.Context) error {
+	return nfq.Watch(ctx, func() {
+		b.installed.mu.Lock()
+		defer b.installed.mu.Unlock()
+		there, err := b.rules().Installed()
+		tracked, err2 := nfq.Translates()
+		if errors.Join(err, err2) != nil || there && tracked == b.installed.tracked {
+			return
+		}
+		switch err := b.installRulesLocked(); {
+		case err != nil:
+			b.cfg.Log.Error("the nftables rules are gone", "err", err)
+		case !there:
+			b.cfg.Log.Warn("the nftables rules were gone and are installed again")
+		}
+	})
+}
+
+// guardRoutes puts the policy routing back when somebody has removed it, as managers of
+// networks do with what they have not made, until ctx ends.
+func (b *Box) guardRoutes(ctx context.Context) error {
+	return nfq.WatchRoutes(ctx, func() {
+		byInput := false
+		for _, r := range b.routes() {
+			byInput = byInput || r.ByInput()
+			switch missing, err := r.Repair(); {
+			case err != nil:
+				b.cfg.Log.Error("the policy routing is gone", "err", err)
+			case missing:
+				b.cfg.Log.Warn("the policy routing was gone and is installed again", "protocol", map[int]string{unix.AF_INET: "IPv4", unix.AF_INET6: "IPv6"}[r.Family])
+			}
+		}
+		b.installed.byInput.Store(byInput)
+	})
+}
+
+// interfaceName returns the name of an interface, "" if it has gone.
+func interfaceName(index uint32) string {
+	dev, err := net.InterfaceByIndex(int(index))
+	if err != nil {
+		return ""
+	}
+	return dev.Name
+}
