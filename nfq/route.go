@@ -15,10 +15,11 @@ import (
 )
 
 // Packets to the box have a routing table of their own, in which every destination is
-// local.
+// local. Its rules come before those of other programs, which are for packets that this
+// machine forwards.
 const (
 	routeTable   = 91
-	rulePriority = 91
+	rulePriority = 1
 )
 
 const (
@@ -71,7 +72,7 @@ func (r Routes) Repair() (missing bool, err error) {
 	}
 	missing = len(routes) == 0 || slices.ContainsFunc(r.rules(), func(want *netlink.Rule) bool {
 		return !slices.ContainsFunc(there, func(is netlink.Rule) bool {
-			return is.IifName == want.IifName && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
+			return is.IifName == want.IifName && is.Priority == want.Priority && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
 		})
 	})
 	if !missing {
@@ -110,7 +111,7 @@ func (r Routes) installed() ([]netlink.Rule, error) {
 		return nil, fmt.Errorf("list policy rules: %w", err)
 	}
 	return slices.DeleteFunc(all, func(r netlink.Rule) bool {
-		return r.Table != routeTable || r.Priority != rulePriority || r.Mark == 0
+		return r.Table != routeTable || Mark(r.Mark)&ownerMask != Relay&ownerMask
 	}), nil
 }
 

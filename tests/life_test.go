@@ -237,3 +237,43 @@ func linkUp(nl *netlink.Handle, name string, up bool) error {
 	}
 	return nl.LinkSetDown(l)
 }
+
+// TestPolicyRoutingThatSomebodyRemovesComesBack removes it as managers of networks do with
+// rules and routes that are not theirs.
+func TestPolicyRoutingThatSomebodyRemovesComesBack(t *testing.T) {
+	const table = 91
+	p := start(t, netlabtest.Build(t, twoLines))
+	l := listenAt(t, p.Server, netlab.Server6)
+	serve(l, echo)
+	c := dial(t, p.Client, addrOf(l))
+	chat(t, c, "before")
+	before := snapshot(t, p.CPE, p.HAG)
+	remove := map[string]func(*netlink.Handle) error{
+		"rules": func(nl *netlink.Handle) error {
+			rules, err := nl.RuleList(unix.AF_INET6)
+			for _, r := range rules {
+				if r.Family = unix.AF_INET6; r.Table == table {
+					err = errors.Join(err, nl.RuleDel(&r))
+				}
+			}
+			return err
+		},
+		"routes": func(nl *netlink.Handle) error {
+			routes, err := nl.RouteListFiltered(unix.AF_INET6, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+			for _, r := range routes {
+				err = errors.Join(err, nl.RouteDel(&r))
+			}
+			return err
+		},
+	}
+	for what, remove := range remove {
+		for _, h := range []*netlab.Host{p.CPE, p.HAG} {
+			if err := h.Netlink(remove); err != nil {
+				t.Fatalf("remove %s on %s: %v", what, h.Name, err)
+			}
+		}
+		chat(t, c, "after")
+		p.relays(t, l)
+		same(t, before, snapshot(t, p.CPE, p.HAG))
+	}
+}
