@@ -111,7 +111,7 @@ func TestFiltersOfForwardedPacketsHold(t *testing.T) {
 			for _, c := range []struct{ name, policy, rule, want string }{
 				{"drop", "accept", "tcp dport %d drop", "no answer"},
 				{"reset", "accept", "tcp dport %d reject with tcp reset", syscall.ECONNREFUSED.Error()},
-				{"prohibited", "accept", "tcp dport %d reject with icmpx admin-prohibited", syscall.EACCES.Error()},
+				{"unreachable", "accept", "tcp dport %d reject with icmpx host-unreachable", syscall.EHOSTUNREACH.Error()},
 				{"accept some", "drop", "tcp dport != %d accept; meta l4proto { icmp, icmpv6 } accept", "no answer"},
 			} {
 				t.Run(name+" "+f.name+" "+c.name, func(t *testing.T) {
