@@ -25,6 +25,9 @@ func TestAcceptForwardsAHeldSYN(t *testing.T) {
 	if err := seg.Parse(p.Payload); err != nil || !seg.IsSYN() || !seg.ChecksumOK() {
 		t.Errorf("the queue holds %+v (%v), want a SYN", seg, err)
 	}
+	if seg.Traits().HopLimit != 63 {
+		t.Errorf("the hop limit is %d, want that with which the SYN goes on", seg.Traits().HopLimit)
+	}
 	if seg.Src.Addr() != netlab.Client6 || seg.Dst.String() != b.addr {
 		t.Errorf("the queue holds a SYN from %v to %v", seg.Src, seg.Dst)
 	}
@@ -32,6 +35,9 @@ func TestAcceptForwardsAHeldSYN(t *testing.T) {
 		dev, err := net.InterfaceByName(netlab.CPELanInterface)
 		if err == nil && p.IIF != uint32(dev.Index) {
 			t.Errorf("the packet arrived at interface %d, want %d", p.IIF, dev.Index)
+		}
+		if out, err := net.InterfaceByName("dsl"); err != nil || p.OIF != uint32(out.Index) {
+			t.Errorf("the packet leaves by interface %d, want dsl (%v)", p.OIF, err)
 		}
 		return err
 	}))
@@ -75,27 +81,42 @@ func TestMarkOfAReleasedSYNDecidesTheClientsError(t *testing.T) {
 	}
 }
 
-func TestRelayMarkDeliversASYNToTheListener(t *testing.T) {
-	b := newBench(t, queueConfig)
-	fd := b.transparentListener(rules.Listeners.Plain[0])
-	defer unix.Close(fd)
-	check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
-	outcome := b.connect()
-	check(t, b.queue.Release(b.held().ID, nfq.ToPlain))
-	expect(t, outcome, nil)
-	var conn int
-	eventually(t, "the listener accepts no connection", func() bool {
-		var err error
-		conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
-		return err == nil
-	})
-	defer unix.Close(conn)
-	sa, err := unix.Getsockname(conn)
-	check(t, err)
-	local := sa.(*unix.SockaddrInet6)
-	if got := netip.AddrPortFrom(netip.AddrFrom16(local.Addr), uint16(local.Port)); got.String() != b.addr {
-		t.Errorf("the accepted socket is at %v, want the server's %v", got, b.addr)
+func TestReleasedSYNReachesTheListener(t *testing.T) {
+	for name, b := range map[string]*bench{"looped by the kernel": newBench(t, queueConfig), "looped by the box": withoutDup(t)} {
+		t.Run(name, func(t *testing.T) {
+			fd := b.transparentListener(rules.Listeners.Plain[0])
+			defer unix.Close(fd)
+			check(t, b.CPE.Do(routes(unix.AF_INET6).Install))
+			outcome := b.connect()
+			check(t, b.queue.Release(b.held().ID, nfq.ToPlain))
+			expect(t, outcome, nil)
+			var conn int
+			eventually(t, "the listener accepts no connection", func() bool {
+				var err error
+				conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC)
+				return err == nil
+			})
+			defer unix.Close(conn)
+			sa, err := unix.Getsockname(conn)
+			check(t, err)
+			local := sa.(*unix.SockaddrInet6)
+			if got := netip.AddrPortFrom(netip.AddrFrom16(local.Addr), uint16(local.Port)); got.String() != b.addr {
+				t.Errorf("the accepted socket is at %v, want the server's %v", got, b.addr)
+			}
+		})
 	}
+}
+
+// withoutDup makes a bench whose rules do without `dup`, as on a kernel that lacks it.
+func withoutDup(t *testing.T) *bench {
+	t.Helper()
+	cfg := queueConfig
+	cfg.Reinject = true
+	b := newBench(t, cfg)
+	r := rules
+	r.Reinjects = true
+	check(t, b.CPE.Do(r.Install))
+	return b
 }
 
 func (b *bench) transparentListener(at netip.AddrPort) (fd int) {
