@@ -43,14 +43,15 @@ func (b *Box) metricsHandler() http.Handler {
 type collector struct{ b *Box }
 
 var (
-	flowsDesc    = desc("flows", "Live flows by state.", "state")
-	enteredDesc  = desc("flows_total", "Flows that came into a state.", "state")
-	reasonsDesc  = desc("reasons_total", "Flows that passed or ended, and packets let through, by reason.", "reason")
-	bytesDesc    = desc("closed_bytes_total", "Bytes carried by flows that have closed.", "direction")
-	subflowsDesc = desc("subflows_total", "Subflows that the box asked for.", "result")
-	queueDesc    = desc("queue_total", "Packets dropped and errors at the NFQUEUE.", "kind")
-	waitingDesc  = desc("queue_waiting", "Packets without a verdict.")
-	recordDesc   = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
+	flowsDesc      = desc("flows", "Live flows by state.", "state")
+	enteredDesc    = desc("flows_total", "Flows that came into a state.", "state")
+	reasonsDesc    = desc("reasons_total", "Flows that passed or ended, and packets let through, by reason.", "reason")
+	bytesDesc      = desc("closed_bytes_total", "Bytes carried by flows that have closed.", "direction")
+	subflowsDesc   = desc("subflows_total", "Subflows that the box asked for.", "result")
+	queueDesc      = desc("queue_total", "Packets dropped and errors at the NFQUEUE.", "kind")
+	waitingDesc    = desc("queue_waiting", "Packets without a verdict.")
+	translatedDesc = desc("translated_total", "SYNs that passed because the machine has changed their destination.")
+	recordDesc     = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -59,7 +60,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, recordDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, recordDesc} {
 		ch <- d
 	}
 	for _, d := range pathDescs {
@@ -96,6 +97,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(queueDesc, t.Queue.Errors, "errors")
 	count(queueDesc, t.Queue.Stray, "stray")
 	gauge(waitingDesc, float64(t.Queue.Waiting))
+	ch <- prometheus.MustNewConstMetric(translatedDesc, prometheus.CounterValue, float64(t.Translated))
 	if t.Recording != nil {
 		count(recordDesc, t.Recording.Packets, "written")
 		count(recordDesc, t.Recording.Dropped, "dropped")

@@ -33,6 +33,9 @@ func printFlows(w io.Writer, d *api.Dump) {
 		t.Live["relaying"], t.Live["dialing"]+t.Live["released"],
 		t.Entered["relaying"], t.Entered["passed"], t.Entered["refused"], t.Entered["unreachable"], t.Entered["timed-out"],
 		bytesText(t.BytesUp), bytesText(t.BytesDown))
+	if t.Translated > 0 {
+		fmt.Fprintf(w, "translated: %d SYNs passed, as this machine has changed their destination\n", t.Translated)
+	}
 	printLearnt(w, d.Learnt)
 	printRecording(w, t.Recording)
 	if len(d.Flows) == 0 {
