@@ -188,19 +188,27 @@ func TestMarksOfOthersDoNotMatter(t *testing.T) {
 	}
 }
 
-// TestMarkChoosesThePath has a rule mark what a host sends, and a policy rule send that by
-// the second line.
-func TestMarkChoosesThePath(t *testing.T) {
-	p := neighbours(t)
-	ruleset(t, p.CPE, `chain pre { type filter hook prerouting priority -150; iifname "lan" meta mark set meta mark | 0x00020000; }`)
-	admin(t, p.CPE, "ip rule add fwmark 0x20000/0x20000 lookup 101 prio 50", "ip -6 rule add fwmark 0x20000/0x20000 lookup 101 prio 50")
-	seen := tap(t, p.Network)
-	for _, f := range families {
-		to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
-		p.wantGreeting(t, to, "hello", true)
-		if syn, _ := handshakes(t, seen.second); syn.Dst != to {
-			t.Errorf("%s: the last SYN on the second line is to %v, want %v", f.name, syn.Dst, to)
-		}
+// TestPolicyRoutingChoosesThePath has policy routing send what a host sends by the second
+// line, and has the HAG answer by that.
+func TestPolicyRoutingChoosesThePath(t *testing.T) {
+	const byLTE = " lookup 101 prio 50" // package netlab: the table of the second line
+	for name, rule := range map[string]string{"by mark": "fwmark 0x20000/0x20000", "by interface": "iif lan"} {
+		t.Run(name, func(t *testing.T) {
+			p := neighbours(t)
+			ruleset(t, p.CPE, `chain pre { type filter hook prerouting priority -150; iifname "lan" meta mark set meta mark | 0x00020000; }`)
+			admin(t, p.CPE, "ip rule add "+rule+byLTE, "ip -6 rule add "+rule+byLTE)
+			if err := p.RouteClient(p.Lines[1]); err != nil {
+				t.Fatal(err)
+			}
+			seen := tap(t, p.Network)
+			for _, f := range families {
+				to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+				p.wantGreeting(t, to, "hello", true)
+				if syn, _ := handshakes(t, seen.second); syn.Dst != to {
+					t.Errorf("%s: the last SYN on the second line is to %v, want %v", f.name, syn.Dst, to)
+				}
+			}
+		})
 	}
 }
 
