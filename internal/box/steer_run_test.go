@@ -14,6 +14,7 @@ import (
 
 	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/nfq/nfqtest"
 	"github.com/synbond/synbond/state"
 )
@@ -113,7 +114,7 @@ func TestPathThatFallsIsLeftAtOnce(t *testing.T) {
 			t.Errorf("the dial goes on from %q, the first one aborted: %v", second.Interface, first.Aborted())
 		}
 		x.dialEnded(id(second), second, nil)
-		x.want(packet, nfqtest.Verdict{Mark: marks[core.Deliver]})
+		x.want(packet, nfqtest.Verdict{Mark: nfq.ToPlain})
 		want := [][]paths.DesiredState{{paths.Normal, paths.Normal}, {paths.Closed, paths.Normal}}
 		if !slices.EqualFunc(f.desired, want, slices.Equal) {
 			t.Errorf("desired %v, want %v", f.desired, want)
@@ -137,7 +138,7 @@ func TestHAGThatIsDownIsPassedBy(t *testing.T) {
 		packet := x.queue.Put(lan, synOf(t, 2))
 		conn := x.last()
 		x.dialEnded(id(conn), conn, nil)
-		x.want(packet, nfqtest.Verdict{Mark: marks[core.Deliver]})
+		x.want(packet, nfqtest.Verdict{Mark: nfq.ToPlain})
 	})
 }
 
