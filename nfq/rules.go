@@ -165,7 +165,7 @@ func (r Rules) released() chain {
 }
 
 // hold takes what the router has decided to forward from one side to the other: SYNs, and
-// SYN+ACKs if they are wanted. Other packets take two rules at most.
+// SYN+ACKs if they are wanted.
 func (r Rules) hold() chain {
 	c := chain{"hold", nftables.ChainHookForward, "forward", 1000, []rule{{isSYN(), jump("syns")}}}
 	if r.QueueSYNACKs {
