@@ -11,7 +11,6 @@ import (
 type driver struct {
 	t testing.TB
 	*Core
-	now  time.Duration
 	acts []Action // of the last event
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
-	"github.com/synbond/synbond/rewrite"
 	"github.com/synbond/synbond/state"
 )
 
@@ -196,9 +195,4 @@ func (w *world) checkEnd() {
 			w.violated("%s: the socket %v is left", b.name, c.tuple)
 		}
 	}
-}
-
-// isSYN reports whether a packet is one of a handshake.
-func isHandshake(p *packet) bool {
-	return p.flags&rewrite.SYN != 0 || p.is(rewrite.ACK) && !p.keepalive && !p.finACK
 }
