@@ -26,7 +26,7 @@ func TestJSONHasTheKeysOfTheContract(t *testing.T) {
 		},
 		{
 			"totals", Totals{Recording: &RecordingTotals{}},
-			`{"uptime_ms":0,"live":null,"entered":null,"reasons":null,"rules":null,"learnt":0,"bytes_up":0,"bytes_down":0,` +
+			`{"uptime_ms":0,"live":null,"entered":null,"reasons":null,"rules":null,"learnt":0,"translated":0,"bytes_up":0,"bytes_down":0,` +
 				`"subflows":{"open":0,"opened":0,"failed":0,"lost":0,"closed":0},` +
 				`"queue":{"waiting":0,"dropped":0,"user_dropped":0,"errors":0,"stray":0},` +
 				`"recording":{"packets":0,"dropped":0,"file":""}}`,
