@@ -227,9 +227,11 @@ func TestResetDoesNotWaitForAReaderThatNeverReads(t *testing.T) {
 	}
 }
 
+// TestStoppingEndsConnectionsThatDrain has TCP on both sides: the reset of an MPTCP leg may
+// get lost where the peer shrinks its window.
 func TestStoppingEndsConnectionsThatDrain(t *testing.T) {
-	b := newBench(t, benchConfig{mptcp: true})
-	c, s := b.pair("tcp", "mptcp", server6)
+	b := newBench(t, benchConfig{})
+	c, s := b.pair("tcp", "tcp", server6)
 	check(t, s.SetReadBuffer(16<<10))
 	_, err := c.Write(make([]byte, 200_000))
 	check(t, err)
