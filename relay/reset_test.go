@@ -227,8 +227,8 @@ func TestResetDoesNotWaitForAReaderThatNeverReads(t *testing.T) {
 	}
 }
 
-// TestStoppingEndsConnectionsThatDrain has TCP on both sides: the reset of an MPTCP leg may
-// get lost where the peer shrinks its window.
+// TestStoppingEndsConnectionsThatDrain has TCP on both sides. With MPTCP on one, two of
+// twelve runs never saw the reset; the cause is not known.
 func TestStoppingEndsConnectionsThatDrain(t *testing.T) {
 	b := newBench(t, benchConfig{})
 	c, s := b.pair("tcp", "tcp", server6)

@@ -1,4 +1,4 @@
-// Summary reads the output of go test -json from standard input and prints it as
+// Command summary reads the output of go test -json from standard input and prints it as
 // go test does without -v: a line for each package, and all that a test that
 // failed has said. Go test keeps silent about skipped tests of a package that
 // passes; summary lists them at the end, one line each. It exits with 1 if a
