@@ -66,7 +66,8 @@ func bench(ctx context.Context, args []string) error {
 	return b.results.publish(os.Stdout, o)
 }
 
-// pass runs all rounds on one network.
+// pass runs all rounds on one network. Each round begins with another system, so that
+// none always runs first or after the same one.
 func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 	n, err := buildNetwork(p.lines, b.dir)
 	if err != nil {
@@ -78,7 +79,7 @@ func (b *bencher) pass(ctx context.Context, p pass) (err error) {
 	}
 	for round := range b.rounds {
 		for i := range b.systems {
-			c := &b.systems[i]
+			c := &b.systems[(i+round)%len(b.systems)]
 			fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s\n", p.name, round+1, b.rounds, c.name)
 			if err := b.measureSystem(ctx, n, p, c, round); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
