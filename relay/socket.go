@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -107,7 +108,8 @@ func (r *Relay) tune(fd int) error {
 		return nil
 	}
 	if err := unix.SetsockoptString(fd, unix.SOL_TCP, unix.TCP_CONGESTION, r.cfg.CongestionControl); err != nil {
-		return fmt.Errorf("congestion control %q: %w; net.ipv4.tcp_available_congestion_control lists what there is", r.cfg.CongestionControl, err)
+		there, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control") // without it the list is empty
+		return fmt.Errorf("--congestion-control %q: %w; net.ipv4.tcp_available_congestion_control has %s", r.cfg.CongestionControl, err, strings.Join(strings.Fields(string(there)), ", "))
 	}
 	return nil
 }

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // flagError is the error about a mistake in a flag: it names the flag, the value
@@ -20,6 +22,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case helpAsked(cmd):
 		return pflag.ErrHelp
+	case errors.As(err, &absent) && roleOf(cmd) != "" && config.RoleOfFlag(absent.GetSpecifiedName()) != "":
+		other := config.RoleOfFlag(absent.GetSpecifiedName())
+		return usagef("--%s is for a %s, not for a %s", absent.GetSpecifiedName(), upper(other), upper(roleOf(cmd)))
 	case errors.As(err, &absent) && absent.GetSpecifiedShortnames() == "":
 		return usagef("there is no flag --%s", absent.GetSpecifiedName())
 	case errors.As(err, &empty) && empty.GetSpecifiedShortnames() == "":
@@ -34,6 +39,16 @@ func flagError(cmd *cobra.Command, err error) error {
 	}
 	return usageError{err}
 }
+
+// roleOf returns the role of a box that the command runs, "" without one.
+func roleOf(cmd *cobra.Command) core.Role {
+	if role := core.Role(cmd.Name()); role == core.CPE || role == core.HAG {
+		return role
+	}
+	return ""
+}
+
+func upper(r core.Role) string { return strings.ToUpper(string(r)) }
 
 // helpAsked reports whether --help stood before the mistake.
 func helpAsked(cmd *cobra.Command) bool {
@@ -70,6 +85,28 @@ func (c *choice) String() string { return *c.v }
 
 // Type implements [pflag.Value].
 func (c *choice) Type() string { return c.name }
+
+// text is the value of a flag whose permitted texts a function knows.
+type text struct {
+	v     *string
+	name  string // of the value, in help
+	check func(string) error
+}
+
+// Set implements [pflag.Value].
+func (t *text) Set(s string) error {
+	if err := t.check(s); err != nil {
+		return err
+	}
+	*t.v = s
+	return nil
+}
+
+// String implements [pflag.Value].
+func (t *text) String() string { return *t.v }
+
+// Type implements [pflag.Value].
+func (t *text) Type() string { return t.name }
 
 // list writes "a, b or c".
 func list(words []string) (text string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/config"
 )
 
 // view holds the flags of a command that shows the state of a running box.
@@ -26,8 +27,13 @@ func bindView(cmd *cobra.Command) *view {
 	v, f := &view{}, cmd.Flags()
 	f.BoolVar(&v.json, "json", false, "print one JSON object")
 	f.BoolVar(&v.watch, "watch", false, "repeat every second")
-	f.StringVar(&v.control, "control", "", "control socket of the box, a `PATH` (default: that of the only box under /run/synbond)")
+	bindControl(cmd, &v.control)
 	return v
+}
+
+// bindControl declares the flag that names the control socket of a running box.
+func bindControl(cmd *cobra.Command, path *string) {
+	cmd.Flags().Var(&text{path, "PATH", config.CheckSocket}, "control", "control socket of the box (default: that of the only box under /run/synbond)")
 }
 
 // answerTimeout bounds the wait for a box's whole answer.

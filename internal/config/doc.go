@@ -11,6 +11,7 @@
 //	word      word of a --path, such as mode in --path lte,mode=backup
 //	default   value if neither file nor flag gives one
 //	oneof     permitted values, separated by spaces
+//	format    permitted form of a text, see format.go
 //	min, max  permitted range of a number or a time
 //	role      cpe or hag: a key that the other box would ignore, and so rejects
 //	required  true in an entry of an array of tables: it needs the key

@@ -157,7 +157,7 @@ func (d *document) permitted(w written, role box.Role) error {
 		return nil
 	case !isKey:
 		return fmt.Errorf("%s:%d: unknown key %s", d.file, w.line, w.name)
-	case k.Role != "" && role != "" && k.Role != role:
+	case !k.isFor(role):
 		return fmt.Errorf("%s:%d: the key %s is for a %s, this is the file of a %s", d.file, w.line, w.name, upper(k.Role), upper(role))
 	case !k.takes(w):
 		return d.errorAt(w.line, errors.New("want "+k.want()))

@@ -36,12 +36,12 @@ func (e *FlagError) Unwrap() error { return e.Err }
 func NewFlags(set *pflag.FlagSet, role box.Role, names ...string) *Flags {
 	f := &Flags{set: set}
 	for _, k := range keys {
-		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || role != "" && k.Role != "" && k.Role != role {
+		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || !k.isFor(role) {
 			continue
 		}
 		f.keys = append(f.keys, k)
-		v := &flagValue{key: &k, v: f.values.fieldOf(&k), text: k.defaultFor(role)}
-		help := k.flagHelp()
+		v := &flagValue{key: &k, role: role, v: f.values.fieldOf(&k), text: k.defaultFor(role)}
+		help := k.flagHelp(role)
 		if role == "" && k.Role != "" {
 			help = upper(k.Role) + ": " + help
 		}
@@ -54,8 +54,8 @@ func NewFlags(set *pflag.FlagSet, role box.Role, names ...string) *Flags {
 }
 
 // flagHelp is the help of the key's flag, with the permitted values.
-func (k *Key) flagHelp() string {
-	help := strings.Replace(k.Help, "WORDS", pathWords(), 1)
+func (k *Key) flagHelp(role box.Role) string {
+	help := strings.Replace(k.Help, "WORDS", pathWords(role), 1)
 	if k.OneOf != nil {
 		help += ": " + strings.Join(k.OneOf, ", ")
 	}
@@ -73,7 +73,7 @@ func (f *Flags) changed() []Key {
 // apply sets the keys that were given by flags.
 func (f *Flags) apply(s *Settings, role box.Role) error {
 	for _, k := range f.changed() {
-		if role != "" && k.Role != "" && k.Role != role {
+		if !k.isFor(role) {
 			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", upper(k.Role), upper(role))}
 		}
 		v := f.values.fieldOf(&k)
@@ -89,6 +89,7 @@ func (f *Flags) apply(s *Settings, role box.Role) error {
 // flagValue is the value of a flag, in the [Settings] of [Flags].
 type flagValue struct {
 	key  *Key
+	role box.Role // of the command, "" without one
 	v    reflect.Value
 	text string // the default, then the last value given
 }
@@ -98,7 +99,7 @@ func (f *flagValue) Set(text string) error {
 	f.text = text
 	switch {
 	case isTables(f.v.Type()):
-		p, err := parsePath(text)
+		p, err := parsePath(text, f.role)
 		if err == nil {
 			f.v.Set(reflect.Append(f.v, reflect.ValueOf(p)))
 		}
@@ -131,28 +132,38 @@ func (f *flagValue) Type() string {
 	return f.key.Value
 }
 
-// pathKeys are the keys of a path that may be words of --path.
-func pathKeys() []Key {
-	return slices.DeleteFunc(Keys(), func(k Key) bool { return k.Word == "" })
+// pathKeys are the keys of a path that may be words of --path, as far as the role has them.
+func pathKeys(role box.Role) []Key {
+	return slices.DeleteFunc(Keys(), func(k Key) bool { return k.Word == "" || !k.isFor(role) })
 }
 
+// isFor reports whether a role has the key; without a role all keys are permitted.
+func (k *Key) isFor(role box.Role) bool { return role == "" || k.Role == "" || k.Role == role }
+
+// backupWord is the short form of mode=backup.
+const backupWord = "backup"
+
 // pathWords lists the words of --path.
-func pathWords() (text string) {
-	for _, k := range pathKeys() {
-		text += k.Word + "=" + k.Value + ", "
+func pathWords(role box.Role) string {
+	var words []string
+	for _, k := range pathKeys(role) {
+		words = append(words, k.Word+"="+k.Value)
 	}
-	return text + "backup"
+	if role != box.HAG {
+		words = append(words, backupWord)
+	}
+	return strings.Join(words, ", ")
 }
 
 // parsePath reads a path as --path gives it: IF[,WORD=VALUE]….
-func parsePath(text string) (Path, error) {
+func parsePath(text string, role box.Role) (Path, error) {
 	words := strings.Split(text, ",")
-	p := Path{Interface: words[0]}
-	if p.Interface == "" {
-		return p, fmt.Errorf("want an interface, then any of %s", pathWords())
+	var p Path
+	if err := p.set("interface", words[0]); err != nil {
+		return p, fmt.Errorf("%w; then any of %s", err, pathWords(role))
 	}
 	for _, word := range words[1:] {
-		if err := p.word(word); err != nil {
+		if err := p.word(word, role); err != nil {
 			return p, err
 		}
 	}
@@ -160,15 +171,19 @@ func parsePath(text string) (Path, error) {
 }
 
 // word reads one word after the interface.
-func (p *Path) word(word string) error {
-	if word == "backup" { // the short form of mode=backup
+func (p *Path) word(word string, role box.Role) error {
+	if word == backupWord {
 		word = "mode=backup"
 	}
 	name, value, _ := strings.Cut(word, "=")
-	all := pathKeys()
-	i := slices.IndexFunc(all, func(k Key) bool { return k.Word == name })
-	if i < 0 {
-		return fmt.Errorf("%q is none of %s", word, pathWords())
+	named := func(k Key) bool { return k.Word == name }
+	all := pathKeys("")
+	i := slices.IndexFunc(all, named)
+	switch {
+	case i < 0:
+		return fmt.Errorf("%q is none of %s", word, pathWords(role))
+	case !all[i].isFor(role):
+		return fmt.Errorf("%q is for a %s, not for a %s: want any of %s", word, upper(all[i].Role), upper(role), pathWords(role))
 	}
 	if name == "quota" { // the only word of two keys
 		size, period, _ := strings.Cut(value, "/")
@@ -181,6 +196,15 @@ func (p *Path) word(word string) error {
 		return fmt.Errorf("%s %q: %w", name, value, err)
 	}
 	return nil
+}
+
+// RoleOfFlag returns the only role that has a flag, "" if both have it or none.
+func RoleOfFlag(flag string) box.Role {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
+	if i < 0 {
+		return ""
+	}
+	return keys[i].Role
 }
 
 // set reads text into the field of a key.

@@ -28,17 +28,20 @@ func Load(role box.Role, file string, flags *Flags) (*Settings, error) {
 			return nil, err
 		}
 	}
+	s.complete()
+	s.Control = named(s.Control, role)
 	if err := s.checkQuotas(); err != nil {
 		return nil, err
 	}
-	s.complete()
 	return s, nil
 }
 
-// checkQuotas reports a path with a period of a quota, and without a quota.
+// checkQuotas reports a path with a period of a quota, and without a quota. The default
+// period asks for nothing.
 func (s *Settings) checkQuotas() error {
+	plain := Path{}.withDefaults()
 	for i, p := range s.Paths {
-		if p.Quota == 0 && (p.QuotaPeriod != "" || p.QuotaStart != 0) {
+		if p.Quota == 0 && (p.QuotaPeriod != plain.QuotaPeriod || p.QuotaStart != plain.QuotaStart) {
 			return s.mistake(fmt.Sprintf("path[%d]", i), fmt.Errorf("path %s: a quota of no bytes: leave its period out, or choose another mode", p.name()))
 		}
 	}

@@ -33,6 +33,9 @@ func sample(t *testing.T, k *Key, i int) string {
 	if k.OneOf != nil {
 		return k.OneOf[len(k.OneOf)-1-i] // the default, if any, is the first
 	}
+	if k.format == isListener {
+		return []string{"[::1]:3", "127.0.0.1:4"}[i]
+	}
 	switch kind {
 	case reflect.TypeFor[Path]():
 		return []string{"if0,name=a", "if1,name=b"}[i]

@@ -26,6 +26,7 @@ type Key struct {
 	Role     box.Role // the only role that has the key, "" for both
 	OneOf    []string // permitted values, nil for any
 	required bool
+	format   format // of a text, or of the texts of a list
 	min, max string
 	kind     reflect.Type
 	index    []int // of the field in [Settings], nil in an array of tables
@@ -95,7 +96,7 @@ func newKey(f reflect.StructField, name string, index []int) Key {
 	k := Key{
 		Name: name, Flag: f.Tag.Get("flag"), Word: f.Tag.Get("word"), Value: f.Tag.Get("value"),
 		Default: f.Tag.Get("default"), Help: f.Tag.Get("help"), Role: box.Role(f.Tag.Get("role")),
-		required: f.Tag.Get("required") == "true", min: f.Tag.Get("min"), max: f.Tag.Get("max"),
+		required: f.Tag.Get("required") == "true", format: format(f.Tag.Get("format")), min: f.Tag.Get("min"), max: f.Tag.Get("max"),
 		kind: f.Type, index: index,
 	}
 	if list := f.Tag.Get("oneof"); list != "" {
@@ -186,6 +187,13 @@ func (k *Key) check(v reflect.Value) error {
 	case string:
 		if k.OneOf != nil && !slices.Contains(k.OneOf, x) {
 			return errors.New("want one of " + strings.Join(k.OneOf, ", "))
+		}
+		return k.format.check(x)
+	case []string:
+		for _, item := range x {
+			if err := k.format.check(item); err != nil {
+				return err
+			}
 		}
 	case int:
 		if low, high := k.bounds(); x < low || x > high {

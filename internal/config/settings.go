@@ -10,17 +10,17 @@ import (
 // Settings are all that can be configured of a box. docs/configuration.md and
 // examples/reference.toml explain every key.
 type Settings struct {
-	Plain         []string  `toml:"plain" flag:"plain" value:"IF" help:"interface that faces hosts without MPTCP (repeat for more)"`
+	Plain         []string  `toml:"plain" flag:"plain" value:"IF" format:"interface" help:"interface that faces hosts without MPTCP (repeat for more)"`
 	Paths         []Path    `toml:"path" flag:"path" value:"IF[,WORD=VALUE]..." help:"interface of a path, with any of WORDS; new flows are routed over the first path (repeat for more)"`
 	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag" help:"address of this machine and port for further subflows, once per address family"`
 	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
 	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
-	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" default:"/var/lib/synbond" role:"cpe" help:"folder of the file with the usage of quotas"`
+	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe" help:"folder of the file with the usage of quotas"`
 	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`
-	Control       string    `toml:"control" flag:"control" value:"PATH" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
+	Control       string    `toml:"control" flag:"control" value:"PATH" format:"socket" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
 	// Queue is the number of the NFQUEUE.
 	Queue             int        `toml:"queue" flag:"queue" value:"N" min:"0" max:"65535" default:"91" help:"number of the NFQUEUE"`
-	Metrics           string     `toml:"metrics" flag:"metrics" value:"ADDR" help:"address for Prometheus metrics, such as [::1]:9100"`
+	Metrics           string     `toml:"metrics" flag:"metrics" value:"ADDR" format:"listener" help:"address for Prometheus metrics, such as [::1]:9100"`
 	Record            string     `toml:"record" flag:"record" value:"DIR" help:"folder in which handshakes are recorded"`
 	RecordFiles       int        `toml:"record_files" min:"1" default:"10"`
 	RecordFileSize    int        `toml:"record_file_size" min:"100000" default:"10000000"` // bytes
@@ -41,7 +41,7 @@ type Settings struct {
 
 // Path is one [[path]].
 type Path struct {
-	Interface   string    `toml:"interface" required:"true"`
+	Interface   string    `toml:"interface" format:"interface" required:"true"`
 	Name        string    `toml:"name" word:"name" value:"N"` // "" for that of the interface
 	Join        []Address `toml:"join" word:"join" value:"ADDR:PORT" role:"cpe"`
 	Mode        string    `toml:"mode" word:"mode" value:"M" oneof:"always overflow standby backup" default:"always" role:"cpe"`
@@ -114,11 +114,14 @@ func Defaults(role box.Role) *Settings {
 }
 
 // defaultFor returns the key's default for a role.
-func (k *Key) defaultFor(role box.Role) string {
+func (k *Key) defaultFor(role box.Role) string { return named(k.Default, role) }
+
+// named returns a text with the name of a role, if there is one, for the word ROLE.
+func named(text string, role box.Role) string {
 	if role == "" {
-		return k.Default
+		return text
 	}
-	return strings.ReplaceAll(k.Default, "ROLE", string(role))
+	return strings.ReplaceAll(text, "ROLE", string(role))
 }
 
 // complete sets the defaults of the paths, once file and flags have been read.
@@ -128,6 +131,13 @@ func (s *Settings) complete() {
 			_ = at.key.set(at.value, at.key.Default) // a test sets every default
 		}
 	}
+}
+
+// withDefaults returns the path with the defaults of the keys that it leaves out.
+func (p Path) withDefaults() Path {
+	s := Settings{Paths: []Path{p}}
+	s.complete()
+	return s.Paths[0]
 }
 
 // fieldOf returns the field of a key that is in no array of tables.

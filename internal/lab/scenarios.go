@@ -105,7 +105,7 @@ var Scenarios = []Scenario{
 func Find(name string) (Scenario, error) {
 	i := slices.IndexFunc(Scenarios, func(s Scenario) bool { return s.Name == name })
 	if i < 0 {
-		return Scenario{}, fmt.Errorf("there is no scenario %q; --list shows them", name)
+		return Scenario{}, fmt.Errorf("--scenario %q: want one of those that --list shows", name)
 	}
 	return Scenarios[i], nil
 }

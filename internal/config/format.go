@@ -1,0 +1,54 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"unicode"
+)
+
+// format is the form of a text, as the tag format names it; "" permits any text.
+type format string
+
+const (
+	isInterface format = "interface" // name of a network interface
+	isListener  format = "listener"  // address and port to listen at, or ""
+	isSocket    format = "socket"    // path of a unix socket
+	isFolder    format = "folder"
+)
+
+// Longest texts, without the zero behind them.
+const (
+	longestInterface = 15  // uapi linux/if.h: IFNAMSIZ
+	longestSocket    = 107 // uapi linux/un.h: UNIX_PATH_MAX
+)
+
+// check reports a text that is not of the format.
+func (f format) check(text string) error {
+	switch f {
+	case isInterface:
+		// Kernel: dev_valid_name.
+		odd := strings.ContainsFunc(text, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) })
+		if text == "" || text == "." || text == ".." || odd || len(text) > longestInterface {
+			return fmt.Errorf("want an interface: a name of at most %d characters without spaces, / and :", longestInterface)
+		}
+	case isListener:
+		_, port, err := net.SplitHostPort(text)
+		if _, err2 := net.LookupPort("tcp", port); text != "" && errors.Join(err, err2) != nil {
+			return errors.New("want an address with its port, such as 127.0.0.1:9100 or [::1]:9100")
+		}
+	case isSocket:
+		if text == "" || len(text) > longestSocket {
+			return fmt.Errorf("want the path of a socket, at most %d characters", longestSocket)
+		}
+	case isFolder:
+		if text == "" {
+			return errors.New("want the path of a folder")
+		}
+	}
+	return nil
+}
+
+// CheckSocket reports a text that is no path of a unix socket.
+func CheckSocket(path string) error { return isSocket.check(path) }
