@@ -6,10 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
 
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/state"
 )
 
@@ -139,5 +141,21 @@ func TestEveryPackageIsInTheArchitecture(t *testing.T) {
 		if room != "." && !strings.Contains(text, "`"+room+"`") {
 			t.Errorf("docs/architecture.md does not name %s", room)
 		}
+	}
+}
+
+// TestEveryFindingIsDocumented compares the table of findings with package host.
+func TestEveryFindingIsDocumented(t *testing.T) {
+	var want strings.Builder
+	want.WriteString("| finding | severity | meaning | consequence | remedy |\n|---|---|---|---|---|\n")
+	kinds := slices.SortedFunc(slices.Values(host.Kinds()), func(a, b host.Kind) int { return strings.Compare(a.ID, b.ID) })
+	for i, k := range kinds {
+		if i > 0 && kinds[i-1].ID == k.ID {
+			t.Errorf("two kinds of findings are called %s", k.ID)
+		}
+		fmt.Fprintf(&want, "| `%s` | %s | %s | %s | %s |\n", k.ID, k.Severity, k.Meaning, k.Consequence, k.Remedy)
+	}
+	if !strings.HasSuffix(readDocs(t)["docs/findings.md"], "\n\n"+want.String()) {
+		t.Errorf("docs/findings.md does not end with this table:\n%s", &want)
 	}
 }

@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"internal/nl":     {netlinkLib, sysLib},
 	"internal/paths":  {},
 	"internal/probe":  {"internal/paths", sysLib, syncLib},
-	"internal/host":   {"internal/paths", "internal/nl", netlinkLib, routingLib, filterLib, sysLib},
+	"internal/host":   {"nfq", "internal/paths", "internal/nl", netlinkLib, routingLib, filterLib, sysLib},
 	"internal/mptcp":  {"internal/paths", "internal/nl", "internal/host", netlinkLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
 	"internal/api":    {},
 	"internal/core":   {"rewrite", "state"},

@@ -14,6 +14,8 @@ import (
 const (
 	FlowsResource = "/flows"
 	PathsResource = "/paths"
+	// FindingsResource has the obstacles that the box knows of.
+	FindingsResource = "/findings"
 	// AllQuery asks [FlowsResource] also for flows that have ended lately.
 	AllQuery = "all"
 )
@@ -31,6 +33,11 @@ func (c Client) Flows(ctx context.Context, all bool) (*Dump, error) {
 
 // Paths returns the paths of the box.
 func (c Client) Paths(ctx context.Context) (*Paths, error) { return get[Paths](ctx, c, PathsResource) }
+
+// Findings returns the obstacles that the box knows of.
+func (c Client) Findings(ctx context.Context) (*Findings, error) {
+	return get[Findings](ctx, c, FindingsResource)
+}
 
 // FlowsRequest returns the request for the flows of a box, see [Client.Get].
 func FlowsRequest(all bool) string {

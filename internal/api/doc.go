@@ -6,6 +6,7 @@
 //	GET /flows        [Dump]: live flows and totals
 //	GET /flows?all    [Dump]: also flows that ended lately, and learnt destinations
 //	GET /paths        [Paths]
+//	GET /findings     [Findings]
 //
 // An answer with a status other than 200 has an [Error] as its body. The box
 // encodes these types, the command line, the lab and the tests decode them. Keys

@@ -66,6 +66,8 @@ type Totals struct {
 	BytesDown  uint64        `json:"bytes_down"`
 	Subflows   SubflowTotals `json:"subflows"` // of a CPE
 	Queue      QueueTotals   `json:"queue"`
+	// Findings counts the obstacles that the box knows of by their ID.
+	Findings map[string]int `json:"findings,omitempty"`
 	// Recording is there if the box records.
 	Recording *RecordingTotals `json:"recording,omitempty"`
 }

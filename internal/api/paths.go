@@ -13,6 +13,8 @@ type Paths struct {
 	Paths     []Path    `json:"paths"`
 	// Peers are the CPEs that a HAG has heard of in the last minute.
 	Peers []Peer `json:"peers,omitempty"`
+	// Findings are the obstacles that the box knows of, see [Findings].
+	Findings []Finding `json:"findings,omitempty"`
 }
 
 // Transport lists the settings of multipath legs, fixed when the box started.

@@ -46,6 +46,7 @@ type Box struct {
 	responder *probe.Responder // of a HAG
 	sides     sides
 	recorder  Recorder
+	findings  *host.Findings
 	transport api.Transport
 	window    *mptcp.Window // nil if the kernel takes none
 	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
@@ -65,7 +66,7 @@ type kernel struct {
 
 // newBox returns a box without anything of the kernel's.
 func newBox(cfg Config) *Box {
-	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, conns: newConns(cfg.Table.MaxEnded)}
+	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, findings: host.NewFindings(cfg.Log), conns: newConns(cfg.Table.MaxEnded)}
 	b.actions.New = func() any { return new([]core.Action) }
 	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone})
 	return b
@@ -107,6 +108,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 	}
 	g.Go(func() error { return b.guardRules(ctx) })
 	g.Go(func() error { return b.guardRoutes(ctx) })
+	g.Go(func() error { return b.keepChecking(ctx) })
 	fmt.Fprintln(ready, b.announcement())
 	if cfg.bondsNothing() {
 		cfg.Log.Warn("connections use the first path only: name the HAG's join address with join= in the other --path")

@@ -131,6 +131,9 @@ func (b *Box) controlHandler() http.Handler {
 	}
 	answer(api.FlowsResource, func(w io.Writer, r *http.Request) error { return b.writeDump(w, r.URL.Query().Has(api.AllQuery)) })
 	answer(api.PathsResource, func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
+	answer(api.FindingsResource, func(w io.Writer, _ *http.Request) error {
+		return json.NewEncoder(w).Encode(api.Findings{Role: string(b.cfg.Role), Findings: b.knownFindings()})
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		(&api.Error{Status: http.StatusNotFound, Message: fmt.Sprintf("this box has no %s %s", r.Method, r.URL.Path)}).Write(w)
 	})

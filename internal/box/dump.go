@@ -78,6 +78,7 @@ func (b *Box) totals() api.Totals {
 		UptimeMS: b.now().Milliseconds(), Live: t.LiveByName(), Entered: t.EnteredByName(),
 		Reasons: t.ReasonsByName(), Rules: t.Rules, Learnt: b.core.LearntLen(),
 		BytesUp: b.bytesUp.Load(), BytesDown: b.bytesDown.Load(), Queue: b.queueTotals(), Translated: b.translated(),
+		Findings: b.findingsByID(),
 	}
 	if b.steering != nil {
 		out.Subflows = api.SubflowTotals(b.steering.kernel.manager.Counters())

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -35,10 +34,7 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 			return err
 		}
 	}
-	if drops, err := nfq.DefaultDrops(); err == nil && len(drops) > 0 {
-		b.cfg.Log.Warn("a firewall drops input by default and would take relayed packets: let it accept them",
-			"chains", strings.Join(drops, ", "), "rule", nfq.Advice)
-	}
+	b.check()
 	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
 	return b.installRules()
 }

@@ -51,6 +51,7 @@ var (
 	queueDesc      = desc("queue_total", "Packets dropped and errors at the NFQUEUE.", "kind")
 	waitingDesc    = desc("queue_waiting", "Packets without a verdict.")
 	translatedDesc = desc("translated_total", "SYNs that passed because the machine has changed their destination.")
+	findingDesc    = desc("finding", "Obstacles on the machine or in the network that the box knows of: 1.", "id")
 	recordDesc     = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
@@ -60,7 +61,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, recordDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, recordDesc} {
 		ch <- d
 	}
 	for _, d := range pathDescs {
@@ -98,6 +99,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(queueDesc, t.Queue.Stray, "stray")
 	gauge(waitingDesc, float64(t.Queue.Waiting))
 	ch <- prometheus.MustNewConstMetric(translatedDesc, prometheus.CounterValue, float64(t.Translated))
+	for id := range t.Findings {
+		gauge(findingDesc, 1, id)
+	}
 	if t.Recording != nil {
 		count(recordDesc, t.Recording.Packets, "written")
 		count(recordDesc, t.Recording.Dropped, "dropped")

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/config"
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
@@ -20,36 +21,56 @@ import (
 	"github.com/synbond/synbond/relay"
 )
 
-// finding is the result of one check.
-type finding struct {
+// line is the outcome of one check, as doctor prints it.
+type line struct {
 	Name   string `json:"name"`
-	Status string `json:"status"` // ok, warn or fail
+	Status string `json:"status"` // ok, note, warn or fail
 	Detail string `json:"detail,omitempty"`
 	Remedy string `json:"remedy,omitempty"`
+	ID     string `json:"id,omitempty"`   // of a finding
+	Path   string `json:"path,omitempty"` // the only path that it concerns
+	Source string `json:"source,omitempty"`
 }
 
-// diagnosis is the result of all checks.
+// sourceBox is the source of findings of a running box; others have none.
+const sourceBox = "running box"
+
+// diagnosis is the outcome of all checks.
 type diagnosis struct {
-	OK       bool      `json:"ok"` // a box can run here
-	Findings []finding `json:"findings"`
+	OK       bool   `json:"ok"` // a box can run here
+	Findings []line `json:"findings"`
+}
+
+// doctorFlags are the flags of doctor.
+type doctorFlags struct {
+	json          bool
+	file, control string
 }
 
 // doctorCommand tests everything that a box needs.
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "doctor [--json]",
+		Use:   "doctor [--config FILE] [--json]",
 		Short: "check whether a box can run on this machine, with a remedy for each obstacle",
 		Args:  noArguments,
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print one JSON object")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.OutOrStdout(), *asJSON) }
+	var with doctorFlags
+	f := cmd.Flags()
+	f.BoolVar(&with.json, "json", false, "print one JSON object")
+	f.StringVar(&with.file, "config", "", "configuration `FILE` (TOML) of the box whose interfaces and paths are checked")
+	f.StringVar(&with.control, "control", "", "control socket of a running box to ask too, a `PATH` (default: that of the only box under /run/synbond)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return with.run(cmd.Context(), cmd.OutOrStdout()) }
 	return cmd
 }
 
-// runDoctor tests the kernel in a network namespace of its own, and reads the
-// settings of the namespace in which it was called.
-func runDoctor(w io.Writer, asJSON bool) error {
-	// For an ordinary user the rest runs in a user namespace; a finding says so.
+// run tests the kernel in a network namespace of its own, and looks at the namespace in
+// which it was called.
+func (with doctorFlags) run(ctx context.Context, w io.Writer) error {
+	survey, err := with.survey()
+	if err != nil {
+		return err
+	}
+	// For an ordinary user the rest runs in a user namespace; a line says so.
 	refused := netlab.Reexec()
 	d := diagnosis{OK: true}
 	d.kernel()
@@ -60,16 +81,13 @@ func runDoctor(w io.Writer, asJSON bool) error {
 		}
 	}
 	if !netlab.Reexeced() {
-		d.settings()
-	}
-	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(d); err != nil {
+		d.machine(survey)
+		if err := d.box(ctx, with.control); err != nil {
 			return err
 		}
-	} else {
-		d.print(w, interactive(w))
+	}
+	if err := with.print(w, d); err != nil {
+		return err
 	}
 	if !d.OK {
 		return errReported
@@ -77,28 +95,55 @@ func runDoctor(w io.Writer, asJSON bool) error {
 	return nil
 }
 
+func (with doctorFlags) print(w io.Writer, d diagnosis) error {
+	if !with.json {
+		d.print(w, interactive(w))
+		return nil
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(d)
+}
+
+// survey returns a look at this machine for the box of the configuration file, if there is one.
+func (with doctorFlags) survey() (host.Survey, error) {
+	if with.file == "" {
+		return host.Survey{Surroundings: host.Here{}}, nil
+	}
+	role, err := config.GuessRole(with.file)
+	if err != nil {
+		return host.Survey{}, err
+	}
+	from := source{file: with.file}
+	_, cfg, err := from.load(role)
+	if err != nil {
+		return host.Survey{}, err
+	}
+	return cfg.Survey(), nil
+}
+
 func (d *diagnosis) add(name, status, detail, remedy string) {
-	d.Findings = append(d.Findings, finding{name, status, detail, remedy})
-	d.OK = d.OK && status != "fail"
+	d.put(line{Name: name, Status: status, Detail: detail, Remedy: remedy})
 }
 
-// judge adds a finding that is ok without an error, and a failure with one.
-func (d *diagnosis) judge(name string, err error, remedy string) {
+func (d *diagnosis) put(l line) {
+	d.Findings = append(d.Findings, l)
+	d.OK = d.OK && l.Status != string(host.Failure)
+}
+
+// judge adds a line that is ok without an error, and a failure with one.
+func (d *diagnosis) judge(name string, err error, remedy string) { d.weigh("fail", name, err, remedy) }
+
+// prefer adds a line that is ok without an error, and a warning with one: a box runs, but
+// slower.
+func (d *diagnosis) prefer(name string, err error, remedy string) { d.weigh("warn", name, err, remedy) }
+
+func (d *diagnosis) weigh(status, name string, err error, remedy string) {
 	if err == nil {
 		d.add(name, "ok", "", "")
 		return
 	}
-	d.add(name, "fail", oneLine(err), remedy)
-}
-
-// prefer adds a finding that is ok without an error, and a warning with one: a box
-// runs, but slower.
-func (d *diagnosis) prefer(name string, err error, remedy string) {
-	if err == nil {
-		d.add(name, "ok", "", "")
-		return
-	}
-	d.add(name, "warn", oneLine(err), remedy)
+	d.add(name, status, oneLine(err), remedy)
 }
 
 // kernel names the kernel. Its version decides only where no test can.
@@ -197,41 +242,63 @@ func probePathManager() error {
 	return pm.Close()
 }
 
-// settings checks the network namespace in which a box would run.
-func (d *diagnosis) settings() {
-	for _, s := range []struct{ name, key string }{
-		{"IPv6 forwarding", "net/ipv6/conf/all/forwarding"}, {"IPv4 forwarding", "net/ipv4/ip_forward"},
-	} {
-		b, err := os.ReadFile("/proc/sys/" + s.key)
+// machine runs the checks of a running box in the network namespace of the caller.
+func (d *diagnosis) machine(survey host.Survey) {
+	for _, r := range survey.Check() {
 		switch {
-		case err != nil:
-			d.add(s.name, "warn", "this machine lacks the address family", "")
-		case strings.TrimSpace(string(b)) == "0":
-			d.add(s.name, "warn", "off: this machine is no router", "sysctl "+strings.ReplaceAll(s.key, "/", ".")+"=1")
-		default:
-			d.add(s.name, "ok", "", "")
+		case r.Err != nil:
+			d.add(r.Name, "warn", "not checked: "+oneLine(r.Err), "")
+		case len(r.Findings) == 0:
+			d.add(r.Name, "ok", "", "")
 		}
-	}
-	drops, err := nfq.DefaultDrops()
-	switch {
-	case err != nil:
-		d.add("firewall", "warn", err.Error(), "")
-	case len(drops) > 0:
-		d.add("firewall", "warn", "input is dropped by default in "+strings.Join(drops, ", ")+", relayed packets included",
-			"let it accept relayed packets: "+nfq.Advice)
-	default:
-		d.add("firewall", "ok", "", "")
+		for _, f := range r.Findings {
+			d.put(line{Name: r.Name, Status: string(f.Severity), Detail: f.Detail(), Remedy: f.Remedy, ID: f.ID, Path: f.Path})
+		}
 	}
 }
 
+// box adds the findings of a running box, as far as they are new. That no box runs is an
+// error only if its control socket is named.
+func (d *diagnosis) box(ctx context.Context, control string) error {
+	path, err := controlPath(control)
+	if err != nil {
+		return nil
+	}
+	answer, err := ask(ctx, path, api.FindingsResource)
+	var known *api.Findings
+	if err == nil {
+		known, err = api.Decode[api.Findings](answer)
+	}
+	if err != nil {
+		if control == "" {
+			d.add("running box", "warn", oneLine(err), "")
+			return nil
+		}
+		return err
+	}
+	for _, f := range known.Findings {
+		l := line{
+			Name: known.Role, Status: f.Severity, Detail: host.Finding{Obstacle: f.Obstacle, Consequence: f.Consequence}.Detail(),
+			Remedy: f.Remedy, ID: f.ID, Path: f.Path, Source: sourceBox,
+		}
+		if !slices.ContainsFunc(d.Findings, func(o line) bool { return o.ID == l.ID && o.Path == l.Path && o.Detail == l.Detail }) {
+			d.put(l)
+		}
+	}
+	return nil
+}
+
 func (d *diagnosis) print(w io.Writer, colour bool) {
-	styles := map[string]string{"ok": "32", "warn": "33", "fail": "1;31"}
+	styles := map[string]string{"ok": "32", "note": "36", "warn": "33", "fail": "1;31"}
 	for _, f := range d.Findings {
 		sign := fmt.Sprintf("%-4s", f.Status)
 		if colour {
 			sign = "\x1b[" + styles[f.Status] + "m" + sign + "\x1b[0m"
 		}
 		fmt.Fprintf(w, "%s  %s", sign, f.Name)
+		if f.Path != "" {
+			fmt.Fprintf(w, ", path %s", f.Path)
+		}
 		if f.Detail != "" {
 			fmt.Fprintf(w, ": %s", f.Detail)
 		}

@@ -36,6 +36,7 @@ func printFlows(w io.Writer, d *api.Dump) {
 	if t.Translated > 0 {
 		fmt.Fprintf(w, "translated: %d SYNs passed, as this machine has changed their destination\n", t.Translated)
 	}
+	printCount(w, t.Findings)
 	printLearnt(w, d.Learnt)
 	printRecording(w, t.Recording)
 	if len(d.Flows) == 0 {

@@ -31,6 +31,7 @@ func pathsCommand() *cobra.Command {
 
 // printPaths prints a table: a line per path, or on a HAG per path of a CPE.
 func printPaths(w io.Writer, p *api.Paths) {
+	defer printFindings(w, p.Findings) // after the table's flush
 	printTransport(w, p.Transport)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer tw.Flush()

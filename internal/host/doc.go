@@ -10,6 +10,9 @@
 // that the machine is restored when the box stops, or at its next start after a crash. A
 // [Shaper] limits the rates of paths.
 //
+// A [Survey] checks the machine for what is in a box's way, by a table of checks, and returns
+// each obstacle as a [Finding] of some [Kind]. [Findings] are those of a running box.
+//
 // Everything happens in the network namespace of the thread that opens a
 // connection to the kernel, or that asks.
 //

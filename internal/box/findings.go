@@ -1,0 +1,64 @@
+package box
+
+import (
+	"context"
+	"time"
+
+	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/host"
+)
+
+// checkEvery is the time between two looks at the machine. A look reads some settings
+// and, if it has changed, the packet filter.
+const checkEvery = 3 * time.Second
+
+// Survey returns a look at this machine for a box with that configuration.
+func (c *Config) Survey() host.Survey {
+	return host.Survey{Surroundings: host.Here{}}
+}
+
+// check looks for obstacles on the machine.
+func (b *Box) check() {
+	for _, r := range b.cfg.Survey().Check() {
+		if r.Err != nil { // what was found before may still hold
+			b.cfg.Log.Debug("a check could not look", "check", r.Name, "err", r.Err)
+			continue
+		}
+		b.findings.Report("check of "+r.Name, r.Findings...)
+	}
+}
+
+// keepChecking looks for obstacles again and again, until ctx ends.
+func (b *Box) keepChecking(ctx context.Context) error {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			b.check()
+		}
+	}
+}
+
+// knownFindings returns the findings as the control socket shows them.
+func (b *Box) knownFindings() []api.Finding {
+	out, now := []api.Finding{}, time.Now()
+	for _, f := range b.findings.All() {
+		out = append(out, api.Finding{
+			ID: f.ID, Severity: string(f.Severity), Path: f.Path,
+			Obstacle: f.Obstacle, Consequence: f.Consequence, Remedy: f.Remedy, SinceMS: now.Sub(f.Since).Milliseconds(),
+		})
+	}
+	return out
+}
+
+// findingsByID counts the findings.
+func (b *Box) findingsByID() map[string]int {
+	n := make(map[string]int)
+	for _, f := range b.findings.All() {
+		n[f.ID]++
+	}
+	return n
+}
