@@ -14,6 +14,9 @@
 // only if it carries the secret (if there is one) and comes from an address that is
 // confirmed: the CPE has returned the cookie that was sent there.
 //
+// Now and then a probe is an extended one: its reply also says from which address and
+// port the HAG saw it come, which differ behind a NAT.
+//
 // The format of the datagrams is in message.go. A datagram that is malformed is
 // ignored; a probe of another version or with another secret gets a refusal.
 package probe

@@ -75,6 +75,9 @@ type fakeNetwork struct {
 	responder *Responder // nil: port unreachable
 }
 
+// fakePort is the source port of all datagrams through a fakeNetwork.
+const fakePort = 7101
+
 // fakeConn is a [Conn] through a fakeNetwork.
 type fakeConn struct {
 	network *fakeNetwork
@@ -114,7 +117,7 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 		}
 		var reply []byte
 		if n.responder != nil {
-			if reply = n.responder.newReplier().reply(nil, probe, c.local, time.Now()); len(reply) == 0 {
+			if reply = n.responder.newReplier().reply(nil, probe, netip.AddrPortFrom(c.local, fakePort), time.Now()); len(reply) == 0 {
 				return
 			}
 		}

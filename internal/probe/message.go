@@ -7,31 +7,45 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"net/netip"
 
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// All messages are UDP datagrams of one size, so that replies amplify nothing. In
-// network byte order:
+// All messages are UDP datagrams. A reply is never larger than its probe, so that
+// replies amplify nothing. In network byte order:
 //
 //	 0  magic u32       "sBpr"
 //	 4  version u8      1
 //	 5  type u8         probe, reply, refusal
 //	 6  path u8         index of the path at the CPE
-//	 7  flags u8        1: the HAG has confirmed the sender's address
+//	 7  flags u8        of a reply, see the constants
 //	 8  box u64         random, of the CPE's process
 //	16  sequence u64    grows with each probe of a path and family; replies repeat it
 //	24  cookie u64      the HAG's, for the address that the probe came from
-//	32  instance u64    random, of the HAG's process
+//	32  instance u64    random, of the HAG's process; of a probe: abilities of the CPE
 //	40  revision u32    of the next field; grows with each change
 //	44  down u8         a bit for each path that is down, the first one's the lowest
 //	45  reason u8       of a refusal
 //	46  zero u16
-//	48  MAC [16]byte    HMAC-SHA256 of all before it, truncated (RFC 2104, section 5)
+//	48  MAC [16]byte    HMAC-SHA256 of all else, truncated (RFC 2104, section 5)
+//	64  items           of extended messages; zeros fill up the datagram
 //
 // Magic, version, type, box and sequence keep their places in all versions.
+//
+// An item is a type u8, a length u8 and a value of that length. Items of unknown types
+// are skipped:
+//
+//	1  seen     the address (4 or 16 bytes) and port u16 from which the probe came
+//	2  shorter  of a probe: the reply shall have this size u16, and not the probe's
+//
+// A box that knows no items ignores extended messages. So a CPE says in each probe that
+// it takes extended replies (abilityItems), a HAG answers that it takes extended probes
+// (flagItems), and only then the CPE sends some. Neither sees anything new in the
+// messages of a box that knows no items.
 const (
 	messageSize    = 64
+	maxMessageSize = 1500 // more than fits into a packet of 1500 bytes
 	messageMagic   = 0x73427072
 	messageVersion = 1
 
@@ -48,6 +62,14 @@ const (
 	offReason   = 45
 	offZero     = 46
 	offMAC      = 48
+	offItems    = messageSize
+)
+
+// Types of items.
+const (
+	itemNone    = 0 // and no further items
+	itemSeen    = 1
+	itemShorter = 2
 )
 
 type messageType uint8
@@ -58,8 +80,14 @@ const (
 	kindRefusal
 )
 
-// flagConfirmed is the only flag.
-const flagConfirmed = 1
+// Flags of replies.
+const (
+	flagConfirmed = 1 // the HAG has confirmed the sender's address
+	flagItems     = 2 // the HAG takes extended probes
+)
+
+// abilityItems in the field instance of a probe: the CPE takes extended replies.
+const abilityItems = 1
 
 // refusalReason is the reason for which a HAG refuses a probe.
 type refusalReason uint8
@@ -82,6 +110,10 @@ type message struct {
 	revision uint32
 	down     uint8
 	reason   refusalReason
+
+	size    int            // of the datagram; 0 is messageSize, without items
+	seen    netip.AddrPort // zero: not there
+	shorter uint16         // 0: not there
 }
 
 var (
@@ -93,7 +125,7 @@ var (
 // parseMessage reads a message without its MAC. Of a message of another version it
 // returns the fields that all versions share, and errOtherVersion.
 func parseMessage(b []byte) (message, error) {
-	if len(b) != messageSize || binary.BigEndian.Uint32(b) != messageMagic {
+	if len(b) < messageSize || len(b) > maxMessageSize || binary.BigEndian.Uint32(b) != messageMagic {
 		return message{}, errNoMessage
 	}
 	m := message{
@@ -110,11 +142,52 @@ func parseMessage(b []byte) (message, error) {
 	m.instance = binary.BigEndian.Uint64(b[offInstance:])
 	m.revision = binary.BigEndian.Uint32(b[offRevision:])
 	m.reason = refusalReason(b[offReason])
-	if m.kind < kindProbe || m.kind > kindRefusal || m.path >= paths.MaxPaths || m.flags&^flagConfirmed != 0 ||
-		m.reason > otherSecret || b[offZero] != 0 || b[offZero+1] != 0 {
+	if m.kind < kindProbe || m.kind > kindRefusal || m.path >= paths.MaxPaths || m.flags&^(flagConfirmed|flagItems) != 0 ||
+		m.reason > otherSecret || b[offZero] != 0 || b[offZero+1] != 0 || !m.parseItems(b[offItems:]) {
 		return message{}, errNoMessage
 	}
+	if len(b) > messageSize {
+		m.size = len(b)
+	}
 	return m, nil
+}
+
+// parseItems reads the items, and reports whether they are well formed.
+func (m *message) parseItems(b []byte) bool {
+	for len(b) > 0 && b[0] != itemNone {
+		if len(b) < 2 || len(b) < 2+int(b[1]) {
+			return false
+		}
+		kind, value := b[0], b[2:2+int(b[1])]
+		b = b[2+len(value):]
+		switch {
+		case kind == itemSeen && (len(value) == 4+2 || len(value) == 16+2):
+			at, _ := netip.AddrFromSlice(value[:len(value)-2])
+			m.seen = netip.AddrPortFrom(at, binary.BigEndian.Uint16(value[len(value)-2:]))
+		case kind == itemShorter && len(value) == 2:
+			m.shorter = binary.BigEndian.Uint16(value)
+		case kind == itemSeen, kind == itemShorter:
+			return false
+		}
+	}
+	return true
+}
+
+// appendItems appends the message's items to b, as far as its size has room, and zeros.
+func (m *message) appendItems(b []byte) []byte {
+	end := len(b) + max(m.size-messageSize, 0)
+	add := func(kind byte, value []byte) {
+		if len(b)+2+len(value) <= end {
+			b = append(append(b, kind, byte(len(value))), value...)
+		}
+	}
+	if m.seen.IsValid() {
+		add(itemSeen, binary.BigEndian.AppendUint16(m.seen.Addr().AsSlice(), m.seen.Port()))
+	}
+	if m.shorter > 0 {
+		add(itemShorter, binary.BigEndian.AppendUint16(nil, m.shorter))
+	}
+	return append(b, make([]byte, end-len(b))...)
 }
 
 // codec encodes messages with their MAC, and decodes and checks them. It is for one
@@ -144,22 +217,26 @@ func (c *codec) append(b []byte, m message) []byte {
 	b = binary.BigEndian.AppendUint64(b, m.instance)
 	b = binary.BigEndian.AppendUint32(b, m.revision)
 	b = append(b, m.down, byte(m.reason), 0, 0)
-	return append(b, c.mac(b[start:])...)
+	b = append(b, make([]byte, messageSize-offMAC)...)
+	b = m.appendItems(b)
+	copy(b[start+offMAC:], c.mac(b[start:]))
+	return b
 }
 
 // parse is parseMessage with a check of the MAC. With errBadMAC it returns the
 // message, too.
 func (c *codec) parse(b []byte) (message, error) {
 	m, err := parseMessage(b)
-	if err == nil && !hmac.Equal(c.mac(b[:offMAC]), b[offMAC:]) {
+	if err == nil && !hmac.Equal(c.mac(b), b[offMAC:offItems]) {
 		err = errBadMAC
 	}
 	return m, err
 }
 
-// mac returns the MAC of b, which is valid until the next call.
+// mac returns the MAC of a message, which is valid until the next call.
 func (c *codec) mac(b []byte) []byte {
 	c.hmac.Reset()
-	c.hmac.Write(b)
+	c.hmac.Write(b[:offMAC])
+	c.hmac.Write(b[offItems:])
 	return c.hmac.Sum(c.sum[:0])[:messageSize-offMAC]
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/synbond/synbond/internal/paths"
@@ -54,7 +55,7 @@ func TestMalformedMessagesAreErrors(t *testing.T) {
 		{"type zero", offType, 0, errNoMessage},
 		{"type beyond the last", offType, byte(kindRefusal) + 1, errNoMessage},
 		{"path beyond the last", offPath, paths.MaxPaths, errNoMessage},
-		{"unknown flag", offFlags, 2, errNoMessage},
+		{"unknown flag", offFlags, 4, errNoMessage},
 		{"unknown reason", offReason, byte(otherSecret) + 1, errNoMessage},
 		{"zero that is not", offZero + 1, 1, errNoMessage},
 		{"another path", offPath, 1, errBadMAC},
@@ -70,8 +71,69 @@ func TestMalformedMessagesAreErrors(t *testing.T) {
 	if _, err := newCodec("other").parse(good); !errors.Is(err, errBadMAC) {
 		t.Errorf("with another secret: %v", err)
 	}
-	if _, err := parseMessage(append(good, 0)); !errors.Is(err, errNoMessage) {
-		t.Errorf("one byte more: %v", err)
+	if _, err := parseMessage(make([]byte, maxMessageSize+1)); !errors.Is(err, errNoMessage) {
+		t.Errorf("one byte more than the largest: %v", err)
+	}
+}
+
+// extended returns someProbe with items, in a datagram of that size.
+func extended(size int) message {
+	m := someProbe
+	m.size, m.seen, m.shorter = size, netip.MustParseAddrPort("192.0.2.1:258"), messageSize
+	return m
+}
+
+func TestExtendedMessageHasItsItemsBehindTheMAC(t *testing.T) {
+	items := []byte{
+		1, 6, 192, 0, 2, 1, 1, 2, // seen
+		2, 2, 0, messageSize, // shorter
+		0, 0, 0, // nothing more
+	}
+	want := extended(messageSize + len(items))
+	b := newCodec("").append(nil, want)
+	if !bytes.Equal(b[:offMAC], probeBytes) || !bytes.Equal(b[offItems:], items) {
+		t.Fatalf("% x\nwant % x", b[offItems:], items)
+	}
+	if m, err := newCodec("").parse(b); err != nil || m != want {
+		t.Errorf("%+v, %v", m, err)
+	}
+	b[offItems+3]++
+	if _, err := newCodec("").parse(b); !errors.Is(err, errBadMAC) {
+		t.Errorf("a changed item: %v", err)
+	}
+	for n := offItems + 1; n < offItems+12; n++ { // every end within an item
+		if _, err := parseMessage(b[:n]); n != offItems+8 && !errors.Is(err, errNoMessage) {
+			t.Errorf("the first %d bytes: %v", n, err)
+		}
+	}
+}
+
+func TestItemsWithoutRoomAreLeftOut(t *testing.T) {
+	m := extended(messageSize + 7) // seen needs 8 bytes
+	got, err := newCodec("").parse(newCodec("").append(nil, m))
+	if m.seen = (netip.AddrPort{}); err != nil || got != m {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestItemsOfAnotherBox(t *testing.T) {
+	six := netip.MustParseAddrPort("[2001:db8::1]:258")
+	for _, c := range []struct {
+		name  string
+		items []byte
+		want  netip.AddrPort
+		err   error
+	}{
+		{"an unknown item first", append([]byte{200, 1, 9, 1, 18}, append(six.Addr().AsSlice(), 1, 2)...), six, nil},
+		{"nothing but zeros", make([]byte, 9), netip.AddrPort{}, nil},
+		{"an address of another length", []byte{1, 3, 1, 2, 3}, netip.AddrPort{}, errNoMessage},
+		{"a size of another length", []byte{2, 1, 9}, netip.AddrPort{}, errNoMessage},
+		{"a length beyond the end", []byte{200, 2, 9}, netip.AddrPort{}, errNoMessage},
+	} {
+		b := append(newCodec("").append(nil, someProbe), c.items...)
+		if m, err := parseMessage(b); !errors.Is(err, c.err) || m.seen != c.want {
+			t.Errorf("%s: %v, %v", c.name, m.seen, err)
+		}
 	}
 }
 
@@ -88,13 +150,15 @@ func FuzzMessage(f *testing.F) {
 	c := newCodec("")
 	f.Add(c.append(nil, someProbe))
 	f.Add(c.append(nil, message{version: messageVersion, kind: kindRefusal, reason: otherVersion}))
+	f.Add(c.append(nil, extended(messageSize+20)))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseMessage(b)
 		if err != nil {
 			return
 		}
-		if again := newCodec("").append(nil, m); !bytes.Equal(again[:offMAC], b[:offMAC]) {
+		again := newCodec("").append(nil, m)
+		if n, err := parseMessage(again); err != nil || n != m || !bytes.Equal(again[:offMAC], b[:offMAC]) {
 			t.Errorf("% x\nbecomes % x", b, again)
 		}
 	})

@@ -248,9 +248,12 @@ func (m *Monitor) probe(now time.Time, p *path) {
 	p.sequence++
 	msg := message{
 		version: messageVersion, kind: kindProbe, path: uint8(p.index), box: m.box, sequence: p.sequence,
-		cookie: at.cookie, revision: m.revision, down: m.down,
+		cookie: at.cookie, revision: m.revision, down: m.down, instance: abilityItems,
 	}
-	var buf [messageSize]byte
+	if at.extend(now) {
+		msg.size, at.asked = extendedSize, now
+	}
+	var buf [extendedSize]byte
 	_, err := at.conn.Write(m.codec.append(buf[:0], msg))
 	at.unanswered++
 	p.health.Probed(now, p.sequence, err == nil)
@@ -271,7 +274,7 @@ func (m *Monitor) take(r response) {
 		m.refused(r, h, "")
 		return
 	}
-	msg, err := m.codec.parse(r.data[:])
+	msg, err := m.codec.parse(r.data)
 	if errors.Is(err, errNoMessage) || msg.box != m.box || !h.Expects(msg.sequence) {
 		return
 	}
@@ -296,6 +299,10 @@ func (m *Monitor) refused(r response, h *paths.Health, denial string) {
 func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	h.Replied(r.at, msg.sequence)
 	r.to.cookie, r.to.confirmed, r.to.unanswered = msg.cookie, msg.flags&flagConfirmed != 0, 0
+	r.to.extends = msg.flags&flagItems != 0
+	if msg.seen.IsValid() {
+		r.to.seen = msg.seen
+	}
 	if msg.instance != m.instance {
 		m.instance, m.told = msg.instance, m.revision-1
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -46,29 +47,45 @@ type prober struct {
 	cookie     uint64 // the HAG's, for the local address as the HAG sees it
 	confirmed  bool   // the HAG has got the cookie back
 	unanswered int    // probes since the last reply
+
+	extends bool           // the HAG takes extended probes
+	asked   time.Time      // time of the last extended probe
+	seen    netip.AddrPort // from which the HAG sees the probes come; zero: not known
+}
+
+const (
+	// extendedSize is the size of an extended probe in bytes: room for the items of its reply.
+	extendedSize = 128
+	// extendEvery is the longest time between two extended probes.
+	extendEvery = 30 * time.Second
+)
+
+// extend reports whether the next probe shall be an extended one.
+func (p *prober) extend(now time.Time) bool {
+	return p.extends && (!p.seen.IsValid() || now.Sub(p.asked) >= extendEvery)
 }
 
 // response is a datagram for a prober, or a port unreachable.
 type response struct {
 	to      *prober
 	at      time.Time
-	data    [messageSize]byte
+	data    []byte
 	refused bool
 }
 
 // receive hands on the responses until the prober is closed or ctx ends.
 func (p *prober) receive(ctx context.Context, responses chan<- response) {
-	var buf [messageSize + 1]byte // one byte more than a message, to notice longer ones
+	var buf [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
 		n, err := p.conn.Read(buf[:])
 		r := response{to: p, at: time.Now(), refused: errors.Is(err, unix.ECONNREFUSED)}
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case !r.refused && (err != nil || n != messageSize):
+		case !r.refused && err != nil:
 			continue
 		}
-		copy(r.data[:], buf[:])
+		r.data = bytes.Clone(buf[:n])
 		select {
 		case responses <- r:
 		case <-ctx.Done():

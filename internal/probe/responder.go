@@ -96,7 +96,7 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	w := r.newReplier()
-	var in, out [messageSize + 1]byte // one byte more than a message, to notice longer ones
+	var in, out [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(in[:])
 		if ctx.Err() != nil {
@@ -105,7 +105,7 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 		if err != nil {
 			return fmt.Errorf("answer probes: %w", err)
 		}
-		if reply := w.reply(out[:0], in[:n], from.Addr().Unmap(), time.Now()); len(reply) > 0 {
+		if reply := w.reply(out[:0], in[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), time.Now()); len(reply) > 0 {
 			// A reply that cannot be sent counts as lost.
 			_, _ = c.WriteToUDPAddrPort(reply, from)
 		}
@@ -125,7 +125,8 @@ func (r *Responder) newReplier() *replier {
 
 // reply appends the reply to a datagram to b. Only probes get one, so that two HAGs
 // cannot keep each other busy.
-func (r *replier) reply(b, datagram []byte, from netip.Addr, now time.Time) []byte {
+func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time) []byte {
+	from := source.Addr()
 	m, err := r.codec.parse(datagram)
 	if errors.Is(err, errNoMessage) || m.kind != kindProbe {
 		return b
@@ -146,8 +147,22 @@ func (r *replier) reply(b, datagram []byte, from netip.Addr, now time.Time) []by
 		if confirmed {
 			out.flags = flagConfirmed
 		}
+		if m.instance&abilityItems != 0 {
+			out.flags |= flagItems
+		}
+		if m.size > 0 {
+			out.size, out.seen = m.replySize(), source
+		}
 	}
 	return r.codec.append(b, out)
+}
+
+// replySize returns the size of the reply to an extended probe.
+func (m *message) replySize() int {
+	if m.shorter > 0 {
+		return max(messageSize, min(int(m.shorter), m.size))
+	}
+	return m.size
 }
 
 // note takes the contents of a probe. It reports whether the probe confirms its

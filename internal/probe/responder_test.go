@@ -46,7 +46,7 @@ func TestResponderRepliesToProbesOnlyAndToEachOnce(t *testing.T) {
 		{"a report", with(func(m *message) { m.cookie, m.sequence, m.down, m.revision = cookie, 3, 4, 2 }), lteA,
 			message{kind: kindReply, cookie: cookie, flags: flagConfirmed, down: 4, revision: 2}, 1},
 	} {
-		reply := r.reply(nil, c.in, c.from, time.Now())
+		reply := r.reply(nil, c.in, netip.AddrPortFrom(c.from, 5), time.Now())
 		if c.want.kind == 0 {
 			if len(reply) > 0 {
 				t.Errorf("%s: the reply is % x", c.name, reply)
@@ -63,6 +63,33 @@ func TestResponderRepliesToProbesOnlyAndToEachOnce(t *testing.T) {
 		}
 		if got != c.want || len(responder.Peers()) != c.peers {
 			t.Errorf("%s: %+v with %d peers, want %+v with %d", c.name, got, len(responder.Peers()), c.want, c.peers)
+		}
+	}
+}
+
+func TestResponderRepliesToExtendedProbes(t *testing.T) {
+	r := newResponder("", nil, slog.New(slog.DiscardHandler)).newReplier()
+	from := netip.AddrPortFrom(lteA, 4321)
+	for i, c := range []struct {
+		name          string
+		size          int
+		shorter       uint16
+		abilities     uint64
+		want          int // bytes of the reply
+		seen, extends bool
+	}{
+		{"a CPE that knows no items", messageSize, 0, 0, messageSize, false, false},
+		{"one that knows them", messageSize, 0, abilityItems, messageSize, false, true},
+		{"an extended probe", extendedSize, 0, abilityItems, extendedSize, true, true},
+		{"a reply of another size", 1400, 100, abilityItems, 100, true, true},
+		{"a reply that is too small", 1400, 1, abilityItems, messageSize, false, true},
+		{"a reply that would amplify", extendedSize, 1400, abilityItems, extendedSize, true, true},
+	} {
+		m := message{version: messageVersion, kind: kindProbe, sequence: uint64(i + 1), size: c.size, shorter: c.shorter, instance: c.abilities}
+		b := r.reply(nil, newCodec("").append(nil, m), from, time.Now())
+		got, err := newCodec("").parse(b)
+		if err != nil || len(b) != c.want || got.seen.IsValid() != c.seen || c.seen && got.seen != from || got.flags&flagItems != 0 != c.extends {
+			t.Errorf("%s: %d bytes, %+v, %v", c.name, len(b), got, err)
 		}
 	}
 }
