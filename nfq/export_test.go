@@ -1,3 +1,5 @@
+//go:build linux
+
 package nfq
 
 import "github.com/google/nftables/expr"

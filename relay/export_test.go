@@ -1,3 +1,5 @@
+//go:build linux
+
 package relay
 
 import "golang.org/x/sys/unix"

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tests
 
 import (
@@ -5,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -143,5 +146,32 @@ func TestRoomsImportOnlyWhatTheDesignAllows(t *testing.T) {
 	}
 	if found < 8 {
 		t.Errorf("only %d rooms found: is this the root of the module?", found)
+	}
+}
+
+// linuxRooms are the packages that need the kernel of Linux. Each file of theirs says so, doc.go
+// and those by tools excepted, so that `go build ./...` and `go vet ./...` work elsewhere, too.
+var linuxRooms = []string{
+	"nfq", "nfq/nfqtest", "relay", "relay/relaytest", "internal/nl", "internal/probe", "internal/host", "internal/mptcp",
+	"internal/box", "internal/tap", "internal/netlab", "internal/netlab/netlabtest", "internal/lab", "tests", "tests/bench",
+}
+
+func TestRoomsOfLinuxSaySo(t *testing.T) {
+	for _, room := range linuxRooms {
+		files, err := filepath.Glob(filepath.Join("..", room, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: files %q, error %v", room, files, err)
+		}
+		for _, name := range files {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := string(b)
+			if filepath.Base(name) != "doc.go" && !strings.HasSuffix(name, "_linux.go") && !strings.HasSuffix(name, "_linux_test.go") &&
+				!strings.HasPrefix(text, "//go:build linux\n") && !strings.HasPrefix(text, "// Code generated ") {
+				t.Errorf("%s does not begin with the line //go:build linux", strings.TrimPrefix(name, "../"))
+			}
+		}
 	}
 }

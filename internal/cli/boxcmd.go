@@ -1,3 +1,5 @@
+//go:build linux
+
 package cli
 
 import (
@@ -10,7 +12,6 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
@@ -49,11 +50,6 @@ func bindBox(cmd *cobra.Command, role box.Role) *source {
 	bindFile(cmd.Flags(), &s.file)
 	completeKeys(cmd, s.flags)
 	return s
-}
-
-// bindFile declares the flag that names a configuration file.
-func bindFile(f *pflag.FlagSet, file *string) {
-	f.StringVar(file, "config", "", "configuration `FILE` (TOML); flags override it")
 }
 
 // load reads the settings, and turns them into the configuration of a box.

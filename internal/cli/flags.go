@@ -123,6 +123,16 @@ func list(words []string) (text string) {
 	return text
 }
 
+// bindRole declares the flag --role.
+func bindRole(cmd *cobra.Command, role *string, help string) {
+	oneOf(cmd, role, "role", "ROLE", help, string(core.CPE), string(core.HAG))
+}
+
+// bindFile declares the flag that names a configuration file.
+func bindFile(f *pflag.FlagSet, file *string) {
+	f.StringVar(file, "config", "", "configuration `FILE` (TOML); flags override it")
+}
+
 // complete has the shell complete the values of a flag.
 func complete(cmd *cobra.Command, flag string, values []string) {
 	// The flag exists, and nothing completes it yet.

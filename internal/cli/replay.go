@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/pcaps"
 )
 
@@ -137,7 +137,7 @@ func (o *replayOptions) config() (pcaps.Config, error) {
 		return pcaps.Config{}, err
 	}
 	cfg := pcaps.Config{
-		Role: box.Role(o.role), Plain: s.Plain, Paths: o.paths, Join: s.Joins(), Policy: policy, Table: s.Table(), Learnt: s.Learnt(),
+		Role: core.Role(o.role), Plain: s.Plain, Paths: o.paths, Join: s.Joins(), Policy: policy, Table: s.Table(), Learnt: s.Learnt(),
 	}
 	if len(o.paths) == 0 {
 		for _, p := range s.Paths {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package cli
 
 import (
@@ -38,9 +40,4 @@ func rulesCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
-}
-
-// bindRole declares the flag --role.
-func bindRole(cmd *cobra.Command, role *string, help string) {
-	oneOf(cmd, role, "role", "ROLE", help, string(box.CPE), string(box.HAG))
 }

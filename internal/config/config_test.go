@@ -1,3 +1,5 @@
+//go:build linux
+
 package config
 
 import (
@@ -12,13 +14,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/pcaps"
 	"github.com/synbond/synbond/state"
 )
 
 // given parses flags of a box.
-func given(t *testing.T, role box.Role, args ...string) *Flags {
+func given(t *testing.T, role core.Role, args ...string) *Flags {
 	t.Helper()
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
 	f := NewFlags(set, role)
@@ -28,7 +31,7 @@ func given(t *testing.T, role box.Role, args ...string) *Flags {
 	return f
 }
 
-func load(t *testing.T, role box.Role, file string, flags *Flags) *Settings {
+func load(t *testing.T, role core.Role, file string, flags *Flags) *Settings {
 	t.Helper()
 	s, err := Load(role, file, flags)
 	if err != nil {
@@ -82,8 +85,8 @@ func TestEveryFlagOverridesTheFileAndTheFileTheDefault(t *testing.T) {
 
 func TestLoadingAgainGivesTheSameSettings(t *testing.T) {
 	file := write(t, "[limits]\nflows = 7\n")
-	f := given(t, box.CPE, "--plain", "lan", "--path", "dsl,join=203.0.113.1:9", "--path", "lte", "--plain", "wifi,dmz")
-	first, again := load(t, box.CPE, file, f), load(t, box.CPE, file, f)
+	f := given(t, core.CPE, "--plain", "lan", "--path", "dsl,join=203.0.113.1:9", "--path", "lte", "--plain", "wifi,dmz")
+	first, again := load(t, core.CPE, file, f), load(t, core.CPE, file, f)
 	if !reflect.DeepEqual(first, again) || len(first.Plain) != 3 || len(first.Paths) != 2 {
 		t.Errorf("%+v\n%+v", first, again)
 	}
@@ -142,7 +145,7 @@ func TestSchemaPermitsWhatTheBoxKnows(t *testing.T) {
 	if k, _ := keyOf("record_file_size"); k.min != strconv.Itoa(pcaps.LeastFileSize) {
 		t.Errorf("record_file_size is at least %s, not %d", k.min, pcaps.LeastFileSize)
 	}
-	if got, want := Defaults(box.CPE).Table(), (state.Config{}).WithDefaults(); got.MaxFlows != want.MaxFlows ||
+	if got, want := Defaults(core.CPE).Table(), (state.Config{}).WithDefaults(); got.MaxFlows != want.MaxFlows ||
 		got.MaxHalfOpen != want.MaxHalfOpen || got.MaxEnded != want.MaxEnded || got.Dial != want.Dial || got.HalfOpen != want.HalfOpen {
 		t.Errorf("defaults %+v, those of package state are %+v", got, want)
 	}
@@ -190,9 +193,9 @@ func TestMistakesNameTheLineAndWhatIsPermitted(t *testing.T) {
 		{"[learn]\nmax = 1\n[learn]", `:6: learn is there twice, first on line 4`},
 	} {
 		file := write(t, "plain = [\"lan\"]\n[[path]]\ninterface = \"a\"\n"+c.text+"\n")
-		s, err := Load(box.CPE, file, nil)
+		s, err := Load(core.CPE, file, nil)
 		if err == nil {
-			_, err = s.Box(box.CPE)
+			_, err = s.Box(core.CPE)
 		}
 		if err == nil || !strings.HasPrefix(err.Error(), file+c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s\n got %v\nwant %s", c.text, err, file+c.want)
@@ -223,7 +226,7 @@ func TestMistakesInEveryFormOfTOMLHaveTheirLine(t *testing.T) {
 func TestKeysAndFlagsOfTheOtherRoleAreMistakes(t *testing.T) {
 	for _, k := range Keys() {
 		file := write(t, tomlOf(&k, sample(t, &k, 0)))
-		for _, role := range []box.Role{box.CPE, box.HAG, ""} {
+		for _, role := range []core.Role{core.CPE, core.HAG, ""} {
 			_, err := Load(role, file, nil)
 			if permitted := k.Role == "" || role == "" || k.Role == role; permitted != (err == nil) {
 				t.Errorf("%s in the file of role %q: error %v", k.Name, role, err)
@@ -233,21 +236,21 @@ func TestKeysAndFlagsOfTheOtherRoleAreMistakes(t *testing.T) {
 			}
 		}
 	}
-	_, err := Load(box.CPE, "", given(t, "", "--join", "203.0.113.1:9"))
+	_, err := Load(core.CPE, "", given(t, "", "--join", "203.0.113.1:9"))
 	var flag *FlagError
 	if !errors.As(err, &flag) || flag.Flag != "join" {
 		t.Errorf("--join of a CPE: error %v", err)
 	}
 	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	NewFlags(set, box.HAG)
+	NewFlags(set, core.HAG)
 	if set.Lookup("own-source4") != nil || set.Lookup("join") == nil {
 		t.Error("a HAG has the flags of a CPE")
 	}
 }
 
 func TestGuessRole(t *testing.T) {
-	for text, want := range map[string]box.Role{
-		"join = [\"203.0.113.1:9\"]": box.HAG, "[[path]]\ninterface = \"a\"\njoin = [\"203.0.113.1:9\"]": box.CPE, "": box.CPE,
+	for text, want := range map[string]core.Role{
+		"join = [\"203.0.113.1:9\"]": core.HAG, "[[path]]\ninterface = \"a\"\njoin = [\"203.0.113.1:9\"]": core.CPE, "": core.CPE,
 	} {
 		if got, err := GuessRole(write(t, text)); got != want || err != nil {
 			t.Errorf("%q is the file of a %q, error %v", text, got, err)
@@ -262,12 +265,12 @@ func TestGuessRole(t *testing.T) {
 func TestPolicyReadAgainRefersToTheRunningPaths(t *testing.T) {
 	const dsl, lte = "[[path]]\ninterface = \"dsl\"\n", "[[path]]\ninterface = \"lte\"\n"
 	const rule = "[[rule]]\npaths = [\"dsl\"]\naction = \"relay\"\n"
-	running := load(t, box.CPE, write(t, "end_to_end_dscp = 43\n"+dsl+lte+rule), nil)
+	running := load(t, core.CPE, write(t, "end_to_end_dscp = 43\n"+dsl+lte+rule), nil)
 	for _, c := range []struct{ name, text string }{
 		{"the same", "end_to_end_dscp = 43\n" + dsl + lte + rule},
 		{"paths in another order", "end_to_end_dscp = 7\n" + lte + dsl + rule},
 	} {
-		next := load(t, box.CPE, write(t, c.text), nil)
+		next := load(t, core.CPE, write(t, c.text), nil)
 		p, err := next.PolicyFor(running)
 		if err != nil {
 			t.Fatal(err)
@@ -290,7 +293,7 @@ func FuzzLoad(f *testing.F) {
 		file := write(t, text)
 		s, err := Load("", file, nil)
 		if err == nil {
-			_, err = s.Box(box.CPE)
+			_, err = s.Box(core.CPE)
 		}
 		if err != nil && !strings.Contains(err.Error(), file) {
 			t.Errorf("%q: error %v does not name the file", text, err)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package config
 
 import (
@@ -7,19 +9,20 @@ import (
 	"testing"
 
 	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // smallest is a file that a box of a role accepts, with one path, whose table is last.
-func smallest(role box.Role) string {
+func smallest(role core.Role) string {
 	text := "plain = [\"lan\"]\n"
-	if role == box.HAG {
+	if role == core.HAG {
 		text += "join = [\"203.0.113.1:9\"]\n"
 	}
 	return text
 }
 
 // withKeys returns that file with the keys set to these texts.
-func withKeys(role box.Role, values map[string]string) string {
+func withKeys(role core.Role, values map[string]string) string {
 	var top, tables, path strings.Builder
 	top.WriteString(smallest(role))
 	path.WriteString("[[path]]\ninterface = \"dsl\"\n")
@@ -49,7 +52,7 @@ func withKeys(role box.Role, values map[string]string) string {
 // and with a quota of each period.
 func TestDocumentedDefaultsAreAccepted(t *testing.T) {
 	rows := documented(t)
-	for _, role := range []box.Role{box.CPE, box.HAG} {
+	for _, role := range []core.Role{core.CPE, core.HAG} {
 		want := accepted(t, role, withKeys(role, nil))
 		all := map[string]string{}
 		for _, k := range Keys() {
@@ -71,16 +74,16 @@ func TestDocumentedDefaultsAreAccepted(t *testing.T) {
 	}
 	for _, period := range []string{"day", "week", "month"} {
 		quota := map[string]string{"path.quota": "10GB", "path.quota_period": period}
-		want := accepted(t, box.CPE, withKeys(box.CPE, quota))
+		want := accepted(t, core.CPE, withKeys(core.CPE, quota))
 		quota["path.quota_start"] = rows["path.quota_start"].byDefault
-		if got := accepted(t, box.CPE, withKeys(box.CPE, quota)); !reflect.DeepEqual(got, want) {
+		if got := accepted(t, core.CPE, withKeys(core.CPE, quota)); !reflect.DeepEqual(got, want) {
 			t.Errorf("quota per %s with the default start: %+v, want %+v", period, got, want)
 		}
 	}
 }
 
 // accepted returns the configuration of a box with that file.
-func accepted(t *testing.T, role box.Role, text string) box.Config {
+func accepted(t *testing.T, role core.Role, text string) box.Config {
 	t.Helper()
 	cfg, err := load(t, role, write(t, text), nil).Box(role)
 	if err == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // document is a configuration file, with the line of each of its keys.
@@ -114,7 +114,7 @@ func (s *scanner) key(n *unstable.Node) (name string, line int) {
 }
 
 // decode fills s from the document.
-func (d *document) decode(s *Settings, role box.Role) error {
+func (d *document) decode(s *Settings, role core.Role) error {
 	for i, w := range d.keys {
 		if first := d.index(w.path); first < i {
 			return fmt.Errorf("%s:%d: %s is there twice, first on line %d", d.file, w.line, w.name, d.keys[first].line)
@@ -141,7 +141,7 @@ func (d *document) decode(s *Settings, role box.Role) error {
 
 // permitted checks a key as it is written: that it exists, for the role, and takes
 // such a value.
-func (d *document) permitted(w written, role box.Role) error {
+func (d *document) permitted(w written, role core.Role) error {
 	t, isTable := tables[w.name]
 	k, isKey := keyOf(w.name)
 	switch {
@@ -239,4 +239,4 @@ func (d *document) errorAt(line int, err error) error {
 	return fmt.Errorf("%s:%d: %s: %w", d.file, line, text, err)
 }
 
-func upper(r box.Role) string { return strings.ToUpper(string(r)) }
+func upper(r core.Role) string { return strings.ToUpper(string(r)) }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // Flags are the flags of a command that set keys.
@@ -33,7 +33,7 @@ func (e *FlagError) Unwrap() error { return e.Err }
 
 // NewFlags declares the flags of the keys with these names, or of all keys without
 // any, as far as the role has them; a command without a role has them all.
-func NewFlags(set *pflag.FlagSet, role box.Role, names ...string) *Flags {
+func NewFlags(set *pflag.FlagSet, role core.Role, names ...string) *Flags {
 	f := &Flags{set: set}
 	for _, k := range keys {
 		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || !k.isFor(role) {
@@ -54,7 +54,7 @@ func NewFlags(set *pflag.FlagSet, role box.Role, names ...string) *Flags {
 }
 
 // flagHelp is the help of the key's flag, with the permitted values.
-func (k *Key) flagHelp(role box.Role) string {
+func (k *Key) flagHelp(role core.Role) string {
 	help := strings.Replace(k.Help, "WORDS", pathWords(role), 1)
 	if k.OneOf != nil {
 		help += ": " + strings.Join(k.OneOf, ", ")
@@ -71,7 +71,7 @@ func (f *Flags) changed() []Key {
 }
 
 // apply sets the keys that were given by flags.
-func (f *Flags) apply(s *Settings, role box.Role) error {
+func (f *Flags) apply(s *Settings, role core.Role) error {
 	for _, k := range f.changed() {
 		if !k.isFor(role) {
 			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", upper(k.Role), upper(role))}
@@ -89,7 +89,7 @@ func (f *Flags) apply(s *Settings, role box.Role) error {
 // flagValue is the value of a flag, in the [Settings] of [Flags].
 type flagValue struct {
 	key  *Key
-	role box.Role // of the command, "" without one
+	role core.Role // of the command, "" without one
 	v    reflect.Value
 	text string // the default, then the last value given
 }
@@ -133,30 +133,30 @@ func (f *flagValue) Type() string {
 }
 
 // pathKeys are the keys of a path that may be words of --path, as far as the role has them.
-func pathKeys(role box.Role) []Key {
+func pathKeys(role core.Role) []Key {
 	return slices.DeleteFunc(Keys(), func(k Key) bool { return k.Word == "" || !k.isFor(role) })
 }
 
 // isFor reports whether a role has the key; without a role all keys are permitted.
-func (k *Key) isFor(role box.Role) bool { return role == "" || k.Role == "" || k.Role == role }
+func (k *Key) isFor(role core.Role) bool { return role == "" || k.Role == "" || k.Role == role }
 
 // backupWord is the short form of mode=backup.
 const backupWord = "backup"
 
 // pathWords lists the words of --path.
-func pathWords(role box.Role) string {
+func pathWords(role core.Role) string {
 	var words []string
 	for _, k := range pathKeys(role) {
 		words = append(words, k.Word+"="+k.Value)
 	}
-	if role != box.HAG {
+	if role != core.HAG {
 		words = append(words, backupWord)
 	}
 	return strings.Join(words, ", ")
 }
 
 // parsePath reads a path as --path gives it: IF[,WORD=VALUE]….
-func parsePath(text string, role box.Role) (Path, error) {
+func parsePath(text string, role core.Role) (Path, error) {
 	words := strings.Split(text, ",")
 	var p Path
 	if err := p.set("interface", words[0]); err != nil {
@@ -171,7 +171,7 @@ func parsePath(text string, role box.Role) (Path, error) {
 }
 
 // word reads one word after the interface.
-func (p *Path) word(word string, role box.Role) error {
+func (p *Path) word(word string, role core.Role) error {
 	if word == backupWord {
 		word = "mode=backup"
 	}
@@ -199,7 +199,7 @@ func (p *Path) word(word string, role box.Role) error {
 }
 
 // RoleOfFlag returns the only role that has a flag, "" if both have it or none.
-func RoleOfFlag(flag string) box.Role {
+func RoleOfFlag(flag string) core.Role {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
 	if i < 0 {
 		return ""

@@ -5,13 +5,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // Load returns the settings of a box: the defaults, then the keys in file, then
 // those given by flags. Without a role, keys of both roles are permitted. The file
 // may be "" and flags nil. A mistake in a flag is a [*FlagError].
-func Load(role box.Role, file string, flags *Flags) (*Settings, error) {
+func Load(role core.Role, file string, flags *Flags) (*Settings, error) {
 	s := Defaults(role)
 	if file != "" {
 		d, err := readDocument(file)
@@ -50,15 +50,15 @@ func (s *Settings) checkQuotas() error {
 
 // GuessRole returns the role of the box whose configuration the file is: only a
 // HAG has a key join.
-func GuessRole(file string) (box.Role, error) {
+func GuessRole(file string) (core.Role, error) {
 	d, err := readDocument(file)
 	if err != nil {
 		return "", err
 	}
 	if slices.ContainsFunc(d.keys, func(w written) bool { return w.name == "join" }) {
-		return box.HAG, nil
+		return core.HAG, nil
 	}
-	return box.CPE, nil
+	return core.CPE, nil
 }
 
 // mistake adds to an error about a key its line in the file, or its flag.

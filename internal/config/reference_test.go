@@ -1,3 +1,5 @@
+//go:build linux
+
 package config
 
 import (
@@ -9,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 const (
@@ -40,7 +42,7 @@ func TestExamplesAreValid(t *testing.T) {
 		if err == nil {
 			err = cfg.Validate()
 		}
-		if err != nil || strings.Contains(file, "hag") != (role == box.HAG) {
+		if err != nil || strings.Contains(file, "hag") != (role == core.HAG) {
 			t.Errorf("%s of a %s: %v", file, role, err)
 		}
 	}
@@ -50,7 +52,7 @@ func TestExamplesAreValid(t *testing.T) {
 var commented = regexp.MustCompile(`(?m)^# ([a-z0-9_]+ = )`)
 
 func TestReferenceHasEveryKeyWithItsDefault(t *testing.T) {
-	s := load(t, box.CPE, referenceFile, nil)
+	s := load(t, core.CPE, referenceFile, nil)
 	whole := write(t, commented.ReplaceAllString(read(t, referenceFile), "$1"))
 	load(t, "", whole, nil) // the commented keys are right, too
 	d, err := readDocument(whole)
@@ -66,7 +68,7 @@ func TestReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("%s has no key %s", referenceFile, k.Name)
 		case k.Default != "" && !has(s.origin):
 			t.Errorf("%s: %s has a default and is commented out", referenceFile, k.Name)
-		case k.Role == box.HAG && has(s.origin):
+		case k.Role == core.HAG && has(s.origin):
 			t.Errorf("%s: %s is not for a CPE", referenceFile, k.Name)
 		}
 	}
@@ -75,7 +77,7 @@ func TestReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 			continue
 		}
 		want := reflect.New(at.key.kind).Elem()
-		if err := at.key.set(want, at.key.defaultFor(box.CPE)); err != nil {
+		if err := at.key.set(want, at.key.defaultFor(core.CPE)); err != nil {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(at.value.Interface(), want.Interface()) {

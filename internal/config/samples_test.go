@@ -1,3 +1,5 @@
+//go:build linux
+
 package config
 
 import (
@@ -9,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // write creates a configuration file.
@@ -106,11 +108,11 @@ func cutLast(name string) (table, key string, nested bool) {
 }
 
 // roleOf is a role that has the key.
-func roleOf(k *Key) box.Role {
+func roleOf(k *Key) core.Role {
 	if k.Role != "" {
 		return k.Role
 	}
-	return box.CPE
+	return core.CPE
 }
 
 // valueOf is the value of a key, of the first entry in an array of tables.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // Key is one key of the schema.
@@ -23,8 +23,8 @@ type Key struct {
 	Value    string // placeholder of the flag's or the word's value
 	Default  string // as text, "" if there is none
 	Help     string
-	Role     box.Role // the only role that has the key, "" for both
-	OneOf    []string // permitted values, nil for any
+	Role     core.Role // the only role that has the key, "" for both
+	OneOf    []string  // permitted values, nil for any
 	required bool
 	format   format // of a text, or of the texts of a list
 	min, max string
@@ -95,7 +95,7 @@ func walk(t reflect.Type, prefix string, index []int, single bool, yield func(Ke
 func newKey(f reflect.StructField, name string, index []int) Key {
 	k := Key{
 		Name: name, Flag: f.Tag.Get("flag"), Word: f.Tag.Get("word"), Value: f.Tag.Get("value"),
-		Default: f.Tag.Get("default"), Help: f.Tag.Get("help"), Role: box.Role(f.Tag.Get("role")),
+		Default: f.Tag.Get("default"), Help: f.Tag.Get("help"), Role: core.Role(f.Tag.Get("role")),
 		required: f.Tag.Get("required") == "true", format: format(f.Tag.Get("format")), min: f.Tag.Get("min"), max: f.Tag.Get("max"),
 		kind: f.Type, index: index,
 	}

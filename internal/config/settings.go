@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/synbond/synbond/internal/box"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // Settings are all that can be configured of a box. docs/configuration.md and
@@ -101,7 +101,7 @@ type Rule struct {
 }
 
 // Defaults returns the settings of a box without file and flags.
-func Defaults(role box.Role) *Settings {
+func Defaults(role core.Role) *Settings {
 	s := &Settings{}
 	for at := range fields(s) {
 		if at.key.Default != "" {
@@ -114,10 +114,10 @@ func Defaults(role box.Role) *Settings {
 }
 
 // defaultFor returns the key's default for a role.
-func (k *Key) defaultFor(role box.Role) string { return named(k.Default, role) }
+func (k *Key) defaultFor(role core.Role) string { return named(k.Default, role) }
 
 // named returns a text with the name of a role, if there is one, for the word ROLE.
-func named(text string, role box.Role) string {
+func named(text string, role core.Role) string {
 	if role == "" {
 		return text
 	}

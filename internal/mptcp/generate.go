@@ -1,3 +1,5 @@
+//go:build linux
+
 package mptcp
 
 // The objects are committed, for both byte orders, so that a build needs no clang.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package nfqtest has a double of the queue of package nfq, at the level of packets:
 // a test puts packets in, and looks at the verdicts that come out.
 package nfqtest

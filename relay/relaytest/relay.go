@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package relaytest has a double of package relay, at the level of connections: it
 // remembers the dials that it is asked for, and a test says how they go on.
 package relaytest

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bench compares the cost of two boxes with that of plain forwarding, and
 // with HAProxy in place of the boxes, in one run:
 //

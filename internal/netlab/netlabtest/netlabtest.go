@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package netlabtest has helpers for tests that make hosts and networks with
 // package netlab. Only tests import it.
 package netlabtest
