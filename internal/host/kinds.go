@@ -1,3 +1,5 @@
+//go:build linux
+
 package host
 
 // Kinds of findings. [Kinds] lists them for the documentation.
