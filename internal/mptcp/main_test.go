@@ -18,21 +18,10 @@ var (
 	check      = netlabtest.Check
 	eventually = netlabtest.Eventually
 	leftOver   = netlabtest.LeavesNothing
+	build      = netlabtest.TwoLines
 )
 
 func TestMain(m *testing.M) { netlabtest.Main(m) }
-
-// build makes a network of two lines that ends with the test, which must leave
-// no file descriptor and no goroutine.
-func build(t *testing.T) *netlab.Network {
-	t.Helper()
-	netlabtest.Require(t)
-	leftOver(t)
-	n, err := netlab.Build(netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
-	check(t, err)
-	t.Cleanup(func() { check(t, n.Close()) })
-	return n
-}
 
 // pm opens a path manager on a host.
 func pm(t *testing.T, h *netlab.Host) *PM {

@@ -30,6 +30,15 @@ func Build(t testing.TB, topology netlab.Topology) *netlab.Network {
 	return n
 }
 
+// TwoLines makes a network of two lines without rate and delay, dsl and lte, that is
+// closed when the test ends. The test must leave no file descriptor and no goroutine.
+func TwoLines(t testing.TB) *netlab.Network {
+	t.Helper()
+	Require(t)
+	LeavesNothing(t)
+	return Build(t, netlab.Topology{Lines: []netlab.LineConfig{{Name: "dsl"}, {Name: "lte"}}})
+}
+
 func closeAtEnd(t testing.TB, c interface{ Close() error }) {
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
