@@ -34,29 +34,30 @@ const (
 // rooms lists the imports that each package may have beside the standard library: packages
 // of this module by their folder, and others by their module. Nil allows all.
 var rooms = map[string][]string{
-	"rewrite":         {},
-	"state":           {"rewrite"},
-	"nfq":             {"internal/nl", netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
-	"relay":           {sysLib, syncLib},
-	"internal/nl":     {netlinkLib, sysLib},
-	"internal/paths":  {},
-	"internal/probe":  {"internal/paths", sysLib, syncLib},
-	"internal/host":   {"nfq", "internal/paths", "internal/nl", netlinkLib, routingLib, filterLib, sysLib},
-	"internal/mptcp":  {"internal/paths", "internal/nl", "internal/host", netlinkLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
-	"internal/api":    {},
-	"internal/core":   {"rewrite", "state"},
-	"internal/box":    {"internal/api", "internal/core", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
-	"pcaps":           {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket", "github.com/klauspost/compress", "github.com/ulikunitz/xz"},
-	"internal/tap":    {sysLib, filterLib},
-	"internal/netlab": {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
-	"internal/lab":    {"internal/api", "internal/netlab", syncLib},
-	"internal/config": {"state", "internal/core", "internal/paths", "internal/box", "github.com/spf13/pflag", "github.com/pelletier/go-toml/v2"},
-	"internal/cli":    nil,
-	"tests":           nil,
-	"tests/bench":     nil,
-	"tests/sim":       {"internal/core", "rewrite", "state"},
-	"tests/summary":   {},
-	".":               {"internal/cli"},
+	"rewrite":          {},
+	"state":            {"rewrite"},
+	"nfq":              {"internal/nl", netlinkLib, routingLib, nftablesLib, nfqueueLib, sysLib},
+	"relay":            {sysLib, syncLib},
+	"internal/nl":      {netlinkLib, sysLib},
+	"internal/paths":   {},
+	"internal/probe":   {"internal/paths", sysLib, syncLib},
+	"internal/host":    {"nfq", "internal/ruleset", "internal/paths", "internal/nl", netlinkLib, routingLib, filterLib, sysLib},
+	"internal/mptcp":   {"internal/paths", "internal/nl", "internal/host", netlinkLib, genetlinkLib, bpfLib, filterLib, sysLib, syncLib},
+	"internal/ruleset": {netlinkLib, nftablesLib, sysLib},
+	"internal/api":     {},
+	"internal/core":    {"rewrite", "state"},
+	"internal/box":     {"internal/api", "internal/core", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
+	"pcaps":            {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket", "github.com/klauspost/compress", "github.com/ulikunitz/xz"},
+	"internal/tap":     {sysLib, filterLib},
+	"internal/netlab":  {"internal/api", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},
+	"internal/lab":     {"internal/api", "internal/netlab", syncLib},
+	"internal/config":  {"state", "internal/core", "internal/paths", "internal/box", "github.com/spf13/pflag", "github.com/pelletier/go-toml/v2"},
+	"internal/cli":     nil,
+	"tests":            nil,
+	"tests/bench":      nil,
+	"tests/sim":        {"internal/core", "rewrite", "state"},
+	"tests/summary":    {},
+	".":                {"internal/cli"},
 
 	// Doubles, and helpers of tests.
 	"nfq/nfqtest":                {"nfq"},
@@ -152,7 +153,7 @@ func TestRoomsImportOnlyWhatTheDesignAllows(t *testing.T) {
 // linuxRooms are the packages that need the kernel of Linux. Each file of theirs says so, doc.go
 // and those by tools excepted, so that `go build ./...` and `go vet ./...` work elsewhere, too.
 var linuxRooms = []string{
-	"nfq", "nfq/nfqtest", "relay", "relay/relaytest", "internal/nl", "internal/probe", "internal/host", "internal/mptcp",
+	"nfq", "nfq/nfqtest", "relay", "relay/relaytest", "internal/nl", "internal/probe", "internal/host", "internal/ruleset", "internal/mptcp",
 	"internal/box", "internal/tap", "internal/netlab", "internal/netlab/netlabtest", "internal/lab", "tests", "tests/bench",
 }
 
