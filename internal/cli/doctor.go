@@ -60,7 +60,7 @@ func doctorCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&with.json, "json", false, "print one JSON object")
 	f.StringVar(&with.file, "config", "", "configuration `FILE` (TOML) of the box whose interfaces and paths are checked")
-	f.StringVar(&with.control, "control", "", "control socket of a running box to ask too, a `PATH` (default: that of the only box under /run/synbond)")
+	bindControl(cmd, &with.control)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return with.run(cmd.Context(), cmd.OutOrStdout()) }
 	return cmd
 }

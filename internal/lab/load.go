@@ -80,8 +80,9 @@ func (n network) serve(a *byteCounter) (stop func() error, err error) {
 		return errors.Join(errs...)
 	}
 	for port, wrap := range map[int]func(net.Conn) net.Conn{
-		trafficPort: func(c net.Conn) net.Conn { return a.wrap(c) },
-		pacedPort:   func(c net.Conn) net.Conn { return &pacedConn{countedConn: a.wrap(c)} },
+		trafficPort:   func(c net.Conn) net.Conn { return a.wrap(c) },
+		forbiddenPort: func(c net.Conn) net.Conn { return c },
+		pacedPort:     func(c net.Conn) net.Conn { return &pacedConn{countedConn: a.wrap(c)} },
 	} {
 		l, err := n.Server.Listen("tcp", fmt.Sprintf("[::]:%d", port))
 		if err != nil {

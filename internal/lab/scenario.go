@@ -5,21 +5,25 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
 )
 
-// Scenario is an entry of the table of scenarios. One without variants compares the
-// network without and with boxes.
+// Scenario is an entry of the table of scenarios. One without variants and neighbours
+// compares the network without and with boxes.
 type Scenario struct {
 	Name, Help string
 	lines      []netlab.LineConfig
 	cpeFlags   []string
 	ownSource4 bool // an IPv4 server sees the CPE's address
 	variants   []variant
+	neighbours []neighbour
+	tools      []string // programs that it calls
 }
 
 // Charted reports whether the scenario's report has charts.
@@ -47,6 +51,7 @@ type run struct {
 	n        network
 	arrivals [2]byteCounter // by direction: at the client, at the server
 	dir      string         // for control sockets
+	usual    []string       // warnings of boxes that have no neighbour
 	r        *Report
 }
 
@@ -56,31 +61,48 @@ func (s Scenario) Run(ctx context.Context, o Options) (r *Report, err error) {
 	if o.Say == nil {
 		o.Say = func(string) {}
 	}
-	o.Say("building the network")
+	for _, tool := range s.tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			return nil, fmt.Errorf("scenario %s needs %s: %w", s.Name, tool, err)
+		}
+	}
 	dir, err := os.MkdirTemp("", "synbond-lab-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	built, err := netlab.Build(netlab.Topology{Lines: s.lines})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, built.Close()) }()
-	n := network{built}
-	x := &run{Scenario: s, Options: o, n: n, dir: dir}
+	x := &run{Scenario: s, Options: o, dir: dir}
 	x.r = &Report{Scenario: s.Name, OK: true, Figures: make(map[string]float64), lines: s.lines}
-	stop, err := n.serve(&x.arrivals[netlab.Up])
-	if err != nil {
-		return nil, err
+	for _, n := range s.neighbours {
+		if err := x.inNetwork(func() error { return x.meet(ctx, n) }); err != nil {
+			return x.r, fmt.Errorf("%s: %w", n.name, err)
+		}
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	return x.r, x.runVariants(ctx)
+	if len(s.neighbours) > 0 && o.Keep == nil {
+		return x.r, nil
+	}
+	return x.r, x.inNetwork(func() error { return x.runVariants(ctx) })
+}
+
+// inNetwork builds the scenario's network, calls fn, and takes the network down.
+func (x *run) inNetwork(fn func() error) error {
+	x.Say("building the network")
+	built, err := netlab.Build(netlab.Topology{Lines: x.lines})
+	if err != nil {
+		return err
+	}
+	x.n = network{built}
+	stop, err := x.n.serve(&x.arrivals[netlab.Up])
+	if err != nil {
+		return errors.Join(err, built.Close())
+	}
+	err = fn()
+	return errors.Join(err, stop(), built.Close())
 }
 
 // runVariants runs the comparison or all variants, and then calls Keep.
 func (x *run) runVariants(ctx context.Context) error {
-	if len(x.variants) == 0 {
+	if len(x.variants)+len(x.neighbours) == 0 {
 		if err := x.compare(ctx); err != nil {
 			return err
 		}

@@ -84,6 +84,10 @@ var Scenarios = []Scenario{
 		variants: []variant{flapVariant},
 	},
 	{
+		Name: "neighbours", Help: "beside other programs on the routers, and faults of the lines, one at a time: what a client sees without and with boxes",
+		lines: hybrid, neighbours: neighbours, tools: []string{"nft", "ip", "sysctl", "sh"},
+	},
+	{
 		Name: "objects", Help: "objects of 64 KiB to 16 MiB over each line alone and over both with boxes: how long each takes",
 		lines: uneven,
 		variants: []variant{

@@ -71,6 +71,9 @@ func newLine(cfg LineConfig, cpe, hag lineEnd) (*Line, error) {
 	return l, nil
 }
 
+// Router returns the host in the midst of the line. It has the interfaces cpe and hag.
+func (l *Line) Router() *Host { return l.router }
+
 func (l *Line) setUp() error {
 	if err := l.router.forward(); err != nil {
 		return err
