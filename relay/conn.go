@@ -3,9 +3,11 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,6 +73,16 @@ func (c *Conn) BytesUp() uint64 { return c.up.moved.Load() }
 
 // BytesDown returns the number of bytes passed on to the client.
 func (c *Conn) BytesDown() uint64 { return c.down.moved.Load() }
+
+// SetKeepalive sets the idle time after which the subflows of the multipath leg are
+// probed, 0 for the relay's. A subflow that does not answer for some seconds ends.
+func (c *Conn) SetKeepalive(idle time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if g := c.multipath(); g.conn != nil && g.mptcp && c.phase != closed {
+		setKeepalive(g.fd, cmp.Or(idle, c.relay.cfg.Keepalive))
+	}
+}
 
 // Local returns the address and port from which the onward leg is connected, the
 // zero AddrPort if it never was.

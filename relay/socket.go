@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,6 +62,27 @@ func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
 		setReceiveBuffer(fd, size)
 	}
 	return fd, nil
+}
+
+const (
+	// pathKeepaliveInterval and pathKeepaliveProbes: a subflow ends that has answered none
+	// of that many keepalives, one each interval. The kernel's default is 9 in 75 s each.
+	pathKeepaliveInterval = time.Second
+	pathKeepaliveProbes   = 4
+	// maxKeepalive is the kernel's limit (MAX_TCP_KEEPIDLE).
+	maxKeepalive = 32767 * time.Second
+)
+
+// setKeepalive sets the idle time after which the subflows of an MPTCP socket are probed,
+// those to come too (since Linux 6.10).
+func setKeepalive(fd int, idle time.Duration) {
+	for _, o := range []struct{ which, value int }{
+		{unix.TCP_KEEPINTVL, int(pathKeepaliveInterval.Seconds())},
+		{unix.TCP_KEEPCNT, pathKeepaliveProbes},
+		{unix.TCP_KEEPIDLE, int(min(max(idle, time.Second), maxKeepalive).Seconds())},
+	} {
+		_ = setsockopt(fd, unix.SOL_TCP, o.which, o.value) // it tunes, it does not decide
+	}
 }
 
 // setReceiveBuffer gives a TCP socket a receive buffer of that size in bytes. The

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,8 @@ type pathMonitor interface {
 type pathControl interface {
 	// SetDesired opens and ends subflows, or makes them backups, until all are as desired.
 	SetDesired([]paths.DesiredState)
+	// SetTranslated takes which paths are behind a NAT.
+	SetTranslated([]paths.Translation)
 	// EndPath ends the subflows of a path that has gone down, and returns their number.
 	EndPath(path int) (int, error)
 	// Shape limits the rate of a path's interface, which has that index.
@@ -173,9 +176,20 @@ func (b *Box) steerOnce() {
 		}
 		s.paths.Shape(i, status.Interface)
 	}
+	if t := translations(now.statuses); !slices.Equal(t, translations(before.statuses)) {
+		s.paths.SetTranslated(t)
+	}
 	s.paths.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
 	s.view.Store(now)
+}
+
+func translations(all []paths.Status) []paths.Translation {
+	out := make([]paths.Translation, len(all))
+	for i, s := range all {
+		out[i] = s.Translation()
+	}
+	return out
 }
 
 // endPath ends the subflows of a path that has gone down.

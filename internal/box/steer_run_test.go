@@ -45,6 +45,9 @@ func (f *fakePaths) Statuses() []paths.Status {
 	return slices.Clone(f.statuses)
 }
 
+// SetTranslated implements pathControl.
+func (f *fakePaths) SetTranslated([]paths.Translation) {}
+
 // SetDesired implements pathControl.
 func (f *fakePaths) SetDesired(all []paths.DesiredState) {
 	f.mu.Lock()

@@ -84,12 +84,17 @@ func ago(ms int64) string {
 	return d.Round(time.Second).String()
 }
 
-// addressesText shows the addresses of a path, IPv6 first.
+// addressesText shows the addresses of a path, IPv6 first, and behind a NAT also those
+// that the HAG sees.
 func addressesText(p *api.PathState) string {
 	var known []string
-	for _, a := range []netip.Addr{p.Address6, p.Address4} {
-		if a.IsValid() {
-			known = append(known, a.String())
+	for _, at := range []struct{ own, seen netip.Addr }{{p.Address6, p.Seen6}, {p.Address4, p.Seen4}} {
+		switch {
+		case !at.own.IsValid():
+		case at.seen.IsValid() && at.seen != at.own:
+			known = append(known, fmt.Sprintf("%s (NAT: %s)", at.own, at.seen))
+		default:
+			known = append(known, at.own.String())
 		}
 	}
 	return cmp.Or(strings.Join(known, " "), "none")

@@ -52,6 +52,7 @@ type Path struct {
 	QuotaPeriod string    `toml:"quota_period" oneof:"day week month" default:"month" role:"cpe"`
 	QuotaStart  int       `toml:"quota_start" min:"0" max:"28" default:"1" role:"cpe"`
 	Rate        Rate      `toml:"rate" word:"rate" value:"RATE" role:"cpe"`
+	Keepalive   Duration  `toml:"keepalive" word:"keepalive" value:"TIME" role:"cpe"`
 }
 
 // Limits bound the number of flows.

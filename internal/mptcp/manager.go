@@ -78,6 +78,11 @@ func (m *Manager) SetDesired(desired []paths.DesiredState) {
 	m.plan(func(p *paths.Planner) { p.SetDesired(desired) })
 }
 
+// SetTranslated is [paths.Planner.SetTranslated].
+func (m *Manager) SetTranslated(all []paths.Translation) {
+	m.plan(func(p *paths.Planner) { p.SetTranslated(m.now(), all) })
+}
+
 // Counters returns the counters of the subflows on all paths together.
 func (m *Manager) Counters() (sum paths.SubflowCounters) {
 	for _, c := range m.CountersByPath() {

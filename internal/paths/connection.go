@@ -29,6 +29,8 @@ type connection struct {
 	// furtherAt is when single ends, whatever the connection carries; 0 for never.
 	furtherAt time.Duration
 
+	idle idleness
+
 	first    int              // path of its first subflow
 	subflows []plannedSubflow // by path; nil until it is tracked and established
 }
@@ -107,6 +109,8 @@ func (c *connection) desired(i int, all []DesiredState) DesiredState {
 	case c.policy.Paths != 0 && c.policy.Paths>>i&1 == 0:
 		return Closed
 	case c.single && i != c.first && all[c.first] != Closed && c.subflows[c.first].phase == open:
+		return Closed
+	case c.rests(i, all):
 		return Closed
 	}
 	return all[i]

@@ -53,6 +53,7 @@ func (p *Planner) Plan(now time.Duration) ([]Request, time.Duration) {
 	p.sweep(now)
 	p.wakeUp(now)
 	p.countBytes(now)
+	p.lookForIdle(now)
 	for len(q.urgent) > 0 && p.room() {
 		c := q.urgent[0]
 		q.urgent = q.urgent[1:]

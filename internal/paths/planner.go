@@ -25,8 +25,11 @@ type Planner struct {
 	desired  []DesiredState // by path
 	counters []SubflowCounters
 	queues   queues
-	swept    time.Duration // last sweep
-	sooner   bool          // there is something to do before the last Plan said
+
+	translated []Translation // by path
+	forgetful  []forgetful   // by path
+	swept      time.Duration // last sweep
+	sooner     bool          // there is something to do before the last Plan said
 
 	requests []Request     // of the last Plan
 	about    []*connection // the connections of these requests
@@ -87,6 +90,7 @@ func NewPlanner(set *Set, log *slog.Logger) *Planner {
 	return &Planner{
 		set: set, log: log, conns: make(map[uint32]*connection),
 		desired: set.initial(), counters: make([]SubflowCounters, len(set.Paths)),
+		translated: make([]Translation, len(set.Paths)), forgetful: make([]forgetful, len(set.Paths)),
 	}
 }
 
@@ -150,6 +154,7 @@ func (p *Planner) SetDesired(desired []DesiredState) {
 			if before[i] == Closed && desired[i] != Closed {
 				c.subflows[i].failures, c.subflows[i].at = 0, 0 // the path has changed since
 			}
+			c.idle.fallen = c.idle.fallen || before[i] != Closed && desired[i] == Closed
 		}
 		order = append(order, busy{c, c.newBytes()})
 	}
@@ -202,6 +207,7 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 		p.retry(now, c, i)
 	case open:
 		p.counters[i].Lost++
+		p.forgotten(now, c, i, ev.Err)
 		if now-s.at >= settledAfter {
 			s.failures = 0
 		}
@@ -250,6 +256,7 @@ func (p *Planner) begin(now time.Duration, c *connection) {
 	c.subflows[c.first] = plannedSubflow{local: c.local, remote: c.remote, told: Normal}
 	p.enter(c, c.first, open, now)
 	c.fresh = true
+	p.watch(now, c)
 	switch {
 	case c.policy.After > 0:
 		c.single = true

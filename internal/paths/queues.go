@@ -19,7 +19,10 @@ type queues struct {
 	later    wakes         // at a time
 	counting []*connection // single ones, until they have carried enough bytes
 
+	watched []*connection // whose pauses matter
+
 	counted time.Duration // last look at counting
+	looked  time.Duration // last look at watched
 	budget  float64       // requests that the pace allows now
 	metered time.Duration // time for which budget holds
 }
@@ -79,6 +82,9 @@ func (q *queues) wait(now time.Duration) time.Duration {
 	}
 	if len(q.counting) > 0 {
 		wait = min(wait, q.counted+q.countInterval()-now)
+	}
+	if len(q.watched) > 0 {
+		wait = min(wait, q.looked+q.lookInterval()-now)
 	}
 	return max(wait, 0)
 }

@@ -3,6 +3,7 @@ package paths
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // MaxPaths is the largest number of paths of a box, and of subflows of a connection
@@ -19,6 +20,9 @@ type Path struct {
 	Busy  Busy   // for mode [Overflow]
 	Quota Quota  // of a CPE
 	Rate  uint64 // bit/s that the path may carry each way, 0 without a limit
+	// Keepalive is the time between keepalives of idle subflows, 0 for the default: the
+	// box's, and behind a NAT the planner's choice.
+	Keepalive time.Duration
 }
 
 // Machine gives the deciders access to interfaces, addresses and routes. It is safe for

@@ -19,6 +19,7 @@ type Status struct {
 
 	Carrier      bool       // the interface is up and has a carrier
 	Addr4, Addr6 netip.Addr // from which subflows can be opened; the zero Addr without one
+	Seen4, Seen6 netip.Addr // from which the HAG sees them come; the zero Addr if it is not known
 
 	// Probed is set once the HAG has answered over this path since the box started.
 	// From then on the path is down when replies are missing.
@@ -32,7 +33,13 @@ type Status struct {
 // Alike reports whether two statuses differ in figures only.
 func (s Status) Alike(o Status) bool {
 	return s.Up == o.Up && s.Reason == o.Reason && s.Carrier == o.Carrier && s.Probed == o.Probed &&
-		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6
+		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6 && s.Seen4 == o.Seen4 && s.Seen6 == o.Seen6
+}
+
+// Translation returns which addresses of the path a NAT translates, as far as it is known.
+func (s Status) Translation() Translation {
+	behind := func(own, seen netip.Addr) bool { return own.IsValid() && seen.IsValid() && own != seen }
+	return Translation{V6: behind(s.Addr6, s.Seen6), V4: behind(s.Addr4, s.Seen4)}
 }
 
 // ProbeConfig is the configuration of probing. Zero values mean the defaults.

@@ -4,6 +4,7 @@ package probe
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -79,6 +80,11 @@ func (p *path) unconfirmed() bool {
 func (p *path) status() paths.Status {
 	s := p.health.Status()
 	s.Interface, s.Carrier, s.Addr4, s.Addr6 = p.link.Index, p.link.Carrier, p.link.Addr4, p.link.Addr6
+	for i, seen := range []*netip.Addr{&s.Seen6, &s.Seen4} {
+		if at := p.probers[i]; at != nil {
+			*seen = at.seen.Addr()
+		}
+	}
 	s.BytesSent, s.BytesReceived = p.counters.SentBytes, p.counters.ReceivedBytes
 	return s
 }
