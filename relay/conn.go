@@ -34,7 +34,9 @@ type Conn struct {
 	onward, client leg
 	local          netip.AddrPort // of the onward leg, once it is connected
 	up, down       stream         // from the client, to the client
-	last           Info           // of the multipath leg, when it was closed
+	last           Info           // of the multipath leg: as it was when it was last asked, or closed
+	noteAt         time.Time      // when to ask again
+	noteEvery      time.Duration  // then
 	halfClosed     bool           // one stream has ended
 	draining       bool           // the connection is in its loop's draining
 }
@@ -120,6 +122,7 @@ func (c *Conn) discard() {
 	if c.phase == closed {
 		return
 	}
+	c.noteEnd()
 	c.phase = closed
 	c.onward.close(true)
 }
@@ -151,6 +154,7 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 		return err
 	}
 	c.phase = paired
+	c.noteFirst()
 	return nil
 }
 
@@ -158,23 +162,12 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 func (c *Conn) finish(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.note()
+	c.noteEnd()
 	c.phase = closed
 	c.onward.close(err != nil)
 	c.client.close(err != nil)
 	c.up.drop()
 	c.down.drop()
-}
-
-// note saves the kernel's figures of the multipath leg, which vanish with its socket. It is
-// called with c.mu held when the first stream has ended and when both have; at the second
-// time some subflows may have left.
-func (c *Conn) note() {
-	info, ok := c.info()
-	less := len(info.Subflows) < len(c.last.Subflows) || c.last.MPTCP && !info.MPTCP
-	if ok && !less {
-		c.last = info
-	}
 }
 
 func (g *leg) close(reset bool) {
@@ -256,9 +249,10 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	if from.done && !c.halfClosed {
 		c.halfClosed = true
 		c.mu.Lock()
-		c.note()
+		c.noteEnd()
 		c.mu.Unlock()
 	}
+	c.noteSometimes()
 	if to.stalled || c.broken() {
 		l.pump(to)
 	}

@@ -88,7 +88,8 @@ func (c *Conn) Info() (Info, bool) {
 	defer c.mu.Unlock()
 	info, ok := c.info()
 	if c.phase != closed {
-		info.Subflows = slices.DeleteFunc(info.Subflows, func(s Subflow) bool { return s.left })
+		c.note(info)
+		info.Subflows = slices.DeleteFunc(slices.Clone(info.Subflows), func(s Subflow) bool { return s.left })
 	}
 	return info, ok
 }
@@ -115,8 +116,16 @@ func (c *Conn) info() (Info, bool) {
 func (c *Conn) Token() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.phase == closed {
+		return 0
+	}
+	return c.token()
+}
+
+// token is [Conn.Token] of a connection that is not closed. It is called with c.mu held.
+func (c *Conn) token() uint32 {
 	g := c.multipath()
-	if g.conn == nil || !g.mptcp || c.phase == closed {
+	if g.conn == nil || !g.mptcp {
 		return 0
 	}
 	var raw rawInfo
