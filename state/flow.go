@@ -57,6 +57,9 @@ var stateNames = [NumStates]string{
 
 func (s State) String() string { return stateNames[s] }
 
+// StateNames returns the names of all states.
+func StateNames() []string { return stateNames[:] }
+
 // Live reports whether the flow is not over.
 func (s State) Live() bool { return s <= Relaying }
 

@@ -129,6 +129,15 @@ func (r Reason) String() string {
 	return reasons[r].name
 }
 
+// ReasonNames returns the names of all reasons but None.
+func ReasonNames() []string {
+	var names []string
+	for r := None + 1; r < NumReasons; r++ {
+		names = append(names, r.String())
+	}
+	return names
+}
+
 // Meaning says in one line what a Reason tells of a packet or flow.
 func (r Reason) Meaning() string { return reasons[r].meaning }
 

@@ -40,12 +40,7 @@ func (c Client) Findings(ctx context.Context) (*Findings, error) {
 }
 
 // FlowsRequest returns the request for the flows of a box, see [Client.Get].
-func FlowsRequest(all bool) string {
-	if all {
-		return FlowsResource + "?" + AllQuery
-	}
-	return FlowsResource
-}
+func FlowsRequest(all bool) string { return FlowFilter{All: all}.Request() }
 
 func get[T any](ctx context.Context, c Client, request string) (*T, error) {
 	b, err := c.Get(ctx, request)

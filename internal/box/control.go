@@ -126,12 +126,23 @@ func (b *Box) controlHandler() http.Handler {
 	answer := func(resource string, write func(w io.Writer, r *http.Request) error) {
 		mux.HandleFunc("GET "+resource, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			if write(w, r) != nil {
+			err := write(w, r)
+			var refused *api.Error // nothing has been written
+			switch {
+			case errors.As(err, &refused):
+				refused.Write(w)
+			case err != nil:
 				panic(http.ErrAbortHandler) // no client must take half an answer for a whole one
 			}
 		})
 	}
-	answer(api.FlowsResource, func(w io.Writer, r *http.Request) error { return b.writeDump(w, r.URL.Query().Has(api.AllQuery)) })
+	answer(api.FlowsResource, func(w io.Writer, r *http.Request) error {
+		filter, err := newFlowFilter(r.URL.Query())
+		if err != nil {
+			return err
+		}
+		return b.writeDump(w, filter)
+	})
 	answer(api.PathsResource, func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
 	answer(api.FindingsResource, func(w io.Writer, _ *http.Request) error {
 		return json.NewEncoder(w).Encode(api.Findings{Role: string(b.cfg.Role), Findings: b.knownFindings()})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
@@ -15,31 +16,27 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// writeDump writes an [api.Dump] of the live flows, and with all also of those that ended
-// lately. It does so flow by flow: a million of them in one piece of memory would
-// stop the whole process for as long as that takes to grow.
-func (b *Box) writeDump(w io.Writer, all bool) error {
+// writeDump writes an [api.Dump] of the flows that the filter selects. It does so flow by
+// flow: a million of them in one piece of memory would stop the whole process for as long as
+// that takes to grow.
+func (b *Box) writeDump(w io.Writer, filter flowFilter) error {
 	out := bufio.NewWriter(w)
 	values := json.NewEncoder(out)
 	totals := b.totals()
 	fmt.Fprintf(out, `{"role":%q,"flows":[`, b.cfg.Role) // a write that failed fails the next ones, too
 	separator := ""
-	for f := range b.described(all) {
+	for f := range b.described(filter, &totals) {
 		out.WriteString(separator)
 		if err := values.Encode(f); err != nil {
 			return err
 		}
 		separator = ","
-		if f.State == state.Relaying.String() {
-			totals.BytesUp += f.BytesUp
-			totals.BytesDown += f.BytesDown
-		}
 	}
 	out.WriteString(`],"totals":`)
 	if err := values.Encode(totals); err != nil {
 		return err
 	}
-	if learnt := b.learnt(); all && len(learnt) > 0 {
+	if learnt := b.learnt(); filter.All && len(learnt) > 0 {
 		out.WriteString(`,"learnt":`)
 		if err := values.Encode(learnt); err != nil {
 			return err
@@ -49,19 +46,40 @@ func (b *Box) writeDump(w io.Writer, all bool) error {
 	return out.Flush()
 }
 
-// described yields the flows of a dump.
-func (b *Box) described(all bool) iter.Seq[api.Flow] {
+// described yields the flows of a dump. It adds the bytes of all live flows to the totals,
+// those of flows that it leaves out as well.
+func (b *Box) described(filter flowFilter, totals *api.Totals) iter.Seq[api.Flow] {
 	return func(yield func(api.Flow) bool) {
-		backups, err := mptcp.Backups()
-		if err != nil {
-			b.cfg.Log.Warn("the dump cannot show backup subflows", "err", err)
-		}
+		backups := sync.OnceValue(b.backups)
 		for f := range b.core.Flows() {
-			if (all || f.State.Live()) && !yield(b.describe(f, b.now(), backups)) {
+			if f.State == state.Relaying {
+				up, down := b.moved(f.ID)
+				totals.BytesUp += up
+				totals.BytesDown += down
+			}
+			if filter.selects(&f) && !yield(b.describe(f, b.now(), backups())) {
 				return
 			}
 		}
 	}
+}
+
+// backups returns the subflows that are backups now.
+func (b *Box) backups() map[mptcp.Ends]bool {
+	backups, err := mptcp.Backups()
+	if err != nil {
+		b.cfg.Log.Warn("the dump cannot show backup subflows", "err", err)
+	}
+	return backups
+}
+
+// moved returns the bytes that a flow has carried.
+func (b *Box) moved(id state.ID) (up, down uint64) {
+	c, ok := b.conns.get(id)
+	if !ok {
+		return 0, 0
+	}
+	return c.BytesUp(), c.BytesDown()
 }
 
 // learnt describes the destinations known to action learn.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/packettest"
 	"github.com/synbond/synbond/state"
@@ -37,7 +38,8 @@ func BenchmarkSYNBeside(b *testing.B) {
 		work func(n uint32)
 	}{
 		{"nothing", func(uint32) { time.Sleep(time.Millisecond) }},
-		{"dump", func(uint32) { _ = x.writeDump(io.Discard, true) }},
+		{"dump", func(uint32) { _ = x.writeDump(io.Discard, flowFilter{api.FlowFilter{All: true}}) }},
+		{"filtered-dump", func(uint32) { _ = x.writeDump(io.Discard, flowFilter{api.FlowFilter{Port: 1}}) }},
 		{"expiry", func(n uint32) {
 			for i := range uint32(most) {
 				x.core.Packet(nil, 0, core.Packet{Data: others.Nth(flows + i)})

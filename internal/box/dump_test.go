@@ -52,7 +52,7 @@ func TestDumpIsOneObjectWithTheRequestedFlows(t *testing.T) {
 		c.begin()
 		for _, all := range []bool{false, true} {
 			var out bytes.Buffer
-			check(t, b.writeDump(&out, all))
+			check(t, b.writeDump(&out, flowFilter{api.FlowFilter{All: all}}))
 			d := api.Dump{}
 			from := json.NewDecoder(&out)
 			from.DisallowUnknownFields()
@@ -70,7 +70,7 @@ func TestDumpIsOneObjectWithTheRequestedFlows(t *testing.T) {
 		}
 	}
 	b.dialEnded(id(b.last()), b.last(), errors.New("over"))
-	if err := b.writeDump(full{}, true); !errors.Is(err, errFull) {
+	if err := b.writeDump(full{}, flowFilter{api.FlowFilter{All: true}}); !errors.Is(err, errFull) {
 		t.Errorf("error %v", err)
 	}
 }

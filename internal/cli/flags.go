@@ -86,27 +86,31 @@ func (c *choice) String() string { return *c.v }
 // Type implements [pflag.Value].
 func (c *choice) Type() string { return c.name }
 
-// text is the value of a flag whose permitted texts a function knows.
-type text struct {
-	v     *string
+// parsedFlag is the value of a flag that a function reads.
+type parsedFlag[T any] struct {
+	v     *T
 	name  string // of the value, in help
-	check func(string) error
+	text  string // as given
+	parse func(string) (T, error)
+}
+
+// parsed returns a flag's value that parse reads into v.
+func parsed[T any](v *T, name string, parse func(string) (T, error)) *parsedFlag[T] {
+	return &parsedFlag[T]{v: v, name: name, parse: parse}
 }
 
 // Set implements [pflag.Value].
-func (t *text) Set(s string) error {
-	if err := t.check(s); err != nil {
-		return err
-	}
-	*t.v = s
-	return nil
+func (p *parsedFlag[T]) Set(text string) (err error) {
+	p.text = text
+	*p.v, err = p.parse(text)
+	return err
 }
 
 // String implements [pflag.Value].
-func (t *text) String() string { return *t.v }
+func (p *parsedFlag[T]) String() string { return p.text }
 
 // Type implements [pflag.Value].
-func (t *text) Type() string { return t.name }
+func (p *parsedFlag[T]) Type() string { return p.name }
 
 // list writes "a, b or c".
 func list(words []string) (text string) {

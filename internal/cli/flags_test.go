@@ -25,6 +25,11 @@ var wrongValues = map[string]struct{ value, want string }{
 	"log-level":       {"loud", "want debug, info, warn or error"},
 	"role":            {"hub", "want cpe or hag"},
 	"scenario":        {"none", "--list"},
+	"client":          {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
+	"server":          {"192.0.2.0/33", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
+	"port":            {"0", "want a port from 1 to 65535"},
+	"reason":          {"bad-luck", "want truncated, bad-ip-header, fragment"},
+	"state":           {"open", "want dialing, released, learning, relaying, passed, rejected, closed, abandoned, refused, unreachable, timed-out or failed"},
 }
 
 // anyText are the flags that take every text: names of files and of what only the kernel knows.

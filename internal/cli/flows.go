@@ -12,16 +12,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/state"
 )
 
 // flowsCommand shows the flows of a running box.
 func flowsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "flows [--json] [--watch] [--all]", Short: "show the flows of a running box", Args: noArguments}
-	all := cmd.Flags().Bool("all", false, "also show flows that ended in the last minute")
-	v := bindView(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return v.show(cmd, api.FlowsRequest(*all), printed(printFlows))
+	cmd := &cobra.Command{
+		Use:   "flows [--json] [--watch] [--all] [--client PREFIX] [--server PREFIX] [--port N] [--reason R] [--state S]",
+		Short: "show the flows of a running box",
+		Example: "  synbond flows --client 192.0.2.7 --port 443\n" +
+			"  synbond flows --reason hag-down",
+		Args: noArguments,
 	}
+	f, filter := cmd.Flags(), api.FlowFilter{}
+	f.BoolVar(&filter.All, "all", false, "also show flows that ended in the last minute")
+	f.Var(parsed(&filter.Client, "PREFIX", api.ParsePrefix), "client", "show flows of clients in this prefix, or with this address")
+	f.Var(parsed(&filter.Server, "PREFIX", api.ParsePrefix), "server", "show flows to servers in this prefix, or with this address")
+	f.Var(parsed(&filter.Port, "N", api.ParsePort), "port", "show flows to this port")
+	oneOf(cmd, &filter.Reason, "reason", "R", "show flows with this reason, also ended ones", state.ReasonNames()...)
+	oneOf(cmd, &filter.State, "state", "S", "show flows in this state, also ended ones", state.StateNames()...)
+	v := bindView(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return v.show(cmd, filter.Request(), printed(printFlows)) }
 	return cmd
 }
 

@@ -33,7 +33,7 @@ func bindView(cmd *cobra.Command) *view {
 
 // bindControl declares the flag that names the control socket of a running box.
 func bindControl(cmd *cobra.Command, path *string) {
-	cmd.Flags().Var(&text{path, "PATH", config.CheckSocket}, "control", "control socket of the box (default: that of the only box under /run/synbond)")
+	cmd.Flags().Var(parsed(path, "PATH", config.ParseSocket), "control", "control socket of the box (default: that of the only box under /run/synbond)")
 }
 
 // answerTimeout bounds the wait for a box's whole answer.

@@ -50,5 +50,5 @@ func (f format) check(text string) error {
 	return nil
 }
 
-// CheckSocket reports a text that is no path of a unix socket.
-func CheckSocket(path string) error { return isSocket.check(path) }
+// ParseSocket reads the path of a unix socket.
+func ParseSocket(path string) (string, error) { return path, isSocket.check(path) }
