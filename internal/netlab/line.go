@@ -287,9 +287,6 @@ func (l *Line) Carrier(on bool) error {
 	return l.addRoutes(toCPE, &l.cpe)
 }
 
-// Router returns the router that the line consists of. Its interfaces are named cpe and hag.
-func (l *Line) Router() *Host { return l.router }
-
 // Bytes returns the number of bytes that the line delivered to the HAG and to the
 // CPE, Ethernet headers included.
 func (l *Line) Bytes() (up, down uint64) {
