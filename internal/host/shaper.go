@@ -20,7 +20,7 @@ import (
 type Shaper struct {
 	journal *Journal
 	log     *slog.Logger
-	shaped  map[string]int // index of the interface of that name, when it was last shaped
+	shaped  map[string]int // index of the interface of that name, when it was last looked at
 }
 
 // NewShaper returns a shaper whose changes the journal records.
@@ -29,9 +29,21 @@ func NewShaper(j *Journal, log *slog.Logger) *Shaper {
 }
 
 // Shape shapes the interface of a path with a rate, unless it is away (index 0) or
-// shaped already. An interface that was away may have been made anew.
+// shaped already. The interface of that name may have been made anew, or names may have been
+// exchanged: what is no longer the path's is as before.
 func (s *Shaper) Shape(p paths.Path, index int) {
-	if p.Rate == 0 || index == 0 || s.shaped[p.Interface] == index {
+	if p.Rate == 0 || s.shaped[p.Interface] == index {
+		return
+	}
+	for name, at := range s.shaped {
+		if name == p.Interface || at == index {
+			delete(s.shaped, name) // another path's call shapes what it has now
+			if err := s.journal.unshape(name); err != nil {
+				s.log.Warn("queues of a path are left on an interface", "interface", name, "err", err)
+			}
+		}
+	}
+	if index == 0 {
 		return
 	}
 	s.shaped[p.Interface] = index
@@ -52,12 +64,16 @@ func (s *Shaper) shape(p paths.Path, index int) error {
 	if err := checkUnshaped(link); err != nil {
 		return err
 	}
-	ifb := &netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("synbond%d", index)}}
+	ifb := &netlink.Ifb{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf(ifbName, index)}}
 	if err := s.journal.record(func() { s.journal.Shaped[p.Interface] = ifb.Name }); err != nil {
 		return err
 	}
 	return limitRate(index, p.Rate, ifb)
 }
+
+// ifbName is the name of the ifb device for an interface with that index. An interface keeps
+// its index when it is renamed.
+const ifbName = "synbond%d"
 
 // limitRate limits the rate of an interface each way, in bit/s. It adds the ifb device
 // for incoming packets.
@@ -105,14 +121,18 @@ func checkUnshaped(link netlink.Link) error {
 	return nil
 }
 
-// unshape undoes shape for the interface of that name.
+// unshape undoes shape for the interface that had that name.
 func (j *Journal) unshape(name string) error {
 	ifb, shaped := j.Shaped[name]
 	if !shaped {
 		return nil
 	}
+	var index int
+	if _, err := fmt.Sscanf(ifb, ifbName, &index); err != nil {
+		return fmt.Errorf("ifb device %q of interface %s: %w", ifb, name, err)
+	}
 	var errs []error
-	if link, err := netlink.LinkByName(name); err == nil {
+	if link, err := netlink.LinkByIndex(index); err == nil {
 		all, err := netlink.QdiscList(link)
 		errs = append(errs, err)
 		for _, q := range all {
@@ -124,5 +144,8 @@ func (j *Journal) unshape(name string) error {
 	if link, err := netlink.LinkByName(ifb); err == nil {
 		errs = append(errs, netlink.LinkDel(link))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return j.record(func() { delete(j.Shaped, name) })
 }
