@@ -51,6 +51,8 @@ type PathState struct {
 	Use      string           `json:"use"`      // normal, backup or closed
 	Address4 netip.Addr       `json:"address4"` // "" without one
 	Address6 netip.Addr       `json:"address6"`
+	Reason4  string           `json:"reason4,omitempty"` // why subflows cannot use IPv4
+	Reason6  string           `json:"reason6,omitempty"`
 	Join     []netip.AddrPort `json:"join"`
 	// Seen4 and Seen6 are the addresses from which the HAG sees the path's probes come.
 	// They differ from Address4 and Address6 behind a NAT. "" if it is not known.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/host"
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // checkEvery is the time between two looks at the machine. A look reads some settings
@@ -16,7 +17,11 @@ const checkEvery = 3 * time.Second
 
 // Survey returns a look at this machine for a box with that configuration.
 func (c *Config) Survey() host.Survey {
-	return host.Survey{Surroundings: host.Here{}}
+	s := host.Survey{Surroundings: host.Here{}, Plain: c.Plain, Paths: c.Paths}
+	if c.Role == CPE {
+		s.Paths = paths.NewSet(nil, c.Paths).Paths // paths share their join addresses
+	}
+	return s
 }
 
 // check looks for obstacles on the machine.
@@ -30,15 +35,26 @@ func (b *Box) check() {
 	}
 }
 
+// checkPause is the time between a change of an interface or a route and the look.
+const checkPause = 200 * time.Millisecond
+
 // keepChecking looks for obstacles again and again, until ctx ends.
 func (b *Box) keepChecking(ctx context.Context) error {
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
+	changed := b.machine.Changed()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
+			changed = nil // soon: changes come in crowds
+			tick.Reset(checkPause)
+			b.sides.forget()
 		case <-tick.C:
+			tick.Reset(checkEvery)
+			changed = b.machine.Changed()
+			b.sides.forget()
 			b.check()
 		}
 	}

@@ -67,8 +67,8 @@ func (b *Box) paths() api.Paths {
 
 func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *api.PathState {
 	out := &api.PathState{
-		State: upOrDown(s.Up), Reason: s.Reason, SinceMS: now.Sub(s.Since).Milliseconds(), Mode: string(p.Mode),
-		Address4: s.Addr4, Address6: s.Addr6, Join: p.Join, Seen4: s.Seen4, Seen6: s.Seen6,
+		State: upOrDown(s.Up), Reason: cmp.Or(s.Reason, s.FamilyReason()), SinceMS: now.Sub(s.Since).Milliseconds(), Mode: string(p.Mode),
+		Address4: s.Addr4, Address6: s.Addr6, Reason4: s.Reason4, Reason6: s.Reason6, Join: p.Join, Seen4: s.Seen4, Seen6: s.Seen6,
 		FurtherWindow4: b.furtherWindow(s.Addr4, p.Join), FurtherWindow6: b.furtherWindow(s.Addr6, p.Join),
 		RTTUS: s.RTT.Microseconds(), Loss: s.Loss, Probed: s.Probed, BytesUp: s.BytesSent, BytesDown: s.BytesReceived,
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -14,6 +15,10 @@ import (
 type Survey struct {
 	// Surroundings is the machine. [Here] is the one that this process runs on.
 	Surroundings
+
+	// Of the box; empty for a look without a configuration.
+	Plain []string     // interfaces that face hosts
+	Paths []paths.Path // with their join addresses, those that they share included
 }
 
 // Surroundings are the parts of a machine that checks read.
@@ -23,6 +28,8 @@ type Surroundings interface {
 	Sysctl(key string) (string, error)
 	// InputDrops lists the nftables chains that drop relayed packets in the input hook.
 	InputDrops() ([]string, error)
+	// Network returns the interfaces and routes as they are now.
+	Network() (Network, error)
 }
 
 // Here is the machine and the network namespace of the calling thread.
@@ -43,6 +50,8 @@ var checks = []struct {
 	{"IPv6 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv6", "net/ipv6/conf/all/forwarding") }},
 	{"IPv4 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv4", "net/ipv4/ip_forward") }},
 	{"firewall", Survey.input},
+	{"interfaces", Survey.interfaces},
+	{"reverse-path filter", Survey.reversePath},
 }
 
 // Result is the result of one check.
@@ -84,5 +93,5 @@ func (s Survey) input() (found []Finding, err error) {
 	return found, err
 }
 
-// dotted returns the key of a setting as sysctl(8) writes it.
-func dotted(key string) string { return strings.ReplaceAll(key, "/", ".") }
+// dotted returns the key of a setting as sysctl(8) takes it: dots and slashes change places.
+func dotted(key string) string { return strings.NewReplacer("/", ".", ".", "/").Replace(key) }

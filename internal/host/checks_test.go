@@ -3,15 +3,20 @@
 package host
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
+
+	"github.com/synbond/synbond/internal/paths"
 )
 
 // double is a machine of these settings and chains.
 type double struct {
 	sysctls map[string]string
 	drops   []string
+	links   map[string]paths.Link
+	source  paths.Source // of all that is sent
 }
 
 func (d double) Sysctl(key string) (string, error) {
@@ -23,9 +28,19 @@ func (d double) Sysctl(key string) (string, error) {
 
 func (d double) InputDrops() ([]string, error) { return d.drops, nil }
 
+func (d double) Network() (Network, error) { return d, nil }
+
+func (d double) Link(name string) paths.Link { return d.links[name] }
+
+func (d double) Source(netip.Addr, int) paths.Source { return d.source }
+
 // router has nothing in a box's way.
 func router() double {
-	return double{sysctls: map[string]string{"net/ipv6/conf/all/forwarding": "1", "net/ipv4/ip_forward": "1"}}
+	return double{
+		sysctls: map[string]string{"net/ipv6/conf/all/forwarding": "1", "net/ipv4/ip_forward": "1"},
+		links:   map[string]paths.Link{"lan": {Index: 2}, "lte": {Index: 3, Carrier: true}},
+		source:  paths.Source{Addr: netip.MustParseAddr("198.51.100.2")},
+	}
 }
 
 func TestChecksFindEachObstacle(t *testing.T) {
@@ -40,14 +55,26 @@ func TestChecksFindEachObstacle(t *testing.T) {
 			d.sysctls["net/ipv4/ip_forward"], d.sysctls["net/ipv6/conf/all/forwarding"] = "0", "0"
 		},
 			[]string{"not-forwarding IPv6", "not-forwarding IPv4"}},
+		{"no interface of that name", func(d *double) { delete(d.links, "lan") }, []string{"no-interface lan"}},
+		{"a path without an interface", func(d *double) { delete(d.links, "lte") }, []string{"no-interface lte on mobile"}},
+		{"a port of a bridge", func(d *double) { d.links["lan"] = paths.Link{Index: 2, Master: "br0"} }, []string{"port-of-master lan"}},
+		{"a strict filter", func(d *double) { d.source.Filter = "net.ipv4.conf.all.rp_filter=1" }, []string{"reverse-path-filter lte on mobile"}},
+		{"a filter that marks may pass", func(d *double) { d.source.Filter, d.source.MarkMatters = "net.ipv4.conf.all.rp_filter=1", true }, nil},
 		{"a closed firewall", func(d *double) { d.drops = []string{"inet fw"} }, []string{"input-drops inet fw"}},
 	} {
 		d, got := router(), []string(nil)
 		c.change(&d)
-		for _, r := range (Survey{Surroundings: d}).Check() {
+		at := Survey{Surroundings: d, Plain: []string{"lan"}, Paths: []paths.Path{{
+			Name: "mobile", Interface: "lte", Join: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9000")},
+		}}}
+		for _, r := range at.Check() {
 			check(t, r.Err)
 			for _, f := range r.Findings {
-				got = append(got, f.ID+" "+f.Subject)
+				line := f.ID + " " + f.Subject
+				if f.Path != "" {
+					line += " on " + f.Path
+				}
+				got = append(got, line)
 				if f.Obstacle == "" || f.Consequence == "" || f.Remedy == "" || f.Severity == "" {
 					t.Errorf("%s: %+v is not complete", c.name, f)
 				}

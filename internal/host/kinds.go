@@ -16,6 +16,18 @@ var (
 		"input-drops", Warning, "a firewall drops relayed packets on their way to the box",
 		"relayed connections hang", "let the chain accept the packets that carry the box's mark",
 	})
+	NoInterface = kind(Kind{
+		"no-interface", Warning, "an interface of the configuration is missing",
+		"connections by it are not relayed", "nothing if the interface comes later, or correct its name (see `ip link`)",
+	})
+	PortOfMaster = kind(Kind{
+		"port-of-master", Warning, "an interface of the configuration is a port of a bridge, a bond or a team",
+		"packets come in by the other interface, and the box does not see them", "name the bridge, bond or team in its place",
+	})
+	ReversePath = kind(Kind{
+		"reverse-path-filter", Warning, "a strict reverse-path filter drops what comes back over a path",
+		"IPv4 connections get no subflow on the path", "set net.ipv4.conf.IFACE.rp_filter of the path's interface to 2",
+	})
 )
 
 var kinds []Kind

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,7 @@ func (m *Machine) list() error {
 		at := paths.Link{
 			Index: dev.Attrs().Index, Enabled: flags&unix.IFF_UP != 0,
 			Carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0,
+			Master:  master(all, dev), Removals: m.removals[dev.Attrs().Index],
 		}
 		for _, a := range addrs {
 			if a.LinkIndex == at.Index {
@@ -50,20 +52,22 @@ func (m *Machine) list() error {
 	return nil
 }
 
-// addAddress adds address a to a link, as the one to use if it is usable and the
-// first of its family.
+// master returns the name of the interface of which dev is a port, "" for none. An
+// interface in a VRF has addresses of its own.
+func master(all []netlink.Link, dev netlink.Link) string {
+	i := slices.IndexFunc(all, func(o netlink.Link) bool { return o.Attrs().Index == dev.Attrs().MasterIndex })
+	if i < 0 || all[i].Type() == "vrf" {
+		return ""
+	}
+	return all[i].Attrs().Name
+}
+
+// addAddress adds address a to a link.
 func addAddress(to *paths.Link, a netlink.Addr) {
 	ip, ok := netip.AddrFromSlice(a.IP)
 	ip = ip.Unmap()
 	to.Addrs = append(to.Addrs, ip)
-	if !ok || !ip.IsGlobalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) != 0 {
-		return
-	}
-	first := &to.Addr6
-	if ip.Is4() {
-		first = &to.Addr4
-	}
-	if !first.IsValid() {
-		*first = ip
+	if ok && ip.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED|unix.IFA_F_DADFAILED) == 0 {
+		to.Usable = append(to.Usable, ip)
 	}
 }

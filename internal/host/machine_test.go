@@ -5,6 +5,7 @@ package host
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ func TestMachineFollowsChangesOfAddressesAndInterfaces(t *testing.T) {
 	added := netip.MustParseAddr("2001:db8:77::1")
 	// The watch may begin after the change: then it reads what it missed.
 	check(t, n.CPE.AddAddress("lte", netip.PrefixFrom(added, 64)))
-	eventually(t, "the new address is not known", func() bool { return m.Owner(added) == m.Link("lte").Index })
+	eventually(t, "the new address is not known", func() bool { return slices.Equal(m.Owners(added), []int{m.Link("lte").Index}) })
 	check(t, netlab.Connect(n.CPE, "new0", n.Client, "new0"))
 	eventually(t, "the new interface is not known", func() bool { return m.Link("new0").Index != 0 })
 	if index := m.Link("new0").Index; !m.Exists(index) || m.Exists(index+1000) {

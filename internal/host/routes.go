@@ -11,43 +11,46 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// egressCache remembers for a moment by which interface packets leave, because a
-// lookup by netlink costs some 20 µs and destinations repeat.
-type egressCache struct {
+// lookups remember for a moment what the kernel said about routes, because a lookup by
+// netlink costs some 20 µs and destinations repeat.
+type lookups[K comparable, V any] struct {
 	mu    sync.Mutex
 	since time.Time
-	index map[netip.Addr]int
+	known map[K]V
 }
 
-// Limits of the cache: its age, after which all of it is dropped, and its entries.
+// Limits of what is remembered: its age, after which all of it is dropped, and its entries.
 const (
-	egressMaxAge     = 100 * time.Millisecond
-	egressMaxEntries = 4096
+	lookupMaxAge     = 100 * time.Millisecond
+	lookupMaxEntries = 4096
 )
 
-// clear drops the whole cache.
-func (r *egressCache) clear() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.index)
+// clear drops all that is remembered.
+func (l *lookups[K, V]) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.known)
+}
+
+// get returns the answer to a question, which look finds if it is not remembered.
+func (l *lookups[K, V]) get(k K, look func() V) V {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := time.Now(); l.known == nil || now.Sub(l.since) > lookupMaxAge || len(l.known) >= lookupMaxEntries {
+		l.known, l.since = make(map[K]V), now
+	}
+	v, known := l.known[k]
+	if !known {
+		v = look()
+		l.known[k] = v
+	}
+	return v
 }
 
 // Egress returns the index of the interface by which packets to dst leave, 0 if
 // there is no route. The answer may be 100 ms old.
 func (m *Machine) Egress(dst netip.Addr) int {
-	r := &m.egress
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if now := time.Now(); now.Sub(r.since) > egressMaxAge || len(r.index) >= egressMaxEntries {
-		clear(r.index)
-		r.since = now
-	}
-	index, known := r.index[dst]
-	if !known {
-		index = egress(dst)
-		r.index[dst] = index
-	}
-	return index
+	return m.egress.get(dst, func() int { return egress(dst) })
 }
 
 func egress(dst netip.Addr) int {
@@ -56,25 +59,6 @@ func egress(dst netip.Addr) int {
 		return 0
 	}
 	return routes[0].LinkIndex
-}
-
-// Routed reports whether packets from src to dst can leave by the interface with
-// that index.
-func (m *Machine) Routed(dst, src netip.Addr, index int) bool {
-	// With a source address the kernel applies the policy rules for that source, but
-	// may return a better IPv6 route by another interface (kernel: ip6_route_output_flags).
-	for _, from := range []net.IP{src.AsSlice(), nil} {
-		routes, err := netlink.RouteGetWithOptions(dst.AsSlice(), &netlink.RouteGetOptions{
-			OifIndex: index, SrcAddr: from,
-			// Without a route the kernel takes any IPv4 address for a neighbour on the
-			// interface. With FIBMatch it returns real routes only.
-			FIBMatch: true,
-		})
-		if err == nil && len(routes) > 0 && routes[0].LinkIndex == index {
-			return true
-		}
-	}
-	return false
 }
 
 // NextHop returns the neighbour to which packets to dst are sent: dst itself on

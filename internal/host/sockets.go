@@ -96,7 +96,7 @@ func ForgetClosed(local netip.AddrPort) (found bool, err error) {
 // same port with them, and not forward these (ip_forward, early demux).
 func (m *Machine) ForgetClosed() error {
 	_, err := EndSockets(orphanStates, only(func(s *Socket) bool {
-		return !s.Local.Addr().IsLoopback() && m.Owner(s.Local.Addr()) == 0
+		return !s.Local.Addr().IsLoopback() && len(m.Owners(s.Local.Addr())) == 0
 	}))
 	return err
 }

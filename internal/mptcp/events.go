@@ -51,6 +51,7 @@ const (
 	eventBackup     = 11
 	eventError      = 12
 	eventFlags      = 13
+	eventIfIndex    = 15
 	eventServerSide = 18
 
 	// flagDenyJoinID0: the peer has set the C flag (linux/mptcp_pm.h). Older kernels
@@ -65,6 +66,7 @@ type Event struct {
 	Local, Remote netip.AddrPort // of the subflow; of a connection's first one
 	LocalID       uint8          // address IDs, RFC 8684, section 3.2
 	RemoteID      uint8
+	Interface     int   // index of the interface to which it is bound, 0 for none
 	Backup        bool  // the subflow is a backup for the peer
 	Error         uint8 // errno of a subflow that closed, 0 for an orderly close
 	// NoJoin is set if the peer takes no joins at Remote: it has said so (the C flag,
@@ -180,6 +182,7 @@ var eventAttrs = [...]struct {
 	eventFlags: {2, func(ev *Event, v []byte) {
 		ev.NoJoin = ev.NoJoin || binary.NativeEndian.Uint16(v)&flagDenyJoinID0 != 0
 	}},
+	eventIfIndex:    {4, func(ev *Event, v []byte) { ev.Interface = int(int32(binary.NativeEndian.Uint32(v))) }},
 	eventServerSide: {1, func(ev *Event, v []byte) { ev.NoJoin = ev.NoJoin || v[0] != 0 }},
 }
 

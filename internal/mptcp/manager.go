@@ -126,7 +126,7 @@ func (m *Manager) handle(ev Event) {
 		first = max(m.set.Index(ev.Local, ev.Remote), 0) // may ask the kernel for a route
 	}
 	report := paths.SubflowEvent{
-		Token: ev.Token, Local: ev.Local, Remote: ev.Remote, LocalID: ev.LocalID,
+		Token: ev.Token, Local: ev.Local, Remote: ev.Remote, LocalID: ev.LocalID, Interface: ev.Interface,
 		NoJoin: ev.NoJoin, Err: syscall.Errno(ev.Error),
 	}
 	m.plan(func(p *paths.Planner) {

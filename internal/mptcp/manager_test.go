@@ -25,9 +25,19 @@ type machine struct {
 }
 
 func (m *machine) Link(name string) paths.Link { return m.Load().Link(name) }
-func (m *machine) Owner(a netip.Addr) int      { return m.Load().Owner(a) }
+func (m *machine) Owners(a netip.Addr) []int   { return m.Load().Owners(a) }
 func (m *machine) Exists(index int) bool       { return m.Load().Exists(index) }
 func (m *machine) Egress(dst netip.Addr) int   { return m.egress[dst] }
+
+// Source returns the first address: routes cannot be looked up here.
+func (m *machine) Source(dst netip.Addr, index int) paths.Source {
+	for _, name := range []string{"dsl", "lte"} {
+		if at := m.Link(name); at.Index == index {
+			return paths.Source{Addr: at.Addr(dst.Is4())}
+		}
+	}
+	return paths.Source{}
+}
 
 // read reads the interfaces of a host anew.
 func (m *machine) read(t *testing.T, h *netlab.Host) {

@@ -51,6 +51,7 @@ type plannedSubflow struct {
 	at            time.Duration  // see phase
 	phase         phase
 	id            uint8        // address ID of the last request; 0 is the first subflow's
+	dev           int          // interface index of the last request, 0 for the first subflow
 	told          DesiredState // as the peer was told; Closed if that is not known
 	failures      uint8        // since it last was open for a while
 }
@@ -86,21 +87,24 @@ func (c *connection) newBytes() uint64 {
 
 // find returns the path of the subflow that the report of an end is about, or -1.
 func (c *connection) find(ev SubflowEvent) int {
-	if c == nil || c.subflows == nil {
+	return c.match(ev, func(s *plannedSubflow) bool {
+		return s.phase == opening || s.phase != absent && s.local == ev.Local && s.remote == ev.Remote
+	})
+}
+
+// match returns the path of the subflow that a report is about and that fulfils ok, or -1.
+// Paths with the same address share its ID: the interface tells them apart.
+func (c *connection) match(ev SubflowEvent, ok func(*plannedSubflow) bool) int {
+	if c == nil {
 		return -1
 	}
-	i := c.first
-	if ev.LocalID != 0 {
-		i = pathOfID(ev.LocalID)
+	for i := range c.subflows {
+		s := &c.subflows[i]
+		if s.id == ev.LocalID && (s.dev == ev.Interface || ev.Interface == 0 || s.id == 0) && ok(s) {
+			return i
+		}
 	}
-	if i < 0 || i >= len(c.subflows) || c.subflows[i].phase == absent {
-		return -1
-	}
-	s := &c.subflows[i]
-	if s.id != ev.LocalID || s.phase != opening && (s.local != ev.Local || s.remote != ev.Remote) {
-		return -1
-	}
-	return i
+	return -1
 }
 
 // desired returns the desired state of the connection's subflow on path i.
@@ -135,37 +139,45 @@ var errNoAddress = errors.New("no usable address")
 // never the other way round.
 func (s *Set) ends(c *connection, i int) (local Endpoint, remote netip.AddrPort, err error) {
 	p := &s.Paths[i]
-	link := s.machine.Link(p.Interface)
+	at := s.machine.Link(p.Interface).Index
 	is4 := c.remote.Addr().Is4()
-	from, to := link.Addr(is4), c.remote
+	candidates := [3]netip.AddrPort{1: PickJoin(p.Join, is4), 2: PickJoin(p.Join, true)}
 	// Kernels that do not report the C flag leave it to the first attempt to find out.
-	noJoin := c.noJoin || c.subflows[i].failures > 0 && len(p.Join) > 0
-	if noJoin || !from.IsValid() {
-		to = PickJoin(p.Join, is4)
+	if noJoin := c.noJoin || c.subflows[i].failures > 0 && len(p.Join) > 0; !noJoin {
+		candidates[0] = c.remote
 	}
-	if !is4 && (!from.IsValid() || !to.IsValid()) {
-		from, to = link.Addr(true), PickJoin(p.Join, true)
+	for _, to := range candidates {
+		if at == 0 || !to.IsValid() {
+			continue
+		}
+		if from := s.machine.Source(to.Addr(), at); from.Usable() {
+			return Endpoint{netip.AddrPortFrom(from.Addr, 0), c.addressID(i, from.Addr), at}, to, nil
+		}
 	}
-	if !from.IsValid() || !to.IsValid() {
-		return Endpoint{}, netip.AddrPort{}, errNoAddress
-	}
-	return Endpoint{netip.AddrPortFrom(from, 0), addressID(i, from), link.Index}, to, nil
+	return Endpoint{}, netip.AddrPort{}, errNoAddress
 }
 
-// addressID returns the address ID of path i, by which the peer knows the address.
-// ID 0 is the address of the first subflow.
-func addressID(i int, a netip.Addr) uint8 {
+// addressID returns the ID of an address of path i, by which the peer knows the address.
+// ID 0 is that of the first subflow. The kernel keeps one ID for each address, also where
+// two paths have the same, and one address for each ID (kernel:
+// mptcp_userspace_pm_append_new_local_addr).
+func (c *connection) addressID(i int, a netip.Addr) uint8 {
+	taken := uint32(0)
+	for j := range c.subflows {
+		switch s := &c.subflows[j]; {
+		case s.id == 0:
+		case s.local.Addr() == a:
+			return s.id
+		case j != i:
+			taken |= 1 << s.id
+		}
+	}
 	id := uint8(2*i + 1)
 	if a.Is4() {
 		id++
 	}
-	return id
-}
-
-// pathOfID returns the path whose address has that ID, or -1.
-func pathOfID(id uint8) int {
-	if id == 0 || id > 2*MaxPaths {
-		return -1
+	for n := uint8(1); taken>>id&1 != 0; n++ {
+		id = n
 	}
-	return int(id-1) / 2
+	return id
 }

@@ -43,6 +43,7 @@ const (
 	reasonRenumber  = "address has gone"
 	reasonRoute     = "no route to the join address"
 	reasonSilent    = "silent"
+	reasonNoAnswer  = "no answer to probes" // of one address family
 )
 
 // reasonRefused is the reason why a path that is up is of no use.

@@ -102,7 +102,7 @@ func (k *fakeKernel) carryOut(requests []Request) {
 
 // execute returns the event that follows a request, and the request's outcome.
 func (k *fakeKernel) execute(r Request) (event func(), err error) {
-	ev := SubflowEvent{Token: r.Token, Local: r.Local.AddrPort, Remote: r.Remote, LocalID: r.Local.ID}
+	ev := SubflowEvent{Token: r.Token, Local: r.Local.AddrPort, Remote: r.Remote, LocalID: r.Local.ID, Interface: r.Local.Interface}
 	at := k.find(r)
 	switch r.Operation {
 	case CreateSubflow:
@@ -154,7 +154,7 @@ func (k *fakeKernel) kill(token uint32, path int) {
 }
 
 // pathOf returns the path of an open subflow.
-func (k *fakeKernel) pathOf(s SubflowEvent) int { return max(pathOfID(s.LocalID), 0) }
+func (k *fakeKernel) pathOf(s SubflowEvent) int { return max(k.set.at(s.Interface), 0) }
 
 // expect checks on which paths a connection has subflows.
 func (k *fakeKernel) expect(when string, token uint32, want ...int) {

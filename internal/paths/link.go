@@ -9,46 +9,51 @@ import (
 type Link struct {
 	Index   int
 	Enabled bool
-	Carrier bool // it is enabled and could carry packets (IFF_RUNNING, RFC 2863)
-	// Addr4 and Addr6 are the first usable global address of each family, from which
-	// probes and subflows start; the zero Addr without one.
-	Addr4, Addr6 netip.Addr
-	Addrs        []netip.Addr // all of them
+	Carrier bool   // it is enabled and could carry packets (IFF_RUNNING, RFC 2863)
+	Master  string // the bridge, bond or team of which it is a port; "" for none
+	// Addrs are all its addresses. Usable are the global ones that are neither tentative
+	// nor deprecated, in the kernel's order.
+	Addrs, Usable []netip.Addr
+	// Removals counts how often an address was taken from the interface since the box
+	// began.
+	Removals map[netip.Addr]int
 }
 
-// Addr returns the usable address of a family, or the zero Addr.
+// Addr returns the first usable address of a family, or the zero Addr.
 func (l Link) Addr(is4 bool) netip.Addr {
-	if is4 {
-		return l.Addr4
+	for _, a := range l.Usable {
+		if a.Is4() == is4 {
+			return a
+		}
 	}
-	return l.Addr6
+	return netip.Addr{}
 }
 
-// Lost reports whether subflows of the link as it was before cannot go on: the
-// interface or an address that they used is gone.
-func (l Link) Lost(before Link) bool {
-	gone := func(a netip.Addr) bool { return a.IsValid() && !slices.Contains(l.Addrs, a) }
-	return before.Index != 0 && before.Index != l.Index || gone(before.Addr4) || gone(before.Addr6)
+// Lost reports whether subflows of the link as it was before cannot go on: the interface,
+// or one of the addresses that they use, is gone or was away for a moment.
+func (l Link) Lost(before Link, used []netip.Addr) bool {
+	return before.Index != 0 && before.Index != l.Index || slices.ContainsFunc(used, func(a netip.Addr) bool {
+		return !slices.Contains(l.Addrs, a) || l.Removals[a] != before.Removals[a]
+	})
 }
 
-// Fault returns why a link cannot be used, or "". An address is usable if addressed
-// is set, and there is a route to a join address if routed is.
-func (l Link) Fault(addressed, routed bool) string {
+// Fault returns why a link cannot be used, or "". Reach is the obstacle between its
+// addresses and the join addresses, if there is one.
+func (l Link) Fault(reach string) string {
 	for _, check := range []struct {
 		ok     bool
 		reason string
 	}{
 		{l.Index != 0, reasonInterface},
 		{l.Enabled, reasonDisabled},
+		{l.Master == "", "port of " + l.Master + ": name " + l.Master + " in its place"},
 		{l.Carrier, reasonCarrier},
-		{addressed, reasonAddress},
-		{routed, reasonRoute},
 	} {
 		if !check.ok {
 			return check.reason
 		}
 	}
-	return ""
+	return reach
 }
 
 // LinkCounters are an interface's counters since it was made.

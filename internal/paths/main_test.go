@@ -16,20 +16,35 @@ func check(t *testing.T, err error) {
 
 // fakeMachine is a [Machine] that tests change.
 type fakeMachine struct {
-	links  map[string]Link
-	egress map[netip.Addr]int
+	links   map[string]Link
+	egress  map[netip.Addr]int
+	sources map[netip.Addr]Source // by destination
 }
 
 func (m *fakeMachine) Link(name string) Link     { return m.links[name] }
 func (m *fakeMachine) Egress(dst netip.Addr) int { return m.egress[dst] }
 
-func (m *fakeMachine) Owner(a netip.Addr) int {
+func (m *fakeMachine) Owners(a netip.Addr) (all []int) {
 	for _, l := range m.links {
 		if slices.Contains(l.Addrs, a) {
-			return l.Index
+			all = append(all, l.Index)
 		}
 	}
-	return 0
+	slices.Sort(all)
+	return all
+}
+
+// Source returns the first usable address, unless the test has set another.
+func (m *fakeMachine) Source(dst netip.Addr, index int) Source {
+	if s, set := m.sources[dst]; set {
+		return s
+	}
+	for _, l := range m.links {
+		if l.Index == index {
+			return Source{Addr: l.Addr(dst.Is4())}
+		}
+	}
+	return Source{}
 }
 
 func (m *fakeMachine) Exists(index int) bool {
@@ -46,14 +61,7 @@ func link(index int, addrs ...string) Link {
 	l := Link{Index: index, Enabled: true, Carrier: true}
 	for _, s := range addrs {
 		a := netip.MustParseAddr(s)
-		l.Addrs = append(l.Addrs, a)
-		first := &l.Addr6
-		if a.Is4() {
-			first = &l.Addr4
-		}
-		if !first.IsValid() {
-			*first = a
-		}
+		l.Addrs, l.Usable = append(l.Addrs, a), append(l.Usable, a)
 	}
 	return l
 }

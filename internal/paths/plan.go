@@ -140,7 +140,7 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 	}
 	p.request(c, Request{Operation: CreateSubflow, Path: i, Local: local, Remote: remote, Backup: desired == Backup})
 	p.enter(c, i, opening, now+openTimeout)
-	s.local, s.id, s.told = local.AddrPort, local.ID, desired
+	s.local, s.id, s.dev, s.told = local.AddrPort, local.ID, local.Interface, desired
 	c.single = c.single && i == c.first
 }
 

@@ -80,6 +80,7 @@ type SubflowEvent struct {
 	Token         uint32
 	Local, Remote netip.AddrPort
 	LocalID       uint8         // address ID, RFC 8684, section 3.2
+	Interface     int           // index of the interface to which it is bound, 0 for none
 	NoJoin        bool          // the peer takes no joins at Remote
 	Err           syscall.Errno // why a subflow closed, 0 for an orderly close
 }
@@ -178,14 +179,12 @@ func (p *Planner) Established(now time.Duration, ev SubflowEvent, first int) {
 
 // SubflowOpened takes the report that a subflow is open.
 func (p *Planner) SubflowOpened(now time.Duration, ev SubflowEvent) {
-	c, i := p.conns[ev.Token], pathOfID(ev.LocalID)
-	if c == nil || i < 0 || i >= len(c.subflows) {
+	c := p.conns[ev.Token]
+	i := c.match(ev, func(s *plannedSubflow) bool { return s.phase == opening && s.local.Addr() == ev.Local.Addr() })
+	if i < 0 {
 		return // of a connection, or a subflow, that the planner does not manage
 	}
 	s := &c.subflows[i]
-	if s.phase != opening {
-		return
-	}
 	p.enter(c, i, open, now)
 	s.local, s.remote = ev.Local, ev.Remote
 	p.counters[i].Opened++

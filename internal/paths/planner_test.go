@@ -353,20 +353,37 @@ func TestConnectionsThatNobodyTracksAreForgotten(t *testing.T) {
 	}
 }
 
-func TestAddressIDsLeadBackToTheirPaths(t *testing.T) {
+func TestAddressIDsOfAConnectionAreThoseOfItsAddresses(t *testing.T) {
+	c := connection{subflows: make([]plannedSubflow, MaxPaths)}
+	ask := func(i int, a string) uint8 {
+		id := c.addressID(i, netip.MustParseAddr(a))
+		c.subflows[i].id, c.subflows[i].local = id, netip.AddrPortFrom(netip.MustParseAddr(a), 9)
+		return id
+	}
 	seen := make(map[uint8]bool)
 	for i := range MaxPaths {
 		for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
-			id := addressID(i, netip.MustParseAddr(a))
-			if id == 0 || seen[id] || pathOfID(id) != i {
-				t.Errorf("path %d has ID %d for %s, which is path %d", i, id, a, pathOfID(id))
+			c.subflows = make([]plannedSubflow, MaxPaths)
+			id := ask(i, a)
+			if id == 0 || seen[id] {
+				t.Errorf("path %d has ID %d for %s", i, id, a)
 			}
 			seen[id] = true
 		}
 	}
-	for _, id := range []uint8{0, 2*MaxPaths + 1, 255} {
-		if pathOfID(id) != -1 {
-			t.Errorf("ID %d is path %d", id, pathOfID(id))
-		}
+	c.subflows = make([]plannedSubflow, MaxPaths)
+	first := ask(1, "192.168.8.100")
+	if second := ask(2, "192.168.8.100"); second != first {
+		t.Errorf("the IDs of one address on two paths are %d and %d", first, second)
+	}
+	renumbered := ask(1, "192.168.8.101")
+	if renumbered == first {
+		t.Errorf("two addresses have the ID %d", first)
+	}
+	if third := ask(3, "192.168.8.103"); third == first || third == renumbered {
+		t.Errorf("a third address has the ID %d, which is another's", third)
+	}
+	if again := ask(1, "192.168.8.101"); again != renumbered {
+		t.Errorf("the ID changes from %d to %d", renumbered, again)
 	}
 }

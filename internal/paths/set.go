@@ -30,10 +30,13 @@ type Path struct {
 type Machine interface {
 	// Link returns the interface of that name, or the zero Link.
 	Link(name string) Link
-	// Owner returns the index of the interface that has address a, or 0.
-	Owner(a netip.Addr) int
+	// Owners returns the indices of the interfaces that have address a. Lines with modems of
+	// one kind may have the same address.
+	Owners(a netip.Addr) []int
 	// Exists reports whether there is an interface with that index.
 	Exists(index int) bool
+	// Source returns the local end of packets to dst by the interface with that index.
+	Source(dst netip.Addr, index int) Source
 	// Egress returns the index of the interface by which packets to dst leave, 0 if
 	// there is no route.
 	Egress(dst netip.Addr) int
@@ -88,12 +91,20 @@ func (s *Set) Of(local, remote netip.AddrPort) *Path {
 
 // Index returns the index of a subflow's path, or -1. It may ask the kernel for a route.
 func (s *Set) Index(local, remote netip.AddrPort) int {
+	var owners []int
 	if !slices.Contains(s.joins, local) {
-		if i := s.at(s.machine.Owner(local.Addr())); i >= 0 {
+		owners = s.machine.Owners(local.Addr())
+	}
+	if len(owners) == 1 {
+		if i := s.at(owners[0]); i >= 0 {
 			return i
 		}
 	}
-	return s.at(s.machine.Egress(remote.Addr()))
+	egress := s.machine.Egress(remote.Addr())
+	if len(owners) > 1 && !slices.Contains(owners, egress) {
+		egress = owners[0]
+	}
+	return s.at(egress)
 }
 
 // at returns the path on the interface with that index, or -1.

@@ -64,12 +64,17 @@ func TestPathsShareTheJoinAddressesOfOthers(t *testing.T) {
 }
 
 func TestLinkIsLostWithItsInterfaceOrAddress(t *testing.T) {
-	before := link(3, "2001:db8:20::2", "198.51.100.2")
+	before := link(3, "2001:db8:20::2", "198.51.100.2", "2001:db8:20::9")
+	used := []netip.Addr{netip.MustParseAddr("2001:db8:20::2"), netip.MustParseAddr("198.51.100.2")}
+	again := before
+	again.Removals = map[netip.Addr]int{used[0]: 1}
 	for _, c := range []struct {
 		name string
 		now  Link
 		lost bool
 	}{
+		{"an address was away for a moment", again, true},
+		{"an unused address has gone", link(3, "2001:db8:20::2", "198.51.100.2"), false},
 		{"unchanged", before, false},
 		{"one more address", link(3, "2001:db8:20::3", "2001:db8:20::2", "198.51.100.2"), false},
 		{"no IPv4 address", link(3, "2001:db8:20::2"), true},
@@ -77,11 +82,11 @@ func TestLinkIsLostWithItsInterfaceOrAddress(t *testing.T) {
 		{"made anew", link(4, "2001:db8:20::2", "198.51.100.2"), true},
 		{"gone", Link{}, true},
 	} {
-		if got := c.now.Lost(before); got != c.lost {
+		if got := c.now.Lost(before, used); got != c.lost {
 			t.Errorf("%s: lost is %v, want %v", c.name, got, c.lost)
 		}
 	}
-	if link(3, "2001:db8:20::2").Lost(Link{}) {
+	if link(3, "2001:db8:20::2").Lost(Link{}, nil) {
 		t.Error("a new interface counts as lost")
 	}
 }

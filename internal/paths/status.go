@@ -3,6 +3,7 @@ package paths
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -12,7 +13,10 @@ type Status struct {
 	// Reason explains why the path is down. For a path that is up it is empty, or
 	// explains why only its link is known to work.
 	Reason string
-	Since  time.Time // of the last change of Up
+	// Reason6 and Reason4 explain why subflows cannot use an address family that has a join
+	// address; they are empty where subflows can.
+	Reason6, Reason4 string
+	Since            time.Time // of the last change of Up
 
 	Interface                int    // its index, 0 without an interface
 	BytesSent, BytesReceived uint64 // by the interface, since it was made
@@ -30,9 +34,21 @@ type Status struct {
 	Sent, Missed uint64  // probes
 }
 
+// FamilyReason returns the reasons of both address families in one line, "" where both can
+// be used.
+func (s Status) FamilyReason() string {
+	var all []string
+	for _, r := range []struct{ family, reason string }{{"IPv6", s.Reason6}, {"IPv4", s.Reason4}} {
+		if r.reason != "" {
+			all = append(all, r.family+": "+r.reason)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
 // Alike reports whether two statuses differ in figures only.
 func (s Status) Alike(o Status) bool {
-	return s.Up == o.Up && s.Reason == o.Reason && s.Carrier == o.Carrier && s.Probed == o.Probed &&
+	return s.Up == o.Up && s.Reason == o.Reason && s.Reason6 == o.Reason6 && s.Reason4 == o.Reason4 && s.Carrier == o.Carrier && s.Probed == o.Probed &&
 		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6 && s.Seen4 == o.Seen4 && s.Seen6 == o.Seen6
 }
 

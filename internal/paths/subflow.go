@@ -55,11 +55,13 @@ func (s *Set) OnPath(i int) SubflowMatch {
 	at := s.machine.Link(s.Paths[i].Interface)
 	return func(sub *Subflow, _ []Subflow) bool {
 		switch {
-		case sub.Interface != 0: // one that is gone counts for any path
-			return sub.Interface == at.Index || !s.machine.Exists(sub.Interface)
-		case slices.Contains(at.Addrs, sub.Local.Addr()):
+		case sub.Interface == at.Index && at.Index != 0:
 			return true
+		case sub.Interface != 0: // one that is gone, or was renamed, counts for any path
+			return !s.machine.Exists(sub.Interface) || sub.Joined && s.at(sub.Interface) < 0
+		case slices.Contains(at.Addrs, sub.Local.Addr()):
+			return s.Index(sub.Local, sub.Remote) == i
 		}
-		return i == 0 && !sub.Joined && s.machine.Owner(sub.Local.Addr()) == 0
+		return i == 0 && !sub.Joined && len(s.machine.Owners(sub.Local.Addr())) == 0
 	}
 }

@@ -21,6 +21,7 @@ import (
 type fakeMachine struct {
 	mu       sync.Mutex
 	links    map[string]paths.Link
+	sources  map[string]paths.Source // by interface
 	changed  chan struct{}
 	counters map[int]paths.LinkCounters
 	busy     bool            // packets are sent and received all the time
@@ -33,7 +34,19 @@ func (m *fakeMachine) Link(name string) paths.Link {
 	return m.links[name]
 }
 
-func (m *fakeMachine) Routed(_, _ netip.Addr, _ int) bool { return true }
+// Source returns the first usable address, unless the test has set another.
+func (m *fakeMachine) Source(dst netip.Addr, index int) paths.Source {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, l := range m.links {
+		if s, set := m.sources[name]; l.Index == index && set {
+			return s
+		} else if l.Index == index {
+			return paths.Source{Addr: l.Addr(dst.Is4())}
+		}
+	}
+	return paths.Source{}
+}
 
 func (m *fakeMachine) Counters(index int) (paths.LinkCounters, error) {
 	m.mu.Lock()
@@ -173,7 +186,7 @@ func inRig(t *testing.T, cfg paths.ProbeConfig, test func(*rig)) {
 		var all []paths.Path
 		for i, name := range []string{"dsl", "lte"} {
 			a := rigAddrs[name]
-			x.machine.links[name] = paths.Link{Index: i + 2, Enabled: true, Carrier: true, Addr6: a, Addrs: []netip.Addr{a}}
+			x.machine.links[name] = paths.Link{Index: i + 2, Enabled: true, Carrier: true, Addrs: []netip.Addr{a}, Usable: []netip.Addr{a}}
 			all = append(all, paths.Path{Name: name, Interface: name, Join: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:7100")}})
 		}
 		var err error

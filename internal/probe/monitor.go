@@ -23,8 +23,8 @@ import (
 type Machine interface {
 	// Link returns the interface of that name, or the zero Link.
 	Link(name string) paths.Link
-	// Routed reports whether packets from src to dst can leave by an interface.
-	Routed(dst, src netip.Addr, index int) bool
+	// Source returns the local end of packets to dst by an interface.
+	Source(dst netip.Addr, index int) paths.Source
 	// Counters returns the counters of an interface.
 	Counters(index int) (paths.LinkCounters, error)
 	// Changed returns a channel that is closed at the next change of links or routes.
@@ -221,6 +221,7 @@ func (m *Monitor) check(now time.Time) {
 	down, all := m.down, uint8(1<<len(m.paths)-1)
 	for i, p := range m.paths {
 		self := uint8(1) << i
+		p.judge()
 		p.health.Check(now, down|self == all)
 		down &^= self
 		if !p.health.Up() {
@@ -300,7 +301,7 @@ func (m *Monitor) refused(r response, h *paths.Health, denial string) {
 
 func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	h.Replied(r.at, msg.sequence)
-	r.to.cookie, r.to.confirmed, r.to.unanswered = msg.cookie, msg.flags&flagConfirmed != 0, 0
+	r.to.cookie, r.to.confirmed, r.to.unanswered, r.to.heard = msg.cookie, msg.flags&flagConfirmed != 0, 0, true
 	r.to.extends = msg.flags&flagItems != 0
 	if msg.seen.IsValid() {
 		r.to.seen = msg.seen

@@ -18,8 +18,11 @@ type path struct {
 	health   *paths.Health
 	link     paths.Link
 	counters paths.LinkCounters
-	probers  [2]*prober // IPv6 and IPv4; nil where an address or a route is missing
-	sequence uint64     // of the last probe
+	probers  [2]*prober     // IPv6 and IPv4; nil where an address or a route is missing
+	sequence uint64         // of the last probe
+	reaches  [2]paths.Reach // IPv6 and IPv4
+	reasons  [2]string      // why a family cannot be used, "" where it can
+	used     []netip.Addr   // from which probes and subflows may have started
 }
 
 // relink reads the path's link anew, and opens and closes probers as its addresses
@@ -27,33 +30,62 @@ type path struct {
 func (p *path) relink(now time.Time, m *Monitor, receive func(*prober)) error {
 	before := p.link
 	p.link = m.machine.Link(p.Interface)
-	var errs []error
-	addressed, routed := false, false
-	for i := range p.probers {
-		at := &p.probers[i]
-		local, join := p.link.Addr(i == 1), paths.PickJoin(p.Join, i == 1)
-		usable := local.IsValid() && join.IsValid() && p.link.Carrier && m.machine.Routed(join.Addr(), local, p.link.Index)
-		addressed = addressed || local.IsValid() && (join.IsValid() || len(p.Join) == 0)
-		routed = routed || usable
-		if *at != nil && (!usable || !(*at).connects(p.link.Index, local, join)) {
-			errs = append(errs, (*at).conn.Close())
-			*at = nil
-		}
-		if *at == nil && usable && !m.cfg.Off {
-			conn, err := m.dial(p.Interface, local, join)
-			if err != nil {
-				errs = append(errs, err) // the link may have changed again: that is reported, too
-				continue
-			}
-			*at = &prober{conn: conn, index: p.link.Index, local: local, join: join}
-			receive(*at)
-		}
-	}
-	if p.link.Lost(before) {
+	if p.link.Lost(before, p.used) {
 		p.health.Renumbered(now) // subflows from the old address are dead, even if there is a new one
+		p.used = slices.DeleteFunc(p.used, func(a netip.Addr) bool { return !slices.Contains(p.link.Addrs, a) })
 	}
-	p.health.SetLink(p.link.Fault(addressed, routed || len(p.Join) == 0))
+	var errs []error
+	for i := range p.probers {
+		p.reaches[i] = p.reach(m.machine, i == 1)
+		errs = append(errs, p.reopen(i, m, receive))
+	}
+	p.judge()
 	return errors.Join(errs...)
+}
+
+// reach returns the way to the join address of a family, as the kernel sees it.
+func (p *path) reach(machine Machine, is4 bool) paths.Reach {
+	r := paths.Reach{Join: paths.PickJoin(p.Join, is4)}
+	if r.Join.IsValid() && p.link.Carrier && p.link.Addr(is4).IsValid() {
+		r.Source = machine.Source(r.Join.Addr(), p.link.Index)
+	}
+	if a := r.Source.Addr; a.IsValid() && !slices.Contains(p.used, a) {
+		p.used = append(p.used, a)
+	}
+	return r
+}
+
+// reopen opens or closes the prober of a family as its reach allows.
+func (p *path) reopen(i int, m *Monitor, receive func(*prober)) (err error) {
+	at, r := &p.probers[i], p.reaches[i]
+	if *at != nil && (!r.Source.Usable() || !(*at).connects(p.link.Index, r.Source.Addr, r.Join)) {
+		err = (*at).conn.Close()
+		*at = nil
+	}
+	if *at != nil || !r.Source.Usable() || m.cfg.Off {
+		return err
+	}
+	conn, failed := m.dial(p.Interface, r.Source.Addr, r.Join)
+	if failed != nil {
+		return errors.Join(err, failed) // the link may have changed again: that is reported, too
+	}
+	*at = &prober{conn: conn, index: p.link.Index, local: r.Source.Addr, join: r.Join}
+	receive(*at)
+	return err
+}
+
+// judge finds out which families cannot be used, and tells the health if none can.
+func (p *path) judge() {
+	for i, at := range p.probers {
+		other := p.probers[1-i]
+		p.reaches[i].Silent = at != nil && at.silent() && other != nil && other.heard && !other.silent()
+	}
+	var fault string
+	p.reasons, fault = p.link.Reaches(p.reaches)
+	if fault = p.link.Fault(fault); fault != "" {
+		p.reasons = [2]string{}
+	}
+	p.health.SetLink(fault)
 }
 
 // nextProber returns the prober for the next probe, nil without any. Address
@@ -79,7 +111,9 @@ func (p *path) unconfirmed() bool {
 // status returns the path's status.
 func (p *path) status() paths.Status {
 	s := p.health.Status()
-	s.Interface, s.Carrier, s.Addr4, s.Addr6 = p.link.Index, p.link.Carrier, p.link.Addr4, p.link.Addr6
+	s.Interface, s.Carrier = p.link.Index, p.link.Carrier
+	s.Addr6, s.Addr4 = p.address(0), p.address(1)
+	s.Reason6, s.Reason4 = p.reasons[0], p.reasons[1]
 	for i, seen := range []*netip.Addr{&s.Seen6, &s.Seen4} {
 		if at := p.probers[i]; at != nil {
 			*seen = at.seen.Addr()
@@ -87,6 +121,14 @@ func (p *path) status() paths.Status {
 	}
 	s.BytesSent, s.BytesReceived = p.counters.SentBytes, p.counters.ReceivedBytes
 	return s
+}
+
+// address returns the address from which subflows of a family start.
+func (p *path) address(i int) netip.Addr {
+	if a := p.reaches[i].Source.Addr; a.IsValid() {
+		return a
+	}
+	return p.link.Addr(i == 1)
 }
 
 // close closes the probers.

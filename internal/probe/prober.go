@@ -48,6 +48,7 @@ type prober struct {
 
 	cookie     uint64 // the HAG's, for the local address as the HAG sees it
 	confirmed  bool   // the HAG has got the cookie back
+	heard      bool   // the HAG has replied
 	unanswered int    // probes since the last reply
 
 	extends bool           // the HAG takes extended probes

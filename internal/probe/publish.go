@@ -53,6 +53,9 @@ func (m *Monitor) logPath(name string, s, before paths.Status) {
 	case s.Up && s.Reason != before.Reason && s.Reason != "":
 		m.log.Warn("path is judged by its link only", "path", name, "reason", s.Reason)
 	}
+	if now := s.FamilyReason(); s.Up && now != "" && (now != before.FamilyReason() || !before.Up) {
+		m.log.Info("path cannot carry subflows of each address family", "path", name, "reason", now)
+	}
 }
 
 func (m *Monitor) logHAG(s, before paths.HAGStatus) {

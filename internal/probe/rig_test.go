@@ -101,7 +101,7 @@ func TestPathFollowsItsLink(t *testing.T) {
 		}{
 			{"no carrier", func(l *paths.Link) { l.Carrier = false }, func(l *paths.Link) { l.Carrier = true }},
 			{"interface is down", func(l *paths.Link) { l.Enabled = false }, func(l *paths.Link) { l.Enabled = true }},
-			{"no address", func(l *paths.Link) { l.Addr6, l.Addrs = netip.Addr{}, nil }, func(l *paths.Link) { l.Addr6, l.Addrs = lteA, []netip.Addr{lteA} }},
+			{"no address", func(l *paths.Link) { l.Usable, l.Addrs = nil, nil }, func(l *paths.Link) { l.Usable, l.Addrs = []netip.Addr{lteA}, []netip.Addr{lteA} }},
 		} {
 			time.Sleep(time.Second)
 			x.machine.change("lte", c.fail)
@@ -118,7 +118,7 @@ func TestReplacedAddressFailsThePathForAMoment(t *testing.T) {
 		_, stop := x.respond("", func(paths.SubflowMatch) (int, error) { return 0, nil })
 		defer stop()
 		x.await("both paths", x.bothProbed)
-		x.machine.change("lte", func(l *paths.Link) { l.Addr6, l.Addrs = dslB, []netip.Addr{dslB} })
+		x.machine.change("lte", func(l *paths.Link) { l.Usable, l.Addrs = []netip.Addr{dslB}, []netip.Addr{dslB} })
 		x.await("the failure", func() bool { return !x.Statuses()[1].Up })
 		x.await("the return", func() bool { s := x.Statuses()[1]; return s.Up && s.Addr6 == dslB })
 	})
