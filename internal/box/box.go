@@ -46,7 +46,7 @@ type Box struct {
 	set       *paths.Set
 	steering  *steering        // of a CPE
 	responder *probe.Responder // of a HAG
-	sides     sides
+	sides     *sides
 	recorder  Recorder
 	findings  *host.Findings
 	transport api.Transport

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -150,20 +149,6 @@ func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
 		}
 	}
 	return r
-}
-
-// interfaces checks that the machine has every interface.
-func (c *Config) interfaces() error {
-	names := slices.Clone(c.Plain)
-	for _, p := range c.Paths {
-		names = append(names, p.Interface)
-	}
-	for _, name := range names {
-		if _, err := net.InterfaceByName(name); err != nil {
-			return fmt.Errorf("interface %s: there is no such interface on this machine (see `ip link`)", name)
-		}
-	}
-	return nil
 }
 
 func repeated(names []string) (string, bool) {

@@ -68,7 +68,7 @@ func newBench(t *testing.T, cfg Config) *bench {
 	cfg.Log = slog.New(slog.DiscardHandler)
 	x := &bench{t: t, Box: newBox(cfg), relay: new(relaytest.Relay), tracked: make(map[uint32]paths.SubflowPolicy)}
 	x.queue = nfqtest.NewQueue(t, x.handle)
-	x.sides = sides{byIndex: map[uint32]state.Side{lan: state.Plain, dsl: state.Multipath}}
+	x.sides = &sides{byIndex: map[uint32]state.Side{lan: state.Plain, dsl: state.Multipath}}
 	x.Box.queue, x.Box.relay, x.Box.subflows, x.Box.halfOpen = x.queue, doubleRelay{x.relay}, x, x
 	t.Cleanup(x.checkConns)
 	return x

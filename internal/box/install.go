@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -43,10 +42,7 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 
 // routes returns the box's policy routing, by address family.
 func (b *Box) routes() (all []nfq.Routes) {
-	names := slices.Clone(b.cfg.Plain)
-	for _, p := range b.cfg.Paths {
-		names = append(names, p.Interface)
-	}
+	names := b.cfg.interfaceNames()
 	for _, family := range b.families {
 		all = append(all, nfq.Routes{Family: family, Interfaces: names})
 	}

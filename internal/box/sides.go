@@ -4,20 +4,22 @@ package box
 
 import (
 	"net"
+	"sync/atomic"
 
 	"github.com/synbond/synbond/state"
 )
 
 // sides knows on which side an interface is. Interfaces are configured by name
 // and may come and go (PPP, LTE modems), packets carry their index: what is not
-// known yet is looked up. It is used from the queue's goroutine only.
+// known yet is looked up. Only forget may be called beside the queue's goroutine.
 type sides struct {
 	byName  map[string]state.Side
 	byIndex map[uint32]state.Side
+	stale   atomic.Bool // what is known by index may be wrong
 }
 
-func newSides(c Config) sides {
-	s := sides{make(map[string]state.Side), make(map[uint32]state.Side)}
+func newSides(c Config) *sides {
+	s := &sides{byName: make(map[string]state.Side), byIndex: make(map[uint32]state.Side)}
 	for _, name := range c.Plain {
 		s.byName[name] = state.Plain
 	}
@@ -27,7 +29,13 @@ func newSides(c Config) sides {
 	return s
 }
 
+// forget drops what is known of interfaces: one may have got the name of another.
+func (s *sides) forget() { s.stale.Store(true) }
+
 func (s *sides) of(index uint32) (state.Side, bool) {
+	if s.stale.Load() && s.stale.Swap(false) {
+		clear(s.byIndex)
+	}
 	if side, ok := s.byIndex[index]; ok {
 		return side, true
 	}
@@ -37,7 +45,7 @@ func (s *sides) of(index uint32) (state.Side, bool) {
 	}
 	side, ok := s.byName[dev.Name]
 	if ok {
-		s.byIndex[index] = side // the kernel gives an index to one interface only
+		s.byIndex[index] = side
 	}
 	return side, ok
 }
