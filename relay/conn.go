@@ -82,7 +82,7 @@ func (c *Conn) SetKeepalive(idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g := c.multipath(); g.conn != nil && g.mptcp && c.phase != closed {
-		setKeepalive(g.fd, cmp.Or(idle, c.relay.cfg.Keepalive))
+		setKeepalive(g.fd, cmp.Or(idle, time.Duration(c.relay.keepalive.Load())))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,6 +60,7 @@ type Relay struct {
 	cfg       Config
 	listeners []listener
 	loops     []*loop
+	keepalive atomic.Int64 // as [Config] has it, in nanoseconds
 
 	mu      sync.Mutex // guards the fields below; taken before a Conn's
 	waiting map[tuple]*Conn
@@ -78,10 +80,19 @@ func New(cfg Config, families ...int) (*Relay, error) {
 		cfg.Keepalive = 124 * time.Minute
 	}
 	r := &Relay{cfg: cfg, waiting: make(map[tuple]*Conn)}
+	r.keepalive.Store(int64(cfg.Keepalive))
 	if err := r.open(families); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// SetKeepalive replaces the idle time before a leg is probed, for connections to come.
+func (r *Relay) SetKeepalive(idle time.Duration) {
+	r.keepalive.Store(int64(idle))
+	for _, l := range r.listeners { // accepted sockets inherit it
+		_ = setsockopt(l.fd, unix.SOL_TCP, unix.TCP_KEEPIDLE, int(idle.Seconds())) // as optional as at first
+	}
 }
 
 func (r *Relay) open(families []int) error {

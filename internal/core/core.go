@@ -65,6 +65,13 @@ func (c *Core) SetPolicy(p *Policy) {
 	c.policy = p
 }
 
+// Configure replaces the bounds of the table and of what was learnt, see
+// [state.Table.Configure] and [state.Learnt.Configure].
+func (c *Core) Configure(table state.Config, learnt state.LearntConfig) {
+	c.table.Configure(table)
+	c.learnt.Configure(learnt)
+}
+
 // Learns reports whether the policy may choose to learn, so that the core needs to
 // see SYN+ACKs, too.
 func (c *Core) Learns() bool {
