@@ -216,7 +216,7 @@ func (c *Conn) dialed(events uint32) error {
 	}
 	c.phase, c.local = connected, c.Client
 	c.onward.fixBuffer()
-	if c.OwnSource {
+	if c.OwnSource || c.OtherPort {
 		c.local, _ = localOf(c.onward.fd) // it is connected
 	}
 	return nil
