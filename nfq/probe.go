@@ -3,14 +3,12 @@
 package nfq
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,41 +97,5 @@ func (f Feature) try(r rule) error {
 // nft(8).
 var Advice = fmt.Sprintf("meta mark & %#x == %#x accept", uint32(ownerMask), uint32(Relay&ownerMask))
 
-// DefaultDrops lists the nftables chains that drop packets to this machine by default and
-// have no rule like [Advice]. Relayed packets pass the input hook, untracked and with the
-// mark [Relay].
-func DefaultDrops() ([]string, error) {
-	c, err := nftables.New()
-	if err != nil {
-		return nil, err
-	}
-	chains, err := c.ListChains()
-	if err != nil {
-		return nil, fmt.Errorf("list nftables chains: %w", err)
-	}
-	var out []string
-	for _, ch := range chains {
-		isInput := ch.Hooknum != nil && *ch.Hooknum == unix.NF_INET_LOCAL_IN && ch.Type == nftables.ChainTypeFilter
-		if isInput && ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop && !accepts(c, ch) {
-			out = append(out, ch.Table.Name+" "+ch.Name)
-		}
-	}
-	return out, nil
-}
-
-// accepts reports whether a rule of the chain compares with the mark [Relay], or as
-// [Advice] does.
-func accepts(c *nftables.Conn, ch *nftables.Chain) bool {
-	rules, err := c.GetRules(ch.Table, ch)
-	if err != nil {
-		return false
-	}
-	for _, r := range rules {
-		for _, e := range r.Exprs {
-			if cmp, ok := e.(*expr.Cmp); ok && (bytes.Equal(cmp.Data, native(Relay)) || bytes.Equal(cmp.Data, native(Relay&ownerMask))) {
-				return true
-			}
-		}
-	}
-	return false
-}
+// AdviceXT is the mark of [Advice] in the syntax of the match mark of iptables(8).
+var AdviceXT = fmt.Sprintf("%#x/%#x", uint32(Relay&ownerMask), uint32(ownerMask))

@@ -5,12 +5,15 @@ package tests
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // What is in a box's way it finds, names, and forgets when it is mended.
@@ -61,7 +64,7 @@ func (p *pair) wantFinding(t *testing.T, b *netlab.Box, id string, make, undo fu
 	}
 	make()
 	eventually(t, b.Role+" finds "+id, found)
-	if h := p.routers()[strings.ToUpper(b.Role)]; !slices.ContainsFunc(doctor(t, h), func(l string) bool { return strings.HasPrefix(l, id) }) {
+	if h := p.routers()[strings.ToUpper(b.Role)]; !slices.ContainsFunc(doctor(t, h, "--control", b.Control), func(l string) bool { return strings.HasPrefix(l, id) }) {
 		t.Errorf("doctor does not find %s", id)
 	}
 	if !(dump(t, b).Totals.Findings[id] > 0) {
@@ -69,6 +72,52 @@ func (p *pair) wantFinding(t *testing.T, b *netlab.Box, id string, make, undo fu
 	}
 	undo()
 	eventually(t, b.Role+" finds "+id+" no longer", func() bool { return !found() })
+}
+
+// firewallRules are rules that let the router forward, and drop what passes by the box.
+var firewallRules = []struct{ name, id, chains string }{
+	{"input", "input-drops", "chain c { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept; meta l4proto udp accept; tcp dport 9000 accept; meta l4proto { icmp, icmpv6 } accept; }"},
+	{"input from one side", "input-drops", "chain c { type filter hook input priority 0; iifname { lan, dsl } tcp dport > 1024 ct state untracked drop; }"},
+	{"input, one family", "input-drops", "chain c { type filter hook input priority 0; meta nfproto ipv4 ct state untracked reject; }"},
+	{"output", "output-drops", "chain c { type filter hook output priority 0; meta l4proto tcp ct state untracked oifname != lo drop; }"},
+	{"output without lo", "loop-drops", "chain c { type filter hook output priority 0; policy drop; oifname { lan, wan, dsl, lte } accept; }"},
+	{"spoofed loopback", "loop-drops", "chain c { type filter hook prerouting priority -300; iifname lo ip saddr != 127.0.0.0/8 drop; }"},
+	{"marks overwritten", "mark-lost", "chain c { type filter hook prerouting priority 2000; meta mark set 0x7; }"},
+	{"joins", "join-drops", "chain c { type filter hook input priority 0; meta l4proto { tcp, udp } th dport 9000 drop; meta l4proto { tcp, udp } th sport 9000 drop; }"},
+	{"probes before routing", "join-drops", "chain c { type filter hook prerouting priority -300; iifname lte meta l4proto udp drop; }"},
+}
+
+// TestFirewallsInTheWayAreSaid gives both routers a firewall that does no harm without boxes.
+// Boxes that start beside it say what is in their way, and so do boxes that run already.
+func TestFirewallsInTheWayAreSaid(t *testing.T) {
+	tooltest.Need(t, "the boxes beside firewalls", "nft", "ip", "sh")
+	for _, c := range firewallRules {
+		t.Run(c.name, func(t *testing.T) {
+			p := &pair{Network: netlabtest.Build(t, twoLines), dir: scratch(t)}
+			add, remove := "nft 'table inet fw { "+c.chains+"; }'", "nft delete table inet fw"
+			admin(t, p.CPE, add)
+			admin(t, p.HAG, add)
+			for _, f := range families {
+				if got := greeting(t, p.Client, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")); got != "hello" {
+					t.Fatalf("%s without boxes: %q", f.name, got)
+				}
+			}
+			p.up(t)
+			t.Cleanup(func() { p.down(t) })
+			for _, b := range []*netlab.Box{p.cpe, p.hag} {
+				h := p.routers()[strings.ToUpper(b.Role)]
+				if !slices.Contains(findings(t, b), c.id) {
+					t.Errorf("%s does not find %s when it starts", b.Role, c.id)
+				}
+				admin(t, h, remove)
+				eventually(t, b.Role+" finds nothing", func() bool { return len(findings(t, b)) == 0 })
+				p.wantFinding(t, b, c.id, func() { admin(t, h, add) }, func() { admin(t, h, remove) })
+			}
+			for _, f := range families {
+				p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+			}
+		})
+	}
 }
 
 func TestObstaclesAreFoundAndForgotten(t *testing.T) {

@@ -49,6 +49,8 @@ type Box struct {
 	sides     *sides
 	recorder  Recorder
 	findings  *host.Findings
+	survey    host.Survey
+	recheck   chan struct{} // has room for one: the machine has changed
 	transport api.Transport
 	window    *mptcp.Window // nil if the kernel takes none
 	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
@@ -68,7 +70,7 @@ type kernel struct {
 
 // newBox returns a box without anything of the kernel's.
 func newBox(cfg Config) *Box {
-	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, findings: host.NewFindings(cfg.Log), conns: newConns(cfg.Table.MaxEnded)}
+	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, findings: host.NewFindings(cfg.Log), recheck: make(chan struct{}, 1), conns: newConns(cfg.Table.MaxEnded)}
 	b.actions.New = func() any { return new([]core.Action) }
 	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone})
 	return b

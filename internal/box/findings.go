@@ -17,7 +17,10 @@ const checkEvery = 3 * time.Second
 
 // Survey returns a look at this machine for a box with that configuration.
 func (c *Config) Survey() host.Survey {
-	s := host.Survey{Surroundings: host.Here{}, Plain: c.Plain, Paths: c.Paths}
+	s := host.Survey{
+		Surroundings: host.NewHere(), HAG: c.Role == HAG, Plain: c.Plain, Paths: c.Paths, Join: c.Join,
+		HalfOpen: c.Table.WithDefaults().MaxHalfOpen, OwnSource: c.OwnSource4,
+	}
 	if c.Role == CPE {
 		s.Paths = paths.NewSet(nil, c.Paths).Paths // paths share their join addresses
 	}
@@ -26,7 +29,7 @@ func (c *Config) Survey() host.Survey {
 
 // check looks for obstacles on the machine.
 func (b *Box) check() {
-	for _, r := range b.cfg.Survey().Check() {
+	for _, r := range b.survey.Check() {
 		if r.Err != nil { // what was found before may still hold
 			b.cfg.Log.Debug("a check could not look", "check", r.Name, "err", r.Err)
 			continue
@@ -56,7 +59,17 @@ func (b *Box) keepChecking(ctx context.Context) error {
 			changed = b.machine.Changed()
 			b.sides.forget()
 			b.check()
+		case <-b.recheck:
+			b.check()
 		}
+	}
+}
+
+// machineChanged has the machine checked at once.
+func (b *Box) machineChanged() {
+	select {
+	case b.recheck <- struct{}{}:
+	default:
 	}
 }
 

@@ -35,6 +35,8 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 			return err
 		}
 	}
+	b.survey = b.cfg.Survey()
+	b.survey.Running = true
 	b.check()
 	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
 	return b.installRules()
@@ -97,6 +99,7 @@ func (b *Box) translated() uint64 {
 // with `flush ruleset`, and fits them to what else there is, until ctx ends.
 func (b *Box) guardRules(ctx context.Context) error {
 	return nfq.Watch(ctx, func() {
+		b.machineChanged()
 		b.installed.mu.Lock()
 		defer b.installed.mu.Unlock()
 		there, err := b.rules().Installed()
@@ -117,6 +120,7 @@ func (b *Box) guardRules(ctx context.Context) error {
 // networks do with what they have not made, until ctx ends.
 func (b *Box) guardRoutes(ctx context.Context) error {
 	return nfq.WatchRoutes(ctx, func() {
+		b.machineChanged()
 		byInput := false
 		for _, r := range b.routes() {
 			byInput = byInput || r.ByInput()

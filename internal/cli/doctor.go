@@ -110,7 +110,7 @@ func (with doctorFlags) print(w io.Writer, d diagnosis) error {
 // survey returns a look at this machine for the box of the configuration file, if there is one.
 func (with doctorFlags) survey() (host.Survey, error) {
 	if with.file == "" {
-		return host.Survey{Surroundings: host.Here{}}, nil
+		return host.Survey{Surroundings: host.NewHere()}, nil
 	}
 	role, err := config.GuessRole(with.file)
 	if err != nil {

@@ -9,14 +9,17 @@ import (
 	"testing"
 
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/internal/ruleset"
 )
 
-// double is a machine of these settings and chains.
+// double is a machine of these settings.
 type double struct {
-	sysctls map[string]string
-	drops   []string
-	links   map[string]paths.Link
-	source  paths.Source // of all that is sent
+	sysctls, files map[string]string
+	addresses      map[string][]netip.Prefix
+	routes         map[netip.Addr]string // by destination
+	hook           func(h ruleset.Hook, p ruleset.Packet) ruleset.Outcome
+	links          map[string]paths.Link
+	source         paths.Source // of all that is sent
 }
 
 func (d double) Sysctl(key string) (string, error) {
@@ -26,7 +29,26 @@ func (d double) Sysctl(key string) (string, error) {
 	return "", os.ErrNotExist
 }
 
-func (d double) InputDrops() ([]string, error) { return d.drops, nil }
+func (d double) File(name string) (string, error) {
+	if v, ok := d.files[name]; ok {
+		return v, nil
+	}
+	return "", os.ErrNotExist
+}
+
+func (d double) Addresses(ifname string) []netip.Prefix { return d.addresses[ifname] }
+
+func (d double) Route(dst, _ netip.Addr) string { return d.routes[dst] }
+
+func (d double) Filter() (Filter, error) { return d, nil }
+
+// Hook implements [Filter].
+func (d double) Hook(h ruleset.Hook, p ruleset.Packet, _ int, _ string) ruleset.Outcome {
+	if d.hook == nil {
+		return ruleset.Outcome{}
+	}
+	return d.hook(h, p)
+}
 
 func (d double) Network() (Network, error) { return d, nil }
 
@@ -37,9 +59,10 @@ func (d double) Source(netip.Addr, int) paths.Source { return d.source }
 // router has nothing in a box's way.
 func router() double {
 	return double{
-		sysctls: map[string]string{"net/ipv6/conf/all/forwarding": "1", "net/ipv4/ip_forward": "1"},
-		links:   map[string]paths.Link{"lan": {Index: 2}, "lte": {Index: 3, Carrier: true}},
-		source:  paths.Source{Addr: netip.MustParseAddr("198.51.100.2")},
+		sysctls:   map[string]string{"net/ipv6/conf/all/forwarding": "1", "net/ipv4/ip_forward": "1"},
+		addresses: map[string][]netip.Prefix{"lan": {netip.MustParsePrefix("192.168.1.1/24")}},
+		links:     map[string]paths.Link{"lan": {Index: 2}, "lte": {Index: 3, Carrier: true}},
+		source:    paths.Source{Addr: netip.MustParseAddr("198.51.100.2")},
 	}
 }
 
@@ -60,7 +83,11 @@ func TestChecksFindEachObstacle(t *testing.T) {
 		{"a port of a bridge", func(d *double) { d.links["lan"] = paths.Link{Index: 2, Master: "br0"} }, []string{"port-of-master lan"}},
 		{"a strict filter", func(d *double) { d.source.Filter = "net.ipv4.conf.all.rp_filter=1" }, []string{"reverse-path-filter lte on mobile"}},
 		{"a filter that marks may pass", func(d *double) { d.source.Filter, d.source.MarkMatters = "net.ipv4.conf.all.rp_filter=1", true }, nil},
-		{"a closed firewall", func(d *double) { d.drops = []string{"inet fw"} }, []string{"input-drops inet fw"}},
+		{"a closed firewall", func(d *double) {
+			d.hook = func(h ruleset.Hook, _ ruleset.Packet) ruleset.Outcome {
+				return ruleset.Outcome{Dropped: h == ruleset.Input, By: ruleset.By{Chain: "inet fw"}}
+			}
+		}, []string{"loop-drops the policy of the chain inet fw", "input-drops the policy of the chain inet fw"}},
 	} {
 		d, got := router(), []string(nil)
 		c.change(&d)

@@ -17,7 +17,7 @@ type Network interface {
 }
 
 // Network implements [Surroundings].
-func (Here) Network() (Network, error) {
+func (here) Network() (Network, error) {
 	m := &Machine{}
 	return m, m.read()
 }

@@ -13,8 +13,24 @@ var (
 		"set net.ipv6.conf.*.disable_ipv6 to 0, or do nothing if the network has only the other family",
 	})
 	InputDrops = kind(Kind{
-		"input-drops", Warning, "a firewall drops relayed packets on their way to the box",
-		"relayed connections hang", "let the chain accept the packets that carry the box's mark",
+		"input-drops", Warning, "a firewall drops packets of relayed connections on their way to the box",
+		"relayed connections hang", "let the chain accept packets with the box's mark",
+	})
+	OutputDrops = kind(Kind{
+		"output-drops", Warning, "a firewall drops packets of relayed connections that the box sends",
+		"relayed connections hang", "let the chain accept packets with the box's mark",
+	})
+	LoopDrops = kind(Kind{
+		"loop-drops", Warning, "a firewall drops the SYNs that the box loops over lo, for example `iif lo ip saddr != 127.0.0.0/8 drop`",
+		"new connections hang", "let the chain accept packets with the box's mark",
+	})
+	MarkLost = kind(Kind{
+		"mark-lost", Warning, "another program overwrites the mark of packets to the box, after the box has set it",
+		"relayed connections hang", "let its chain accept packets with the box's mark, or change only bits of 0x00ffff00",
+	})
+	JoinDrops = kind(Kind{
+		"join-drops", Warning, "a firewall or a reverse-path filter of this machine drops joins, probes or their answers",
+		"no further subflows over this path", "accept TCP and UDP of the join port, in both directions",
 	})
 	NoInterface = kind(Kind{
 		"no-interface", Warning, "an interface of the configuration is missing",

@@ -121,10 +121,14 @@ func interfaceName(name string) []byte {
 	return b
 }
 
+// interfaceIndex returns the index of an interface, 0 if it does not exist: no rule has that.
 func interfaceIndex(name string) []byte {
+	if name == "" {
+		return nil
+	}
 	dev, err := net.InterfaceByName(name)
 	if err != nil {
-		return nil
+		return make([]byte, 4)
 	}
 	return binaryutil.NativeEndian.PutUint32(uint32(dev.Index))
 }

@@ -229,8 +229,11 @@ func generation() ([]byte, error) {
 		Header: netlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: netlink.Request},
 		Data:   []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0},
 	})
-	if err != nil || len(answers) == 0 || len(answers[0].Data) < 12 {
-		return nil, errors.Join(err, errors.New("no answer"))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(answers) == 0 || len(answers[0].Data) < 12:
+		return nil, errors.New("the answer is too short")
 	}
 	return answers[0].Data[4:12], nil // NFTA_GEN_ID comes first
 }

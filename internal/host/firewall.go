@@ -1,0 +1,296 @@
+//go:build linux
+
+package host
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/synbond/synbond/internal/ruleset"
+	"github.com/synbond/synbond/nfq"
+)
+
+// The check of the packet filter sends specimens of a box's packets through the rules of other
+// programs: the SYN that is looped over lo, segments of hosts and of paths, what the box's
+// sockets send, joins and probes.
+
+// specimen is one packet of a box in one hook.
+type specimen struct {
+	kind   Kind // of the finding if it is dropped
+	what   string
+	path   string // the path that it concerns, "" for all
+	hook   ruleset.Hook
+	from   int // the least priority of chains that count
+	packet ruleset.Packet
+	remedy func(ruleset.By) string
+	// wanted are the box's bits that its mark must have behind the hook, 0 for any.
+	wanted nfq.Mark
+}
+
+// Priorities of the box's chains.
+const (
+	always    = -1 << 31
+	afterMark = -289 // behind `deliver`, which sets marks
+	afterLand = 1001 // behind `land`, which sets them again
+)
+
+// firewall finds rules of other programs that drop the box's packets.
+func (s Survey) firewall() ([]Finding, error) {
+	filter, err := s.Filter()
+	if err != nil {
+		return nil, err
+	}
+	var found []Finding
+	for _, sp := range s.specimens(filter) {
+		out := filter.Hook(sp.hook, sp.packet, sp.from, ownTables)
+		var f Finding
+		switch {
+		case out.Dropped:
+			f = sp.kind.Finding(out.By.String(), fmt.Sprintf("%s drops %s (%s)", out.By, sp.what, sp.family())).With(sp.remedy(out.By))
+		case out.Marked && sp.wanted != 0 && out.Mark&uint32(nfq.Mask) != uint32(sp.wanted):
+			f = MarkLost.Finding(out.By.String(), fmt.Sprintf("%s overwrites the mark of %s (%s)", out.By, sp.what, sp.family())).With(acceptMark(out.By))
+		default:
+			continue
+		}
+		if f = f.On(sp.path); !slices.ContainsFunc(found, func(o Finding) bool { return o.key() == f.key() }) {
+			found = append(found, f)
+		}
+	}
+	return found, nil
+}
+
+const ownTables = "synbond_"
+
+func (sp specimen) family() string {
+	if sp.packet.Data[0]>>4 == 4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// specimens returns the packets of connections from one side of the box to the other that
+// the filter lets the router forward, and of joins and probes.
+func (s Survey) specimens(filter Filter) (all []specimen) {
+	plains, paths := s.ifnames()
+	for _, plain := range plains {
+		for _, path := range paths {
+			for _, e := range s.ends(plain, path) {
+				c := connection{plain, path, nfq.PlainSocket, nfq.PathSocket, nfq.ToPlain, e}
+				if s.HAG {
+					c = connection{path, plain, nfq.PathSocket, nfq.PlainSocket, nfq.ToPaths, e}
+				}
+				all = append(all, c.specimens(filter)...)
+			}
+		}
+	}
+	if s.HAG {
+		return append(all, s.joinsHere()...)
+	}
+	return append(all, s.joinsThere()...)
+}
+
+// ifnames returns the interfaces of both sides. Without a configuration they have names
+// that no rule has.
+func (s Survey) ifnames() (plain, paths []string) {
+	if len(s.Plain) == 0 && len(s.Paths) == 0 {
+		return []string{"the plain side"}, []string{"a path"}
+	}
+	for _, p := range s.Paths {
+		paths = append(paths, p.Interface)
+	}
+	return s.Plain, paths
+}
+
+// ends are the two ends of a connection.
+type ends struct{ client, server netip.AddrPort }
+
+// Addresses of hosts that are surely somewhere else, for specimens.
+var (
+	far4 = netip.MustParseAddr("93.184.215.14")
+	far6 = netip.MustParseAddr("2606:2800:21f:cb07:6820:80da:af6b:8b2c")
+)
+
+// ends returns the ends of connections that a box relays: on a CPE from a host beside the plain
+// interface, on a HAG from one beyond the path, each to a far server. Ports are one that
+// firewalls know, and one that they do not.
+func (s Survey) ends(plain, path string) (all []ends) {
+	near := plain
+	if s.HAG {
+		near = path
+	}
+	prefixes := s.Addresses(near)
+	if len(s.Plain) == 0 {
+		prefixes = []netip.Prefix{netip.MustParsePrefix("192.168.1.1/24"), netip.MustParsePrefix("2001:db8::1/64")}
+	}
+	for _, p := range prefixes {
+		if slices.ContainsFunc(all, func(e ends) bool { return e.client.Addr().Is4() == p.Addr().Is4() }) {
+			continue // one of each family
+		}
+		for _, port := range []uint16{443, 50051} {
+			all = append(all, ends{netip.AddrPortFrom(beside(p), 40000), netip.AddrPortFrom(far(p.Addr()), port)})
+		}
+	}
+	return all
+}
+
+func far(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return far4
+	}
+	return far6
+}
+
+// beside returns an address in the prefix that is not that of the prefix itself.
+func beside(p netip.Prefix) netip.Addr {
+	if next := p.Addr().Next(); p.Contains(next) && p.Masked().Contains(next.Next()) {
+		return next
+	}
+	return p.Addr().Prev()
+}
+
+// connection is a connection that the box relays, with its interfaces, marks and ends: from a
+// host on side a to one on side b.
+type connection struct {
+	a, b             string
+	markA, markB, to nfq.Mark
+	ends
+}
+
+func (c connection) specimens(filter Filter) []specimen {
+	syn := ruleset.Segment{Protocol: unix.IPPROTO_TCP, From: c.client, To: c.server, Flags: ruleset.SYN}
+	ack := syn
+	ack.Flags = ruleset.ACK
+	packet := func(in, out string, mark nfq.Mark, s ruleset.Segment) ruleset.Packet {
+		return ruleset.Packet{In: in, Out: out, Mark: uint32(mark), State: ruleset.Untracked, Data: s.Bytes()}
+	}
+	asked := packet(c.a, c.b, 0, syn)
+	asked.State = ruleset.New
+	if filter.Hook(ruleset.Forward, asked, always, ownTables).Dropped {
+		return nil // it is not forwarded without a box either
+	}
+	looped := "the SYNs that the box loops over lo"
+	loop := func(hook ruleset.Hook, from int, in, out string, wanted nfq.Mark) specimen {
+		return specimen{LoopDrops, looped, "", hook, from, packet(in, out, c.to, syn), acceptMark, wanted}
+	}
+	relayed := func(kind Kind, what string, hook ruleset.Hook, from int, p ruleset.Packet, wanted nfq.Mark) specimen {
+		return specimen{kind, what, "", hook, from, p, acceptMark, wanted}
+	}
+	in := func(dev string, s ruleset.Segment) []specimen {
+		p, what := packet(dev, "", nfq.Relay, s), "relayed packets that come in by "+dev
+		return []specimen{
+			relayed(InputDrops, what, ruleset.Prerouting, afterMark, p, 0),
+			relayed(InputDrops, what, ruleset.Prerouting, afterLand, p, nfq.Relay),
+			relayed(InputDrops, what, ruleset.Input, always, p, 0),
+		}
+	}
+	out := func(dev string, mark nfq.Mark, s ruleset.Segment) []specimen {
+		p, what := packet("", dev, mark, s), "packets of relayed connections that leave by "+dev
+		return []specimen{
+			relayed(OutputDrops, what, ruleset.Output, always, p, 0),
+			relayed(OutputDrops, what, ruleset.Postrouting, always, p, 0),
+		}
+	}
+	return slices.Concat(
+		[]specimen{
+			loop(ruleset.Output, always, "", "lo", c.to), loop(ruleset.Postrouting, always, "", "lo", c.to),
+			loop(ruleset.Prerouting, always, "lo", "", c.to), loop(ruleset.Input, always, "lo", "", 0),
+		},
+		out(c.a, c.markA, ack.Reply(ruleset.SYN|ruleset.ACK)), in(c.a, ack),
+		out(c.b, c.markB, syn), in(c.b, ack.Reply(ruleset.ACK)),
+	)
+}
+
+// joinsThere returns specimens of the joins and probes of a CPE, and of their answers.
+func (s Survey) joinsThere() (all []specimen) {
+	for _, p := range s.Paths {
+		for _, join := range p.Join {
+			own := slices.IndexFunc(s.Addresses(p.Interface), func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
+			if own < 0 {
+				continue
+			}
+			from := netip.AddrPortFrom(s.Addresses(p.Interface)[own].Addr(), 40000)
+			all = append(all, talk{p.Name, "", p.Interface, from, join}.specimens()...)
+		}
+	}
+	return all
+}
+
+// joinsHere returns specimens of the joins and probes that reach a HAG.
+func (s Survey) joinsHere() (all []specimen) {
+	for _, join := range s.Join {
+		for _, p := range s.Paths {
+			near := s.Addresses(p.Interface)
+			own := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
+			if own < 0 || !slices.ContainsFunc(near, func(a netip.Prefix) bool { return a.Addr() == join.Addr() }) {
+				continue // they may come by another path
+			}
+			from := netip.AddrPortFrom(beside(near[own]), 40000)
+			all = append(all, talk{p.Name, p.Interface, "", from, join}.specimens()...)
+		}
+	}
+	return all
+}
+
+// talk is a join or a probe from a CPE to a HAG, as that end sees it which is this machine:
+// the first packet comes in or goes out by an interface, the answer the other way.
+type talk struct {
+	path     string
+	in, out  string
+	from, to netip.AddrPort
+}
+
+func (t talk) specimens() (all []specimen) {
+	for _, protocol := range []struct {
+		number        uint8
+		what          string
+		flags, answer uint8
+	}{{unix.IPPROTO_TCP, "joins", ruleset.SYN, ruleset.SYN | ruleset.ACK}, {unix.IPPROTO_UDP, "probes", 0, 0}} {
+		first := ruleset.Segment{Protocol: protocol.number, From: t.from, To: t.to, Flags: protocol.flags}
+		answer := first.Reply(protocol.answer)
+		what, arrives, leaves := protocol.what, first, answer
+		stateIn, stateOut := ruleset.New, ruleset.Established
+		if t.out != "" {
+			what, arrives, leaves = "answers to "+protocol.what, answer, first
+			stateIn, stateOut = ruleset.Established, ruleset.New
+		}
+		dev := cmp.Or(t.in, t.out)
+		for _, h := range []ruleset.Hook{ruleset.Prerouting, ruleset.Input} {
+			p := ruleset.Packet{In: dev, State: stateIn, Data: arrives.Bytes()}
+			all = append(all, specimen{JoinDrops, what + " that come in by " + dev, t.path, h, always, p, t.accept, 0})
+		}
+		for _, h := range []ruleset.Hook{ruleset.Output, ruleset.Postrouting} {
+			p := ruleset.Packet{Out: dev, State: stateOut, Data: leaves.Bytes()}
+			all = append(all, specimen{JoinDrops, protocol.what + " or their answers that leave by " + dev, t.path, h, always, p, t.accept, 0})
+		}
+	}
+	return all
+}
+
+// accept proposes a rule for joins and probes.
+func (t talk) accept(by ruleset.By) string {
+	port := fmt.Sprintf("meta l4proto { tcp, udp } th dport %d accept", t.to.Port())
+	if by.Base.Name == "" || isIPTables(by.Base) {
+		return fmt.Sprintf("let it accept TCP and UDP of port %d", t.to.Port())
+	}
+	return fmt.Sprintf("nft insert rule %s %s (answers: sport), or a way back by this interface", by.Base, port)
+}
+
+// acceptMark proposes a rule that accepts the box's packets before the rule that drops them.
+func acceptMark(by ruleset.By) string {
+	if isIPTables(by.Base) {
+		tool := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[by.Base.Family]
+		return fmt.Sprintf("%s -t %s -I %s -m mark --mark %s -j ACCEPT", tool, by.Base.Table, by.Base.Name, nfq.AdviceXT)
+	}
+	return fmt.Sprintf("nft insert rule %s %s", by.Base, nfq.Advice)
+}
+
+// isIPTables reports whether a chain looks like one of iptables.
+func isIPTables(c ruleset.Chain) bool {
+	return (c.Family == "ip" || c.Family == "ip6") && slices.Contains([]string{"raw", "mangle", "nat", "filter", "security"}, c.Table) &&
+		strings.ToUpper(c.Name) == c.Name
+}
