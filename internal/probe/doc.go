@@ -15,7 +15,9 @@
 // confirmed: the CPE has returned the cookie that was sent there.
 //
 // Now and then a probe is an extended one: its reply also says from which address and
-// port the HAG saw it come, which differ behind a NAT.
+// port the HAG saw it come, which differ behind a NAT, and which processes of the HAG still
+// carry flows. After a restart of the HAG the CPE asks at once, and resets the flows of
+// processes that are gone.
 //
 // The format of the datagrams is in message.go. A datagram that is malformed is
 // ignored; a probe of another version or with another secret gets a refusal.

@@ -39,6 +39,8 @@ import (
 // are skipped:
 //
 //	1  seen     the address (4 or 16 bytes) and port u16 from which the probe came
+//	3  lives    of a reply: the HAG's processes that still carry flows at this address, by
+//	            their instances, u64 each; the HAG's own is the first
 //	2  shorter  of a probe: the reply shall have this size u16, and not the probe's
 //
 // A box that knows no items ignores extended messages. So a CPE says in each probe that
@@ -72,7 +74,11 @@ const (
 	itemNone    = 0 // and no further items
 	itemSeen    = 1
 	itemShorter = 2
+	itemLives   = 3
 )
+
+// maxLives is the largest number of instances that are read.
+const maxLives = 4
 
 type messageType uint8
 
@@ -113,9 +119,10 @@ type message struct {
 	down     uint8
 	reason   refusalReason
 
-	size    int            // of the datagram; 0 is messageSize, without items
-	seen    netip.AddrPort // zero: not there
-	shorter uint16         // 0: not there
+	size    int              // of the datagram; 0 is messageSize, without items
+	seen    netip.AddrPort   // zero: not there
+	shorter uint16           // 0: not there
+	lives   [maxLives]uint64 // from the first on; all zero: not there
 }
 
 var (
@@ -168,7 +175,11 @@ func (m *message) parseItems(b []byte) bool {
 			m.seen = netip.AddrPortFrom(at, binary.BigEndian.Uint16(value[len(value)-2:]))
 		case kind == itemShorter && len(value) == 2:
 			m.shorter = binary.BigEndian.Uint16(value)
-		case kind == itemSeen, kind == itemShorter:
+		case kind == itemLives && len(value) > 0 && len(value)%8 == 0:
+			for i := range min(len(value)/8, maxLives) {
+				m.lives[i] = binary.BigEndian.Uint64(value[8*i:])
+			}
+		case kind == itemSeen, kind == itemShorter, kind == itemLives:
 			return false
 		}
 	}
@@ -189,7 +200,20 @@ func (m *message) appendItems(b []byte) []byte {
 	if m.shorter > 0 {
 		add(itemShorter, binary.BigEndian.AppendUint16(nil, m.shorter))
 	}
+	if m.lives[0] != 0 {
+		add(itemLives, m.appendLives(nil))
+	}
 	return append(b, make([]byte, end-len(b))...)
+}
+
+// appendLives appends the instances to b.
+func (m *message) appendLives(b []byte) []byte {
+	for _, id := range m.lives {
+		if id != 0 {
+			b = binary.BigEndian.AppendUint64(b, id)
+		}
+	}
+	return b
 }
 
 // codec encodes messages with their MAC, and decodes and checks them. It is for one

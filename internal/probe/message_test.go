@@ -82,6 +82,7 @@ func TestMalformedMessagesAreErrors(t *testing.T) {
 func extended(size int) message {
 	m := someProbe
 	m.size, m.seen, m.shorter = size, netip.MustParseAddrPort("192.0.2.1:258"), messageSize
+	m.lives = [maxLives]uint64{0x5152535455565758, 1}
 	return m
 }
 
@@ -89,6 +90,7 @@ func TestExtendedMessageHasItsItemsBehindTheMAC(t *testing.T) {
 	items := []byte{
 		1, 6, 192, 0, 2, 1, 1, 2, // seen
 		2, 2, 0, messageSize, // shorter
+		3, 16, 0x51, 0x52, 0x53, 0x54, 0x55, 0x56, 0x57, 0x58, 0, 0, 0, 0, 0, 0, 0, 1, // lives
 		0, 0, 0, // nothing more
 	}
 	want := extended(messageSize + len(items))
@@ -113,7 +115,7 @@ func TestExtendedMessageHasItsItemsBehindTheMAC(t *testing.T) {
 func TestItemsWithoutRoomAreLeftOut(t *testing.T) {
 	m := extended(messageSize + 7) // seen needs 8 bytes
 	got, err := newCodec("").parse(newCodec("").append(nil, m))
-	if m.seen = (netip.AddrPort{}); err != nil || got != m {
+	if m.seen, m.lives = (netip.AddrPort{}), [maxLives]uint64{}; err != nil || got != m {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -48,6 +48,7 @@ type Monitor struct {
 	down      uint8  // a bit for each path that is not up
 	told      uint32 // the revision that the HAG has confirmed
 	instance  uint64 // of the HAG
+	instances paths.Instances
 	relinked  time.Time
 	counted   time.Time
 
@@ -55,6 +56,7 @@ type Monitor struct {
 	published bool // at least once
 	statuses  []paths.Status
 	hag       paths.HAGStatus
+	departed  []paths.Departed // since [Monitor.Departed] was called
 }
 
 // NewMonitor returns a monitor of these paths. A nil dial means [DialUDP]. It returns
@@ -94,6 +96,15 @@ func (m *Monitor) HAG() paths.HAGStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.hag
+}
+
+// Departed returns the runs of the HAG that are over since it was called last.
+func (m *Monitor) Departed() []paths.Departed {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.departed
+	m.departed = nil
+	return out
 }
 
 // Run watches until ctx ends. It calls changed after each change of a status that is
@@ -184,7 +195,7 @@ func (m *Monitor) step(now time.Time, changed func()) (next time.Time) {
 	m.check(now)
 	next = now.Add(m.cfg.Every) // for the counters
 	for _, p := range m.paths {
-		p.health.SetUrgent(m.told != m.revision || p.unconfirmed())
+		p.health.SetUrgent(m.told != m.revision || p.unconfirmed() || m.instances.Unsettled())
 		if p.health.Due(now) {
 			m.probe(now, p)
 		}
@@ -253,7 +264,7 @@ func (m *Monitor) probe(now time.Time, p *path) {
 		version: messageVersion, kind: kindProbe, path: uint8(p.index), box: m.box, sequence: p.sequence,
 		cookie: at.cookie, revision: m.revision, down: m.down, instance: abilityItems,
 	}
-	if at.extend(now) {
+	if at.extend(now, m.instances.Unsettled()) {
 		msg.size, at.asked = extendedSize, now
 	}
 	var buf [extendedSize]byte
@@ -305,6 +316,15 @@ func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	r.to.extends = msg.flags&flagItems != 0
 	if msg.seen.IsValid() {
 		r.to.seen = msg.seen
+	}
+	var lives []uint64
+	if msg.lives[0] != 0 {
+		lives = msg.lives[:]
+	}
+	if over := m.instances.Heard(r.at, msg.instance, lives); len(over) > 0 {
+		m.mu.Lock()
+		m.departed = append(m.departed, over...)
+		m.mu.Unlock()
 	}
 	if msg.instance != m.instance {
 		m.instance, m.told = msg.instance, m.revision-1

@@ -63,9 +63,10 @@ const (
 	extendEvery = 30 * time.Second
 )
 
-// extend reports whether the next probe shall be an extended one.
-func (p *prober) extend(now time.Time) bool {
-	return p.extends && (!p.seen.IsValid() || now.Sub(p.asked) >= extendEvery)
+// extend reports whether the next probe shall be an extended one, because there is
+// something to ask or it is time.
+func (p *prober) extend(now time.Time, ask bool) bool {
+	return p.extends && (ask || !p.seen.IsValid() || now.Sub(p.asked) >= extendEvery)
 }
 
 // response is a datagram for a prober, or a port unreachable.

@@ -153,7 +153,7 @@ func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time
 			out.flags |= flagItems
 		}
 		if m.size > 0 {
-			out.size, out.seen = m.replySize(), source
+			out.size, out.seen, out.lives[0] = m.replySize(), source, r.instance
 		}
 	}
 	return r.codec.append(b, out)
