@@ -90,7 +90,7 @@ func (r *replay) rst(f *Frame, t *track) error {
 	if id := r.id(t); up && t.state == state.Released {
 		r.core.ClientReset(nil, r.now, id)
 	} else {
-		r.core.Closed(nil, r.now, id, true)
+		r.core.Closed(nil, r.now, id, state.Reset)
 	}
 	r.sync(t)
 	return r.passThrough(f, t, up, refused.text)
@@ -118,7 +118,7 @@ func (r *replay) fin(f *Frame, t *track, cut bool) error {
 	r.acknowledge(f, t, up, cut)
 	t.finUp, t.finDown = t.finUp || up, t.finDown || !up
 	if t.finUp && t.finDown {
-		r.core.Closed(nil, r.now, r.id(t), false)
+		r.core.Closed(nil, r.now, r.id(t), state.FIN)
 		r.sync(t)
 	}
 	if t.sentByBox(f, r.iface(f)) {

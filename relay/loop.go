@@ -34,9 +34,17 @@ type loop struct {
 
 	draining []draining // connections that wait for their reset
 
-	mu    sync.Mutex // guards slots and free, which other loops add to
-	slots []slot
-	free  []int32
+	mu      sync.Mutex // guards what follows, which other goroutines change
+	slots   []slot
+	free    []int32
+	ending  []ending
+	stopped bool
+}
+
+// ending is a connection that the box has given up.
+type ending struct {
+	conn *Conn
+	err  error
 }
 
 // slot leads from an event to its source. The generation distinguishes the events of
@@ -94,8 +102,40 @@ func (l *loop) close() {
 
 // stop makes run return.
 func (l *loop) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.wake()
+}
+
+// end has the loop end one of its connections. It may be called from any goroutine.
+func (l *loop) end(e ending) {
+	l.mu.Lock()
+	l.ending = append(l.ending, e)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// wake makes run look at what other goroutines have left for it.
+func (l *loop) wake() {
 	// An eventfd that is full wakes as well.
 	_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+// woken does what other goroutines have left for the loop. It reports whether the loop is
+// to stop.
+func (l *loop) woken() (stop bool) {
+	var count [8]byte
+	_, _ = unix.Read(l.wakefd, count[:]) // it is readable
+	l.mu.Lock()
+	todo := l.ending
+	l.ending = nil
+	stop = l.stopped
+	l.mu.Unlock()
+	for _, e := range todo {
+		e.conn.giveUp(l, e.err)
+	}
+	return stop
 }
 
 // add registers a leg. It may be called from any goroutine.
@@ -154,7 +194,10 @@ func (l *loop) run() error {
 		}
 		for i := range n {
 			if events[i].Fd == wakeSlot {
-				return nil
+				if l.woken() {
+					return nil
+				}
+				continue
 			}
 			if s := l.find(&events[i]); s != nil {
 				s.ready(l, events[i].Events)

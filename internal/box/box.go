@@ -129,6 +129,7 @@ func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return b.kernel.relay.Run(ctx) })
 	g.Go(func() error { return b.machine.Watch(ctx, b.cfg.Role == CPE) })
 	g.Go(func() error { return b.expire(ctx) })
+	g.Go(func() error { return b.watchStranded(ctx) })
 	g.Go(func() error { return b.recorder.Run(ctx) })
 	g.Go(func() error { return b.adopt(ctx) })
 	g.Go(func() error {
@@ -233,35 +234,21 @@ func (b *Box) bindQueue(ctx context.Context) error {
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
 
-// adopt puts changed settings in force, until ctx ends.
+// adopt puts new policies in force, until ctx ends.
 func (b *Box) adopt(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case c := <-b.cfg.Changes:
-			b.change(c)
-			b.kernel.relay.SetKeepalive(c.Keepalive)
+		case p := <-b.cfg.Policies:
+			b.core.SetPolicy(p)
 			// The rules say which packets come; the policy must be there first.
 			if err := b.installRules(); err != nil {
 				b.cfg.Log.Error("the rules stay as they are", "err", err)
 			}
+			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
 		}
 	}
-}
-
-// change puts settings in force that concern the box alone.
-func (b *Box) change(c Change) {
-	table := Config{Table: c.Table.WithDefaults()}
-	switch short, err := table.raiseFileLimit(); {
-	case err != nil:
-		b.cfg.Log.Warn("the file limit stays as it is", "err", err)
-	case short:
-		b.cfg.Log.Info("the file limit lowers the number of flows", "flows", table.Table.MaxFlows)
-	}
-	b.core.SetPolicy(c.Policy)
-	b.core.Configure(table.Table, c.Learnt)
-	b.conns.setMost(table.Table.MaxEnded)
 }
 
 func (b *Box) announcement() string {

@@ -4,15 +4,18 @@ package box
 
 import (
 	"sync"
+	"time"
 
+	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/state"
 )
 
 // conns finds the connection of a flow by its ID. Connections that have ended are
 // kept for the dump of ended flows: the last ones, as many as the table remembers.
 type conns struct {
+	most int // ended ones
+
 	mu    sync.Mutex
-	most  int // ended ones
 	byID  map[state.ID]*entry
 	ended []state.ID // oldest first, from index first on
 	first int
@@ -22,7 +25,11 @@ type conns struct {
 type entry struct {
 	connection
 	token uint32 // by which the path manager tracks it, 0 if it does not
-	over  bool
+	paths uint8  // that it may use, a bit each
+	// instance is the run of the HAG that answered when the connection was tracked.
+	instance uint64
+	tracked  time.Time
+	over     bool
 }
 
 func newConns(most int) *conns { return &conns{most: most, byID: make(map[state.ID]*entry)} }
@@ -32,7 +39,7 @@ func (c *conns) put(id state.ID, conn connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.byID[id]; e == nil || e.connection != conn {
-		c.byID[id] = &entry{connection: conn}
+		c.byID[id] = &entry{connection: conn, paths: ^uint8(0)}
 	}
 }
 
@@ -57,13 +64,54 @@ func (c *conns) get(id state.ID) (connection, bool) {
 	return e.connection, true
 }
 
-// setToken remembers the token by which a connection is tracked.
-func (c *conns) setToken(id state.ID, token uint32) {
+// track remembers the token by which a connection is tracked, the paths that it may use
+// (0 is all of them), and the run of the HAG.
+func (c *conns) track(id state.ID, token uint32, may uint8, instance uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.byID[id]; e != nil {
-		e.token = token
+		e.token, e.instance, e.tracked = token, instance, time.Now()
+		if may != 0 {
+			e.paths = may
+		}
 	}
+}
+
+// live appends the flows whose connections have not ended to ids.
+func (c *conns) live(ids []state.ID) []state.ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, e := range c.byID {
+		if !e.over {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// carried returns the connection of a flow, if it has not ended, and the paths that it may use.
+func (c *conns) carried(id state.ID) (conn connection, may uint8, live bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.byID[id]
+	if e == nil || e.over {
+		return nil, 0, false
+	}
+	return e.connection, e.paths, true
+}
+
+// of returns the connections, by their tokens, that a run of the HAG which is over has
+// carried. One that began after its last answer may belong to the next run.
+func (c *conns) of(d paths.Departed) map[uint32]connection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[uint32]connection)
+	for _, e := range c.byID {
+		if !e.over && e.token != 0 && e.instance == d.Instance && e.tracked.Before(d.Heard) {
+			out[e.token] = e.connection
+		}
+	}
+	return out
 }
 
 // token returns the token by which a connection is tracked, 0 if it is not.
@@ -87,20 +135,6 @@ func (c *conns) end(id state.ID) (connection, bool) {
 	}
 	e.over = true
 	c.ended = append(c.ended, id)
-	c.trim()
-	return e.connection, true
-}
-
-// setMost bounds the number of connections that have ended.
-func (c *conns) setMost(most int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.most = most
-	c.trim()
-}
-
-// trim forgets the connections that ended first where there are too many.
-func (c *conns) trim() {
 	for len(c.ended)-c.first > c.most {
 		delete(c.byID, c.ended[c.first])
 		c.first++
@@ -109,4 +143,5 @@ func (c *conns) trim() {
 		c.ended = append(c.ended[:0], c.ended[c.first:]...)
 		c.first = 0
 	}
+	return e.connection, true
 }

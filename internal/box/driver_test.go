@@ -59,6 +59,8 @@ func (r doubleRelay) Dial(d relay.Dial) (connection, error) {
 
 func (r doubleRelay) Abort(c connection) { r.Relay.Abort(c.(*relaytest.Conn)) }
 
+func (r doubleRelay) End(c connection, err error) { r.Relay.End(c.(*relaytest.Conn), err) }
+
 func newBench(t *testing.T, cfg Config) *bench {
 	t.Helper()
 	if cfg.Policy == nil {
@@ -105,6 +107,9 @@ func (x *bench) Forget(token uint32) {
 	defer x.mu.Unlock()
 	delete(x.tracked, token)
 }
+
+// AtHAG implements subflows.
+func (x *bench) AtHAG(token uint32) bool { return token != elsewhereToken }
 
 // Connected implements halfOpen.
 func (x *bench) Connected(netip.AddrPort, netip.AddrPort) (bool, error) { return !x.gone, nil }
@@ -202,21 +207,13 @@ func (d doubles) Connect(t *testing.T, s handshaketest.Server) error {
 	}
 	if outcome, ends := outcomes[s]; ends {
 		x.dialEnded(id(conn), conn, outcome)
-		if again := x.last(); again != conn { // without MP_CAPABLE
-			conn = again
-			x.dialEnded(id(conn), conn, outcome)
-		}
 	} else {
-		x.ticking(func() { // the client repeats its SYN
-			for _, pause := range []time.Duration{time.Second, 2 * time.Second} {
-				time.Sleep(pause)
-				x.queue.Put(lan, synOf(t, 1))
-			}
-			time.Sleep(30 * time.Second)
-		})
-		return unix.ETIMEDOUT
+		x.ticking(func() { time.Sleep(time.Minute) })
 	}
 	v, _ := x.queue.Verdict(packet)
+	if v.Drop {
+		return unix.ETIMEDOUT
+	}
 	if v.Mark == nfq.ToPlain {
 		x.paired(id(conn), conn.Dial)
 		var err error
@@ -263,7 +260,7 @@ func TestSYNOfTheOtherBoxIsDialedWithoutMPTCP(t *testing.T) {
 func TestRelayedFlowIsTrackedUntilItCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newBench(t, Config{})
-		x.steering = new(steering)
+		x.steering = &steering{monitor: new(fakePaths)}
 		x.queue.Put(lan, synOf(t, 1))
 		conn := x.last()
 		conn.Tok = 77
@@ -300,8 +297,8 @@ func TestDialThatNobodyAnswersIsGivenUp(t *testing.T) {
 		})
 		x.want(repeat, nfqtest.Verdict{Drop: true})
 		x.wantState(state.TimedOut)
-		if conns := x.relay.Conns(); len(conns) != 2 || !conns[0].Aborted() || !conns[1].Aborted() || !conns[1].Plain {
-			t.Errorf("%d connections, the first aborted: %v; want a second without MP_CAPABLE, aborted, too", len(conns), conns[0].Aborted())
+		if conns := x.relay.Conns(); len(conns) != 1 || !conns[0].Aborted() {
+			t.Errorf("%d connections, the first aborted: %v", len(conns), conns[0].Aborted())
 		}
 		conn := x.last() // its outcome comes too late
 		x.dialEnded(id(conn), conn, nil)
@@ -453,8 +450,7 @@ func TestConnectionOfAFailedDialIsForgotten(t *testing.T) {
 		}
 		packet := x.queue.Put(lan, synOf(t, 1))
 		if !hasty {
-			refuse(x.last()) // with MP_CAPABLE
-			refuse(x.last()) // and without
+			refuse(x.last())
 		}
 		x.want(packet, nfqtest.Verdict{Mark: nfq.Refused})
 		x.checkConns()
@@ -474,7 +470,7 @@ func TestPacketsOfOtherInterfacesPass(t *testing.T) {
 // flow that is over.
 func TestRacesOfAHandshake(t *testing.T) {
 	x := newBench(t, Config{Table: state.Config{Dial: time.Nanosecond, HalfOpen: time.Nanosecond}})
-	x.steering = new(steering)
+	x.steering = &steering{monitor: new(fakePaths)}
 	down := core.DialPolicy{Mode: core.NoBox, Reason: state.FirstPathDown, Down: 1}
 	for n := range 300 {
 		x.core.SetDialPolicy(nil, x.now(), core.DialPolicy{})
@@ -508,14 +504,14 @@ func TestRacesOfAHandshake(t *testing.T) {
 		x.closed(id(conn), nil)
 		for _, p := range x.core.Pending() {
 			x.do(func(acts []core.Action) []core.Action {
-				return x.core.DialEnded(acts, x.now(), p.Flow, core.Dialed{Err: unix.ECONNREFUSED})
+				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
 			})
 		}
 	}
 	for end := time.Now().Add(10 * time.Second); len(x.queue.Held()) > 0 && time.Now().Before(end); {
 		for _, p := range x.core.Pending() {
 			x.do(func(acts []core.Action) []core.Action {
-				return x.core.DialEnded(acts, x.now(), p.Flow, core.Dialed{Err: unix.ECONNREFUSED})
+				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
 			})
 		}
 		x.tick()

@@ -41,9 +41,8 @@ func (c *Config) transport() (t api.Transport, err error) {
 func (b *Box) paths() api.Paths {
 	now := time.Now()
 	out := api.Paths{Role: string(b.cfg.Role), Transport: b.transport, Findings: b.knownFindings()}
-	blocked := b.blockedFamilies()
-	for i, p := range b.set.Paths {
-		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface, Blocked: blocked[i]})
+	for _, p := range b.set.Paths {
+		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface})
 	}
 	if b.responder != nil {
 		for _, p := range b.responder.Peers() {
@@ -61,6 +60,9 @@ func (b *Box) paths() api.Paths {
 	for i, s := range v.statuses {
 		at := b.pathState(b.set.Paths[i], s, now)
 		at.Use, at.RateUp, at.RateDown, at.Subflows = v.desired[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
+		if at.Reason == "" && s.Up {
+			at.Reason = v.refusals[i].Reason
+		}
 		out.Paths[i].PathState = at
 	}
 	return out

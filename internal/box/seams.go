@@ -28,6 +28,8 @@ type queue interface {
 type dialer interface {
 	Dial(relay.Dial) (connection, error)
 	Abort(connection)
+	// End ends a connection that has been paired as if the error had ended its multipath leg.
+	End(connection, error)
 }
 
 // connection is one relayed connection. [relay.Conn] is one.
@@ -35,6 +37,7 @@ type connection interface {
 	paths.Traffic
 	Token() uint32
 	ClientGone() bool
+	Alive() bool
 	Local() netip.AddrPort
 	Info() (relay.Info, bool)
 }
@@ -44,6 +47,8 @@ type subflows interface {
 	Track(token uint32, policy paths.SubflowPolicy, traffic paths.Traffic)
 	SetLarge(token uint32)
 	Forget(token uint32)
+	// AtHAG reports whether the other end of a connection is the HAG, as far as is known.
+	AtHAG(token uint32) bool
 }
 
 // halfOpen knows the kernel's connections, also those whose handshake is not
@@ -79,3 +84,6 @@ func (r kernelRelay) Dial(d relay.Dial) (connection, error) {
 
 // Abort implements dialer.
 func (r kernelRelay) Abort(c connection) { r.Relay.Abort(c.(*relay.Conn)) }
+
+// End implements dialer.
+func (r kernelRelay) End(c connection, err error) { r.Relay.End(c.(*relay.Conn), err) }

@@ -41,6 +41,8 @@ type steering struct {
 type pathMonitor interface {
 	HAG() paths.HAGStatus
 	Statuses() []paths.Status
+	// Departed returns the runs of the HAG that are over since it was called last.
+	Departed() []paths.Departed
 }
 
 // pathControl changes subflows and interfaces. [kernelPaths] is one.
@@ -51,6 +53,10 @@ type pathControl interface {
 	SetTranslated([]paths.Translation)
 	// EndPath ends the subflows of a path that has gone down, and returns their number.
 	EndPath(path int) (int, error)
+	// Renew forgets which subflows were refused: the HAG is another one.
+	Renew()
+	// Refusals returns for each path why it gets no subflows.
+	Refusals() []paths.Refusal
 	// Shape limits the rate of a path's interface, which has that index.
 	Shape(path, index int)
 }
@@ -74,6 +80,7 @@ type view struct {
 	statuses []paths.Status
 	desired  []paths.DesiredState
 	rates    []paths.Rate
+	refusals []paths.Refusal
 }
 
 // Names and times of steering.
@@ -109,7 +116,7 @@ func (b *Box) newSteering(undo *undo) (err error) {
 
 // look begins with the view of a box that has not decided anything about its paths.
 func (s *steering) look(n int) {
-	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n)})
+	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n), make([]paths.Refusal, n)})
 }
 
 // openUsage opens the usage of the paths' quotas. It touches no file if there are none.
@@ -179,9 +186,28 @@ func (b *Box) steerOnce() {
 	if t := translations(now.statuses); !slices.Equal(t, translations(before.statuses)) {
 		s.paths.SetTranslated(t)
 	}
+	if now.hag.Instance != before.hag.Instance {
+		s.paths.Renew()
+	}
 	s.paths.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
+	now.refusals = s.paths.Refusals()
 	s.view.Store(now)
+	b.reportRefusals(now.refusals)
+	for _, d := range s.monitor.Departed() {
+		b.endDeparted(d)
+	}
+}
+
+// reportRefusals shows which paths refuse subflows.
+func (b *Box) reportRefusals(all []paths.Refusal) {
+	var found []host.Finding
+	for i, r := range all {
+		if r.Reason != "" {
+			found = append(found, host.RefusesSubflows.Finding("", r.Reason).On(b.cfg.Paths[i].Name).With(r.Likely))
+		}
+	}
+	b.findings.Report("subflows", found...)
 }
 
 func translations(all []paths.Status) []paths.Translation {

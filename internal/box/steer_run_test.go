@@ -29,13 +29,17 @@ type fakePaths struct {
 	desired  [][]paths.DesiredState // as they were set, without repeats
 	ended    []int                  // paths whose subflows were ended
 	shaped   map[int]int            // index of the interface, by path
+	instance uint64                 // of the HAG
+	departed []paths.Departed
+	renewed  int // times that refusals were forgotten
+	refusals []paths.Refusal
 }
 
 // HAG implements pathMonitor.
 func (f *fakePaths) HAG() paths.HAGStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return paths.HAGStatus{State: f.hag}
+	return paths.HAGStatus{State: f.hag, Instance: f.instance}
 }
 
 // Statuses implements pathMonitor.
@@ -47,6 +51,29 @@ func (f *fakePaths) Statuses() []paths.Status {
 
 // SetTranslated implements pathControl.
 func (f *fakePaths) SetTranslated([]paths.Translation) {}
+
+// Departed implements pathMonitor.
+func (f *fakePaths) Departed() []paths.Departed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := f.departed
+	f.departed = nil
+	return out
+}
+
+// Renew implements pathControl.
+func (f *fakePaths) Renew() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.renewed++
+}
+
+// Refusals implements pathControl.
+func (f *fakePaths) Refusals() []paths.Refusal {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append(slices.Clone(f.refusals), make([]paths.Refusal, len(f.statuses)-len(f.refusals))...)
+}
 
 // SetDesired implements pathControl.
 func (f *fakePaths) SetDesired(all []paths.DesiredState) {

@@ -3,7 +3,10 @@
 package box
 
 import (
+	"cmp"
+	"net/netip"
 	"runtime"
+	"slices"
 
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
@@ -18,7 +21,7 @@ var early = host.Sysctl{Key: "net/ipv4/tcp_early_demux", Value: "0", Optional: t
 
 // blackhole is the detection of paths that drop MP_CAPABLE (since Linux 6.12). With it
 // one server that answers only its fourth SYN would switch MPTCP off for every
-// connection of the box, for an hour. The core remembers such paths by destination.
+// connection of the box, for an hour.
 var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Optional: true}
 
 // looseLoopback lets packets with the addresses of other machines in by lo, where the box
@@ -137,7 +140,11 @@ func (b *Box) installJoins(j *host.Journal) error {
 			return err
 		}
 	}
-	for _, addr := range b.cfg.Join {
+	// Clients rely on this order of announcements: see [paths.Planner.Announced].
+	joins := slices.SortedStableFunc(slices.Values(b.cfg.Join), func(a, b netip.AddrPort) int {
+		return cmp.Compare(b.Addr().BitLen(), a.Addr().BitLen()) // IPv6 first
+	})
+	for _, addr := range joins {
 		if err := j.RecordJoin(addr); err != nil {
 			return err
 		}

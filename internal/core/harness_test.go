@@ -50,7 +50,7 @@ func (d *driver) id(key state.Key) state.ID {
 
 // dialed ends the dial of a flow and returns the decision about its SYN, if there is one.
 func (d *driver) dialed(now time.Duration, key state.Key, err error) (Decision, bool) {
-	d.acts = d.DialEnded(d.acts[:0], now, d.id(key), Dialed{Err: err, MPTCP: err == nil})
+	d.acts = d.DialEnded(d.acts[:0], now, d.id(key), err)
 	return d.decision()
 }
 
@@ -80,7 +80,7 @@ func (d *driver) pair(now time.Duration, key state.Key) {
 
 // close ends the flow with a key.
 func (d *driver) close(now time.Duration, key state.Key) {
-	d.acts = d.Closed(d.acts[:0], now, d.id(key), false)
+	d.acts = d.Closed(d.acts[:0], now, d.id(key), state.FIN)
 }
 
 // kinds lists the last actions by kind.

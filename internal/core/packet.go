@@ -53,14 +53,13 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 	defer c.mu.Unlock()
 	f, subflows, from := c.choose(now, &s)
 	h := handshake{
-		side: p.Side, path: p.Path, subflows: subflows, until: until,
+		side: p.Side, subflows: subflows, until: until,
 		dial: Dial{
 			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath, Traits: traits,
 			Out: p.Out, Mark: p.Mark,
 		},
 	}
 	h.dial.leave(from)
-	s.wait = c.avoid(now, &f, &h)
 	return c.begin(acts, now, &s, f, h)
 }
 
@@ -70,7 +69,6 @@ type heldSYN struct {
 	seg   rewrite.Segment
 	mptcp rewrite.MPTCP
 	until time.Duration
-	wait  time.Duration // for the answer, if its flow tries again what has failed before
 }
 
 // firstOrLast reports whether a SYN has not waited yet, or waits no longer. Only then
@@ -118,8 +116,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case state.Relay:
 		kept := h // what the map keeps is on the heap: only what is relayed pays for that
 		c.handshakes[begun.ID] = &kept
-		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
-		return c.begins(acts, now, begun.ID, &kept, s.wait)
+		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
 	case state.Strip:
 		d = c.strip(d, &s.seg)
 	case state.Learn:
@@ -138,8 +135,7 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 	case state.Dialing:
 		d.Verdict, d.Supersedes = Hold, true
 		old := Decision{Packet: Packet{ID: b.Superseded, Side: s.Side}, Verdict: Drop, Reason: state.Repeat, Key: key}
-		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
-		return c.repeated(acts, now, b, s)
+		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
 	case state.Learning:
 		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
 		c.table.Move(now, b.ID, state.Passed, state.NotLearnt)

@@ -46,7 +46,7 @@ func TestNewSYNWaitsUntilTheOldFlowOfItsPortsIsOver(t *testing.T) {
 			if !slices.Contains(core.kinds(), Wake) {
 				t.Fatalf("while the flow closes: %+v", core.acts)
 			}
-			core.Closed(nil, at, old, true)
+			core.Closed(nil, at, old, state.Reset)
 			core.acts = core.Tick(core.acts[:0], at+retryEvery)
 			d, ok := core.decision()
 			if !ok || d.Verdict != Hold || d.Packet.ID != 8 || d.Supersedes {
@@ -137,7 +137,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 	core := newCore(t, state.Relay)
 	core.decide(0, state.Plain, 7, syn(t, mss))
 	id := core.id(key6)
-	core.acts = core.DialEnded(core.acts[:0], 0, id, Dialed{Err: unix.EADDRNOTAVAIL})
+	core.acts = core.DialEnded(core.acts[:0], 0, id, unix.EADDRNOTAVAIL)
 	if !slices.Equal(core.kinds(), []Kind{Wake}) {
 		t.Fatalf("actions %+v, want only to be woken", core.acts)
 	}
@@ -145,7 +145,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 	if !slices.Equal(core.kinds(), []Kind{Connect}) || core.acts[0].Flow != id || core.acts[0].Dial.Client != client6 {
 		t.Fatalf("actions %+v, want the same dial", core.acts)
 	}
-	core.acts = core.DialEnded(core.acts[:0], patience, id, Dialed{Err: unix.EADDRNOTAVAIL})
+	core.acts = core.DialEnded(core.acts[:0], patience, id, unix.EADDRNOTAVAIL)
 	if d, ok := core.decision(); !ok || d.Verdict != Drop || d.Reason != state.TupleBusy {
 		t.Errorf("when patience is over: %+v", core.acts)
 	}
@@ -154,7 +154,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 func TestDialIsNotRepeatedForAFlowThatIsOver(t *testing.T) {
 	core := newDriver(t, Config{Policy: new(Policy), Table: state.Config{Dial: time.Millisecond}})
 	core.decide(0, state.Plain, 7, syn(t, mss))
-	core.DialEnded(nil, 0, core.id(key6), Dialed{Err: unix.EADDRNOTAVAIL})
+	core.DialEnded(nil, 0, core.id(key6), unix.EADDRNOTAVAIL)
 	core.Tick(nil, time.Second)
 	core.acts = core.Tick(core.acts[:0], 2*time.Second)
 	if slices.Contains(core.kinds(), Connect) {
@@ -228,7 +228,7 @@ func TestMultipathLegIsTrackedFromWhenItIsThere(t *testing.T) {
 		if !slices.Equal(core.kinds(), c.paired) {
 			t.Errorf("from the %v side, paired: %v, want %v", c.side, core.kinds(), c.paired)
 		}
-		core.acts = core.Closed(core.acts[:0], 0, id, false)
+		core.acts = core.Closed(core.acts[:0], 0, id, state.FIN)
 		if !slices.Equal(core.kinds(), []Kind{Untrack}) {
 			t.Errorf("from the %v side, closed: %v", c.side, core.kinds())
 		}
@@ -245,11 +245,11 @@ func TestLegThatMeetsALateClientBeforeItsDialHasEndedLeavesNoSYNHeld(t *testing.
 	if _, wanted := core.Paired(nil, 0, id); wanted {
 		t.Error("a client of an earlier flow is wanted")
 	}
-	core.acts = core.Closed(core.acts[:0], 0, id, true)
+	core.acts = core.Closed(core.acts[:0], 0, id, state.Reset)
 	if d, ok := core.decision(); !ok || d.Packet.ID != 7 || d.Verdict != Drop {
 		t.Errorf("its SYN: %+v", core.acts)
 	}
-	core.acts = core.DialEnded(core.acts[:0], 0, id, Dialed{})
+	core.acts = core.DialEnded(core.acts[:0], 0, id, nil)
 	if _, ok := core.decision(); ok {
 		t.Errorf("the outcome of its dial, too late: %+v", core.acts)
 	}

@@ -46,6 +46,14 @@ var (
 	})
 )
 
+// Findings of a running box.
+var (
+	RefusesSubflows = kind(Kind{
+		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
+		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",
+	})
+)
+
 var kinds []Kind
 
 func kind(k Kind) Kind {

@@ -28,14 +28,15 @@ const (
 	Lost           EventType = 0
 	Established    EventType = 2
 	ConnClosed     EventType = 3
+	Announced      EventType = 6 // the peer has announced an address (ADD_ADDR)
 	SubEstablished EventType = 10
 	SubClosed      EventType = 11
 	SubPriority    EventType = 13 // the peer has sent MP_PRIO
 )
 
 // reported are the types that [Events] delivers, beside Lost. The kernel also reports
-// the creation of a connection and each address that its peer announces.
-var reported = []EventType{Established, ConnClosed, SubEstablished, SubClosed, SubPriority}
+// the creation of a connection.
+var reported = []EventType{Established, ConnClosed, Announced, SubEstablished, SubClosed, SubPriority}
 
 // Attributes of an event, enum mptcp_event_attr.
 const (
@@ -63,7 +64,7 @@ const (
 type Event struct {
 	Type          EventType
 	Token         uint32
-	Local, Remote netip.AddrPort // of the subflow; of a connection's first one
+	Local, Remote netip.AddrPort // of the subflow; of a connection's first one; Remote: announced
 	LocalID       uint8          // address IDs, RFC 8684, section 3.2
 	RemoteID      uint8
 	Interface     int   // index of the interface to which it is bound, 0 for none

@@ -83,6 +83,21 @@ func (m *Manager) SetTranslated(all []paths.Translation) {
 	m.plan(func(p *paths.Planner) { p.SetTranslated(m.now(), all) })
 }
 
+// Renew is [paths.Planner.Renew].
+func (m *Manager) Renew() { m.plan((*paths.Planner).Renew) }
+
+// AtHAG is [paths.Planner.AtHAG].
+func (m *Manager) AtHAG(token uint32) (yes bool) {
+	m.plan(func(p *paths.Planner) { yes = p.AtHAG(token) })
+	return yes
+}
+
+// Refusals is [paths.Planner.Refusals].
+func (m *Manager) Refusals() (all []paths.Refusal) {
+	m.plan(func(p *paths.Planner) { all = p.Refusals() })
+	return all
+}
+
 // Counters returns the counters of the subflows on all paths together.
 func (m *Manager) Counters() (sum paths.SubflowCounters) {
 	for _, c := range m.CountersByPath() {
@@ -135,6 +150,8 @@ func (m *Manager) handle(ev Event) {
 			p.Established(m.now(), report, first)
 		case ConnClosed:
 			p.Forget(ev.Token)
+		case Announced:
+			p.Announced(ev.Token, ev.Remote)
 		case SubEstablished:
 			p.SubflowOpened(m.now(), report)
 		case SubClosed:

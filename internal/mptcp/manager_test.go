@@ -315,5 +315,6 @@ func TestEventsOfOtherTypesAreFilteredOut(t *testing.T) {
 // carried is the number of bytes that a connection claims to have carried.
 type carried struct{ atomic.Uint64 }
 
-func (c *carried) BytesUp() uint64   { return c.Load() }
-func (c *carried) BytesDown() uint64 { return 0 }
+func (c *carried) BytesUp() uint64     { return c.Load() }
+func (c *carried) BytesDown() uint64   { return 0 }
+func (c *carried) Unacknowledged() int { return 0 }

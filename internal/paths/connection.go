@@ -3,6 +3,7 @@ package paths
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -21,6 +22,12 @@ type connection struct {
 	large       bool // it carries a large transfer
 	queued      bool // it is in queues.urgent
 	paced       bool // it is in queues.paced
+
+	awaits    bool // it waits for the announcement of a join address
+	announced bool // the peer has announced an address
+
+	heardOf uint32        // join addresses that the peer has announced: see [Set.joinBit]
+	since   time.Duration // when it was established
 
 	policy  SubflowPolicy
 	traffic Traffic
@@ -54,12 +61,15 @@ type plannedSubflow struct {
 	dev           int          // interface index of the last request, 0 for the first subflow
 	told          DesiredState // as the peer was told; Closed if that is not known
 	failures      uint8        // since it last was open for a while
+	atJoin        bool         // it was requested to a join address
+	overdue       bool         // the attempt has waited long for its answer
+	onTrial       bool         // it is open, and yet to be accepted: see [Planner.review]
+	reset         bool         // it ended soon after it was open
 }
 
 // backoff returns the delay after that number of failures: 50 ms at first, a minute
 // at most. The first requests may just be too early: a connection that is
-// established refuses subflows for a moment (ENOTCONN), and a HAG announces one
-// address after the other and refuses joins to those that it has not announced yet.
+// established refuses subflows for a moment (ENOTCONN).
 func backoff(failures uint8) time.Duration {
 	return min(25*time.Millisecond<<failures, time.Minute)
 }
@@ -75,13 +85,35 @@ const (
 	closeTimeout = time.Second
 )
 
-// newBytes returns the bytes that the connection has carried since the last call.
-func (c *connection) newBytes() uint64 {
+// bytes returns the bytes that the connection has carried.
+func (c *connection) bytes() uint64 {
 	if c.traffic == nil {
 		return 0
 	}
+	return c.traffic.BytesUp() + c.traffic.BytesDown()
+}
+
+// unacknowledged returns the bytes that the connection has in flight.
+func (c *connection) unacknowledged() int {
+	if c.traffic == nil {
+		return 0
+	}
+	return c.traffic.Unacknowledged()
+}
+
+// alive reports whether a subflow is open.
+func (c *connection) alive() bool {
+	return slices.ContainsFunc(c.subflows, func(s plannedSubflow) bool { return s.phase == open })
+}
+
+// joinsAtHAG reports whether the next subflow on path i goes to a join address. Kernels
+// that do not report the C flag leave it to the first attempt to find out.
+func (c *connection) joinsAtHAG(i int) bool { return c.noJoin || c.subflows[i].failures > 0 }
+
+// newBytes returns the bytes that the connection has carried since the last call.
+func (c *connection) newBytes() uint64 {
 	before := c.seen
-	c.seen = c.traffic.BytesUp() + c.traffic.BytesDown()
+	c.seen = c.bytes()
 	return c.seen - before
 }
 
@@ -130,6 +162,23 @@ func (c *connection) covered(all []DesiredState) bool {
 	return false
 }
 
+// announceTimeout is the longest wait for an announcement, since the connection was established.
+const announceTimeout = 100 * time.Millisecond
+
+// early reports whether a join to an address of the HAG would come too early. The HAG
+// announces one address after the other, and resets joins to those that it has not
+// announced yet. IPv6 announcements often have no room in a packet beside timestamps; the
+// HAG puts them before those of IPv4, so any announcement does for them.
+func (c *connection) early(now time.Duration, set *Set, to netip.AddrPort) bool {
+	switch {
+	case to == c.remote, now >= c.since+announceTimeout:
+		return false
+	case to.Addr().Is4():
+		return c.heardOf&set.joinBit(to) == 0
+	}
+	return !c.announced
+}
+
 // errNoAddress means that a path has no address, or no join address, of a family in common.
 var errNoAddress = errors.New("no usable address")
 
@@ -142,8 +191,7 @@ func (s *Set) ends(c *connection, i int) (local Endpoint, remote netip.AddrPort,
 	at := s.machine.Link(p.Interface).Index
 	is4 := c.remote.Addr().Is4()
 	candidates := [3]netip.AddrPort{1: PickJoin(p.Join, is4), 2: PickJoin(p.Join, true)}
-	// Kernels that do not report the C flag leave it to the first attempt to find out.
-	if noJoin := c.noJoin || c.subflows[i].failures > 0 && len(p.Join) > 0; !noJoin {
+	if !c.joinsAtHAG(i) || !c.noJoin && len(p.Join) == 0 {
 		candidates[0] = c.remote
 	}
 	for _, to := range candidates {

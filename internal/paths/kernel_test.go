@@ -1,6 +1,7 @@
 package paths
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -18,10 +19,13 @@ type fakeKernel struct {
 	now      time.Duration
 	sent     []Request // all that the planner has requested
 	open     map[uint32][]SubflowEvent
-	notReady int          // requests that fail with ENOTCONN from now on
-	refuses  map[int]bool // paths on which joins are refused
-	ignores  map[int]bool // paths on which nothing comes back
-	muted    bool         // events are lost
+	notReady int                     // requests that fail with ENOTCONN from now on
+	refuses  map[int]bool            // paths on which joins are refused
+	ignores  map[int]bool            // paths on which nothing comes back
+	strips   map[int]bool            // paths on which subflows are reset after their handshake
+	bad      func(token uint32) bool // connections whose joins are refused
+	errno    syscall.Errno           // of joins that are refused; 0 is ECONNREFUSED
+	muted    bool                    // events are lost
 }
 
 // Ends of the double's connections and paths.
@@ -43,6 +47,7 @@ func newFakeKernel(t *testing.T) *fakeKernel {
 	return &fakeKernel{
 		Planner: NewPlanner(set, slog.New(slog.DiscardHandler)), t: t, machine: m, now: time.Second,
 		open: make(map[uint32][]SubflowEvent), refuses: make(map[int]bool), ignores: make(map[int]bool),
+		strips: make(map[int]bool), bad: func(uint32) bool { return false },
 	}
 }
 
@@ -112,11 +117,14 @@ func (k *fakeKernel) execute(r Request) (event func(), err error) {
 			return nil, syscall.ENOTCONN
 		case k.ignores[r.Path]:
 			return nil, nil
-		case k.refuses[r.Path]:
-			ev.Err = syscall.ECONNREFUSED
+		case k.refuses[r.Path], k.bad(r.Token):
+			ev.Err = cmp.Or(k.errno, syscall.ECONNREFUSED)
 			return func() { k.SubflowClosed(k.now, ev) }, nil
 		}
 		ev.Local = netip.AddrPortFrom(ev.Local.Addr(), 5000+uint16(len(k.sent)))
+		if k.strips[r.Path] {
+			return func() { k.SubflowOpened(k.now, ev); k.SubflowClosed(k.now, ev) }, nil
+		}
 		k.open[r.Token] = append(k.open[r.Token], ev)
 		return func() { k.SubflowOpened(k.now, ev) }, nil
 	case SetBackup, DestroySubflow:
@@ -182,7 +190,11 @@ func (k *fakeKernel) requested(op Operation, path int) (out []Request) {
 }
 
 // carried is a [Traffic].
-type carried struct{ bytes uint64 }
+type carried struct {
+	bytes   uint64
+	unacked int
+}
 
-func (c *carried) BytesUp() uint64   { return c.bytes }
-func (c *carried) BytesDown() uint64 { return 0 }
+func (c *carried) BytesUp() uint64     { return c.bytes }
+func (c *carried) BytesDown() uint64   { return 0 }
+func (c *carried) Unacknowledged() int { return c.unacked }

@@ -54,6 +54,7 @@ func (p *Planner) Plan(now time.Duration) ([]Request, time.Duration) {
 	p.wakeUp(now)
 	p.countBytes(now)
 	p.lookForIdle(now)
+	again := p.tryAgain(now)
 	for len(q.urgent) > 0 && p.room() {
 		c := q.urgent[0]
 		q.urgent = q.urgent[1:]
@@ -71,7 +72,7 @@ func (p *Planner) Plan(now time.Duration) ([]Request, time.Duration) {
 		c.paced = false
 		q.paced = q.paced[1:]
 	}
-	return p.requests, q.wait(now)
+	return p.requests, min(q.wait(now), again-now)
 }
 
 // room reports whether there is room for all requests that a connection may need.
@@ -91,6 +92,7 @@ func (p *Planner) reconcile(c *connection, now time.Duration, paced bool) (more 
 		if s := &c.subflows[i]; (s.phase == opening || s.phase == closing) && now >= s.at {
 			p.enter(c, i, absent, 0) // the kernel's report was lost
 		}
+		p.review(now, c, i)
 	}
 	if c.furtherAt != 0 && now >= c.furtherAt {
 		c.single, c.furtherAt = false, 0
@@ -105,6 +107,9 @@ func (p *Planner) reconcile(c *connection, now time.Duration, paced bool) (more 
 			}
 		case s.phase == absent && now < s.at:
 			p.wakeAt(c, s.at)
+		case s.phase == absent && p.refusals[i].hesitates(now, c):
+			p.wakeAt(c, now+lookAgain)
+		case s.phase == absent && !p.admit(now, c, i):
 		case s.phase == absent, s.phase == open && s.told != desired:
 			if !paced || p.queues.budget < 1 {
 				more = true
@@ -134,6 +139,11 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 		p.failed(now, c, i, err)
 		return
 	}
+	if c.early(now, p.set, remote) {
+		c.awaits = true
+		p.wakeAt(c, c.since+announceTimeout)
+		return
+	}
 	// The kernel binds an ID to one address until it is removed.
 	if s.id == local.ID && s.local.Addr() != local.Addr() {
 		p.request(c, Request{Operation: RemoveAddress, Path: i, Local: Endpoint{ID: s.id}})
@@ -141,6 +151,10 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 	p.request(c, Request{Operation: CreateSubflow, Path: i, Local: local, Remote: remote, Backup: desired == Backup})
 	p.enter(c, i, opening, now+openTimeout)
 	s.local, s.id, s.dev, s.told = local.AddrPort, local.ID, local.Interface, desired
+	s.atJoin, s.overdue, s.reset = remote != c.remote, false, false
+	if now >= p.refusals[i].opened+overdueAfter { // else others get answers
+		p.wakeAt(c, now+overdueAfter)
+	}
 	c.single = c.single && i == c.first
 }
 
@@ -186,7 +200,7 @@ func (p *Planner) Conclude(now time.Duration, errs []error, all error) {
 	}
 }
 
-// failed takes note that a subflow could not be requested. ENOTCONN, which means
+// failed takes note that a subflow could not be opened. ENOTCONN, which means
 // that the connection is not ready for it, is no failure.
 func (p *Planner) failed(now time.Duration, c *connection, i int, err error) {
 	if !errors.Is(err, syscall.ENOTCONN) {
@@ -194,4 +208,9 @@ func (p *Planner) failed(now time.Duration, c *connection, i int, err error) {
 		p.log.Debug("join", "path", p.set.Paths[i].Name, "token", c.token, "err", err)
 	}
 	p.retry(now, c, i)
+	if why, refused := refusalOf(err); refused {
+		p.refused(now, c, i, why)
+	} else {
+		p.undecided(c)
+	}
 }

@@ -16,7 +16,8 @@ import (
 // anywhere, and never go back. It is not safe for concurrent use.
 //
 // A subflow that fails, or that the kernel or the peer closes, is requested again,
-// later each time. A connection is never left without a subflow that it has.
+// later each time. A path that refuses the subflows of all connections gets one attempt
+// at a time. A connection is never left without a subflow that it has.
 type Planner struct {
 	set *Set
 	log *slog.Logger
@@ -28,6 +29,7 @@ type Planner struct {
 
 	translated []Translation // by path
 	forgetful  []forgetful   // by path
+	refusals   []refusals    // by path
 	swept      time.Duration // last sweep
 	sooner     bool          // there is something to do before the last Plan said
 
@@ -56,6 +58,8 @@ const furtherDelay = 200 * time.Millisecond
 type Traffic interface {
 	BytesUp() uint64
 	BytesDown() uint64
+	// Unacknowledged returns the bytes that the peer has not acknowledged yet.
+	Unacknowledged() int
 }
 
 // SubflowCounters count the subflows of a path, or of all paths.
@@ -88,11 +92,16 @@ type SubflowEvent struct {
 // NewPlanner returns a planner for the paths in set, whose desired states are those
 // of idle paths that are up.
 func NewPlanner(set *Set, log *slog.Logger) *Planner {
-	return &Planner{
+	p := &Planner{
 		set: set, log: log, conns: make(map[uint32]*connection),
 		desired: set.initial(), counters: make([]SubflowCounters, len(set.Paths)),
 		translated: make([]Translation, len(set.Paths)), forgetful: make([]forgetful, len(set.Paths)),
+		refusals: make([]refusals, len(set.Paths)),
 	}
+	for i := range p.refusals {
+		p.refusals[i].opened, p.refusals[i].waiting = -overdueAfter, make(map[*connection]struct{})
+	}
+	return p
 }
 
 // Sooner reports whether [Planner.Plan] has to be called before the time that it
@@ -142,6 +151,11 @@ func (p *Planner) SetDesired(desired []DesiredState) {
 	}
 	before := p.desired
 	p.desired = slices.Clone(desired)
+	for i := range desired {
+		if before[i] == Closed && desired[i] != Closed {
+			p.acquit(i) // the path has changed since
+		}
+	}
 	type busy struct {
 		c     *connection
 		bytes uint64
@@ -172,9 +186,22 @@ func (p *Planner) Counters() []SubflowCounters { return slices.Clone(p.counters)
 // its first subflow (see [Set.Index]).
 func (p *Planner) Established(now time.Duration, ev SubflowEvent, first int) {
 	c := p.connection(ev.Token)
-	c.established, c.noJoin = true, ev.NoJoin
+	c.established, c.noJoin, c.since = true, ev.NoJoin, now
 	c.local, c.remote, c.first = ev.Local, ev.Remote, first
 	p.begin(now, c)
+}
+
+// Announced takes the report that the peer of a connection takes joins at an address.
+func (p *Planner) Announced(token uint32, at netip.AddrPort) {
+	c := p.conns[token]
+	if c == nil {
+		return // it is reported after the connection
+	}
+	c.announced = true
+	c.heardOf |= p.set.joinBit(at)
+	if c.awaits {
+		p.queue(c)
+	}
 }
 
 // SubflowOpened takes the report that a subflow is open.
@@ -188,7 +215,20 @@ func (p *Planner) SubflowOpened(now time.Duration, ev SubflowEvent) {
 	p.enter(c, i, open, now)
 	s.local, s.remote = ev.Local, ev.Remote
 	p.counters[i].Opened++
+	if r := &p.refusals[i]; s.atJoin {
+		r.opened = now
+		if s.onTrial = r.row > 0; s.onTrial {
+			p.wakeAt(c, now+provenAfter)
+		}
+	}
 	p.queue(c) // another subflow may be dispensable now
+}
+
+// AtHAG reports whether the other end of a connection is a HAG, as far as is known: it takes
+// no joins at the server's address, or has taken one at a join address.
+func (p *Planner) AtHAG(token uint32) bool {
+	c := p.conns[token]
+	return c != nil && (c.noJoin || slices.ContainsFunc(c.subflows, func(s plannedSubflow) bool { return s.atJoin && s.phase == open }))
 }
 
 // SubflowClosed takes the report that a subflow has ended or could not be opened.
@@ -202,14 +242,14 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 	p.log.Debug("subflow closed", "token", ev.Token, "path", p.set.Paths[i].Name, "err", ev.Err)
 	switch s.phase {
 	case opening:
-		p.counters[i].Failed++
-		p.retry(now, c, i)
+		p.failed(now, c, i, ev.Err)
 	case open:
 		p.counters[i].Lost++
 		p.forgotten(now, c, i, ev.Err)
 		if now-s.at >= settledAfter {
 			s.failures = 0
 		}
+		s.reset = s.atJoin && now-s.at < provenAfter // the kernel reports no error of it
 		p.retry(now, c, i)
 	case closing:
 		p.counters[i].Closed++
@@ -275,6 +315,7 @@ func (p *Planner) drop(c *connection) {
 	for i := range c.subflows {
 		p.enter(c, i, absent, 0)
 	}
+	p.undecided(c)
 	c.gone = true
 	delete(p.conns, c.token)
 }

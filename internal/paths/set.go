@@ -69,6 +69,14 @@ func NewSet(machine Machine, all []Path, own ...netip.AddrPort) *Set {
 	return s
 }
 
+// joinBit returns the bit of a join address in a set of them, 0 if it is unknown.
+func (s *Set) joinBit(a netip.AddrPort) uint32 {
+	if i := slices.Index(s.joins, a); i >= 0 && i < 32 {
+		return 1 << i
+	}
+	return 0
+}
+
 // PickJoin returns the first address of a family, or the zero AddrPort.
 func PickJoin(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 	for _, a := range addrs {

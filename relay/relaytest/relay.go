@@ -27,9 +27,11 @@ type Conn struct {
 	Up, Down uint64
 	Tok      uint32
 	Gone     bool // the client's leg has ended
+	Dead     bool // the multipath leg has no subflow
 
 	relay   *Relay
 	aborted bool
+	ended   error
 }
 
 // Dial begins a connection.
@@ -60,6 +62,20 @@ func (r *Relay) Abort(c *Conn) {
 	c.aborted = true
 }
 
+// End ends a connection: the error is then in Ended.
+func (r *Relay) End(c *Conn, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.ended = err
+}
+
+// Ended returns the error with which the box has ended a connection.
+func (c *Conn) Ended() error {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	return c.ended
+}
+
 // Aborted reports whether a connection has been aborted.
 func (c *Conn) Aborted() bool {
 	c.relay.mu.Lock()
@@ -72,6 +88,12 @@ func (c *Conn) BytesUp() uint64 { return c.Up }
 
 // BytesDown returns Down.
 func (c *Conn) BytesDown() uint64 { return c.Down }
+
+// Alive returns !Dead.
+func (c *Conn) Alive() bool { return !c.Dead }
+
+// Unacknowledged returns 0.
+func (c *Conn) Unacknowledged() int { return 0 }
 
 // Token returns Tok.
 func (c *Conn) Token() uint32 { return c.Tok }

@@ -30,7 +30,6 @@ type conn struct {
 	phase     phase
 	isn, peer uint32 // initial sequence numbers
 	capable   bool   // MP_CAPABLE in its SYN or SYN+ACK
-	mptcp     bool   // the other end has answered with it
 	path      int    // to which its packets are bound, -1 for none
 	attempt   int
 	begun     time.Duration
@@ -76,10 +75,7 @@ func (s *stack) all() []*conn {
 const (
 	firstTimeout = time.Second
 	synTries     = 6
-	// A SYN with MP_CAPABLE is repeated without it from then on
-	// (net.mptcp.syn_retrans_before_tcp_fallback).
-	capableRepeats = 2
-	finTries       = 5
+	finTries     = 5
 	// A connection that nothing was heard on is probed, and given up after three probes.
 	keepaliveEvery = 20 * time.Second
 	keepaliveTries = 3
@@ -133,7 +129,6 @@ func (c *conn) again(timeout time.Duration, wanted func() bool, tries int, giveU
 		default:
 			switch {
 			case c.phase == synSent:
-				c.capable = c.capable && tries > synTries-capableRepeats
 				c.transmit(rewrite.SYN)
 			case c.phase == synReceived:
 				c.transmit(synACK)
@@ -280,7 +275,7 @@ func (c *conn) receiveAnswer(p packet) {
 		return
 	}
 	if p.is(synACK) {
-		c.peer, c.mptcp = p.seq, c.capable && p.capable()
+		c.peer = p.seq
 		c.stack.w.heardAnswer(c, &p)
 		c.transmit(rewrite.ACK)
 		c.establish()

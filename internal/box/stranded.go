@@ -1,0 +1,109 @@
+//go:build linux
+
+package box
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/state"
+)
+
+// A look at a connection costs some 3 µs. All of a small box are looked at twice a second,
+// and many ones less often, for about 1 % of a core.
+const (
+	lookEvery = 500 * time.Millisecond
+	mostLooks = 2000 // at once
+)
+
+// ending is the error of a flow that the box ends, with the reason.
+type ending state.Reason
+
+func (e ending) Error() string { return state.Reason(e).Meaning() }
+
+// reasonOf returns why both legs of a flow have gone: nil after a FIN in each direction.
+func reasonOf(err error) state.Reason {
+	var by ending
+	switch {
+	case err == nil:
+		return state.FIN
+	case errors.As(err, &by):
+		return state.Reason(by)
+	}
+	return state.Reset
+}
+
+// watchStranded ends connections that have no subflow, until ctx ends.
+func (b *Box) watchStranded(ctx context.Context) error {
+	patience := paths.HAGPatience
+	if b.steering != nil {
+		patience = paths.CPEPatience
+	}
+	stranded := paths.NewStranded(patience)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var round []state.ID
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if len(round) == 0 {
+			round = b.conns.live(round)
+		}
+		now := round[:min(len(round), mostLooks)]
+		round = round[len(now):]
+		b.endStranded(stranded, now)
+	}
+}
+
+// endStranded ends those of some connections that have had no subflow for too long.
+func (b *Box) endStranded(stranded *paths.Stranded, ids []state.ID) {
+	usable := b.usablePaths()
+	for _, id := range ids {
+		c, may, live := b.conns.carried(id)
+		if !live {
+			stranded.Forget(uint64(id))
+			continue
+		}
+		if stranded.Look(b.now(), uint64(id), c.Alive(), usable&may != 0) {
+			b.end(c, state.NoSubflow)
+		}
+	}
+}
+
+// usablePaths returns the paths over which subflows may come, a bit each. A HAG does not
+// know: to it all may.
+func (b *Box) usablePaths() (usable uint8) {
+	if b.steering == nil {
+		return ^uint8(0)
+	}
+	for i, want := range b.steering.view.Load().desired {
+		if want != paths.Closed {
+			usable |= 1 << i
+		}
+	}
+	return usable
+}
+
+// end ends a connection whose multipath leg is dead.
+func (b *Box) end(c connection, why state.Reason) {
+	b.cfg.Log.Debug("ended", "local", c.Local(), "reason", why)
+	b.relay.End(c, ending(why))
+}
+
+// endDeparted ends the flows of a run of the HAG that is over. The resets by which it
+// ended them may have been lost.
+func (b *Box) endDeparted(d paths.Departed) {
+	n := 0
+	for token, c := range b.conns.of(d) {
+		if b.subflows.AtHAG(token) {
+			b.end(c, state.HAGRestarted)
+			n++
+		}
+	}
+	b.cfg.Log.Info("the HAG has restarted: its flows have ended", "flows", n)
+}

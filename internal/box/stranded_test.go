@@ -1,0 +1,120 @@
+//go:build linux
+
+package box
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gopacket/gopacket/layers"
+
+	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/packettest"
+	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/relay/relaytest"
+	"github.com/synbond/synbond/state"
+)
+
+// elsewhereToken is the token of a connection whose other end is no HAG.
+const elsewhereToken = 0xe15e
+
+// relayed has the box relay a connection from that port, with that token.
+func (x *bench) relayed(port uint16, token uint32) *relaytest.Conn {
+	x.t.Helper()
+	set := func(h *layers.TCP) { h.SYN = true }
+	client := netip.AddrPortFrom(packettest.Client6.Addr(), port)
+	x.queue.Put(lan, packettest.Segment(x.t, client, packettest.Server6, set, packettest.MSS))
+	c := x.last()
+	c.Tok = token
+	x.dialEnded(id(c), c, nil)
+	if !x.paired(id(c), c.Dial) {
+		x.t.Fatal("the connection is unwanted")
+	}
+	return c
+}
+
+func TestConnectionWithoutSubflowsIsEndedWhileAPathIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- x.watchStranded(ctx) }()
+		defer func() { cancel(); <-done }()
+		dead, alive := x.relayed(1000, 1), x.relayed(1001, 2)
+		x.change(f, func() { f.statuses[0].Up, f.statuses[1].Up = false, false })
+		dead.Dead = true
+		time.Sleep(time.Minute)
+		if dead.Ended() != nil {
+			t.Error("the connection has ended while all paths are down")
+		}
+		x.change(f, func() { f.statuses[1].Up = true })
+		time.Sleep(2 * time.Second)
+		if dead.Ended() != nil {
+			t.Error("the connection has ended after two seconds")
+		}
+		time.Sleep(1500 * time.Millisecond)
+		if err := dead.Ended(); reasonOf(err) != state.NoSubflow {
+			t.Errorf("the connection has ended because of %v", err)
+		}
+		if alive.Ended() != nil {
+			t.Error("a connection with a subflow has ended")
+		}
+		x.closed(id(dead), dead.Ended())
+		totals := x.core.Totals()
+		if n := totals.ReasonsByName()["no-subflow"]; n != 1 {
+			t.Errorf("%d flows are counted", n)
+		}
+		x.closed(id(alive), nil)
+	})
+}
+
+func TestFlowsOfARunOfTheHAGThatIsOverAreEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		x.change(f, func() { f.instance = 1 })
+		old, other := x.relayed(1000, 1), x.relayed(1001, elsewhereToken)
+		time.Sleep(time.Second)
+		heard := time.Now()
+		time.Sleep(time.Second)
+		late := x.relayed(1002, 3)
+		x.change(f, func() { f.instance = 2 })
+		next := x.relayed(1003, 4)
+		x.change(f, func() { f.departed = []paths.Departed{{Instance: 1, Heard: heard}} })
+		if err := old.Ended(); reasonOf(err) != state.HAGRestarted {
+			t.Errorf("its flow has ended because of %v", err)
+		}
+		for name, c := range map[string]*relaytest.Conn{
+			"a flow whose other end is no HAG": other, "a flow that began after its last answer": late, "a flow of the next run": next,
+		} {
+			if c.Ended() != nil {
+				t.Errorf("%s has ended", name)
+			}
+		}
+		if f.renewed == 0 {
+			t.Error("the refusals of the former HAG are remembered")
+		}
+		for _, c := range []*relaytest.Conn{old, other, late, next} {
+			x.closed(id(c), c.Ended())
+		}
+	})
+}
+
+func TestRefusalsOfAPathAreFindings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		x.change(f, func() {
+			f.refusals = []paths.Refusal{{}, {Reason: "subflows are refused: reset", Likely: "a firewall"}}
+		})
+		all := x.findings.All()
+		if len(all) != 1 || all[0].ID != "refuses-subflows" || all[0].Path != "lte" || all[0].Remedy != "a firewall" {
+			t.Errorf("findings %+v", all)
+		}
+		x.change(f, func() { f.refusals = nil })
+		if all := x.findings.All(); len(all) != 0 {
+			t.Errorf("findings %+v after the path takes subflows", all)
+		}
+	})
+}

@@ -1,0 +1,191 @@
+package paths
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// attempts returns how many subflows were requested on path 1 since it was last asked.
+func (k *fakeKernel) attempts() int { return len(k.requested(CreateSubflow, 1)) }
+
+func TestPathThatRefusesSubflowsGetsOneAttemptPerPause(t *testing.T) {
+	for name, answer := range map[string]func(*fakeKernel){
+		"reset":                     func(k *fakeKernel) { k.refuses[1] = true },
+		"reset after the handshake": func(k *fakeKernel) { k.strips[1] = true },
+		"no answer":                 func(k *fakeKernel) { k.ignores[1] = true },
+		"no route to host":          func(k *fakeKernel) { k.refuses[1], k.errno = true, syscall.EHOSTUNREACH },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newFakeKernel(t)
+			answer(k)
+			const many = 20
+			for token := range uint32(many) {
+				k.connect(token, SubflowPolicy{}, &carried{})
+			}
+			k.run(overdueAfter + furtherDelay + time.Second) // all of them have tried once
+			if got := k.Refusals(); got[0].Reason != "" || !strings.HasSuffix(got[1].Reason, ": "+name) || got[1].Likely == "" {
+				t.Errorf("refusals %+v", got)
+			}
+			first := k.attempts()
+			if first > 2*many {
+				t.Errorf("%d attempts before the path is known to refuse subflows", first)
+			}
+			k.run(10 * time.Minute)
+			if n := k.attempts(); n < 3 || n > 16 { // without an answer an attempt takes long
+				t.Errorf("%d attempts in ten minutes, want one per pause", n)
+			}
+			for token := range uint32(many) {
+				k.connect(many+token, SubflowPolicy{}, &carried{})
+				k.run(100 * time.Millisecond)
+			}
+			if n := k.attempts(); n > 1 {
+				t.Errorf("%d attempts by new connections", n)
+			}
+			clear(k.refuses)
+			clear(k.strips)
+			clear(k.ignores)
+			k.run(maxPause + overdueAfter + time.Minute)
+			if got := k.Refusals()[1].Reason; got != "" {
+				t.Errorf("the path is still said to refuse: %s", got)
+			}
+			open := 0
+			for token := range uint32(2 * many) {
+				open += len(k.open[token])
+			}
+			if name != "no answer" && open != 4*many { // else the kernel still repeats the first SYNs
+				t.Errorf("%d subflows are open after a success, want %d", open, 4*many)
+			}
+		})
+	}
+}
+
+func TestRefusalOfSomeConnectionsIsNotThePaths(t *testing.T) {
+	k := newFakeKernel(t)
+	k.bad = func(token uint32) bool { return token%10 == 0 } // they have fallen back to TCP
+	for token := range uint32(200) {
+		k.connect(token, SubflowPolicy{}, &carried{})
+		k.run(300 * time.Millisecond)
+	}
+	k.run(10 * time.Second)
+	for token := range uint32(200) {
+		if want := map[bool]int{true: 1, false: 2}[token%10 == 0]; len(k.open[token]) != want {
+			t.Errorf("connection %d has %d subflows, want %d", token, len(k.open[token]), want)
+		}
+	}
+}
+
+func TestConnectionOfWhichOthersAreRefusedDoesNotKeepThePathFromNewOnes(t *testing.T) {
+	k := newFakeKernel(t)
+	k.bad = func(token uint32) bool { return token == 1 }
+	k.connect(1, SubflowPolicy{}, &carried{})
+	k.run(time.Hour)
+	k.connect(2, SubflowPolicy{}, &carried{})
+	k.run(minPause + furtherDelay + provenAfter)
+	k.expect("a moment after its beginning", 2, 0, 1)
+	if got := k.Refusals()[1].Reason; got != "" {
+		t.Errorf("the path is said to refuse: %s", got)
+	}
+}
+
+func TestConnectionWithMuchInFlightDoesNotRiskARepeatOfIt(t *testing.T) {
+	k := newFakeKernel(t)
+	k.refuses[1] = true
+	busy := &carried{unacked: 5 << 20}
+	k.connect(1, SubflowPolicy{}, busy)
+	k.SetLarge(1)
+	k.run(time.Second)
+	if n := k.attempts(); n != 1 {
+		t.Errorf("%d attempts with 5 MiB in flight, want one", n)
+	}
+	busy.unacked = 1000
+	k.run(time.Second)
+	if n := k.attempts(); n != tolerated-1 {
+		t.Errorf("%d attempts with 1,000 bytes in flight, want %d", n, tolerated-1)
+	}
+	k.connect(2, SubflowPolicy{}, &carried{unacked: 5 << 20})
+	k.connect(3, SubflowPolicy{}, &carried{})
+	k.run(time.Second)
+	for _, r := range k.sent {
+		if r.Operation == CreateSubflow && r.Token == 2 {
+			t.Error("the busy connection makes the attempt after the pause")
+		}
+	}
+}
+
+func TestConnectionWithoutSubflowsMayAlwaysTry(t *testing.T) {
+	k := newFakeKernel(t)
+	k.refuses[1] = true
+	for token := range uint32(5) {
+		k.connect(token, SubflowPolicy{}, &carried{})
+	}
+	k.run(10 * time.Minute)
+	clear(k.refuses)
+	k.connect(9, SubflowPolicy{}, &carried{unacked: 5 << 20})
+	k.SetDesired([]DesiredState{Closed, Normal})
+	k.kill(9, 0)
+	k.run(100 * time.Millisecond)
+	k.expect("after its only subflow has ended", 9, 1)
+}
+
+func TestRefusalsAreForgottenWhenThePathOrTheHAGChanges(t *testing.T) {
+	for name, change := range map[string]func(*fakeKernel){
+		"the path was closed": func(k *fakeKernel) {
+			k.SetDesired([]DesiredState{Normal, Closed})
+			k.SetDesired([]DesiredState{Normal, Normal})
+		},
+		"another HAG": func(k *fakeKernel) { k.Renew() },
+	} {
+		k := newFakeKernel(t)
+		k.refuses[1] = true
+		for token := range uint32(50) {
+			k.connect(token, SubflowPolicy{}, &carried{})
+		}
+		k.run(10 * time.Minute)
+		clear(k.refuses)
+		change(k)
+		k.run(100 * time.Millisecond)
+		if c := k.Counters()[1]; c.Open != 50 {
+			t.Errorf("%s: %d subflows are open", name, c.Open)
+		}
+		if got := k.Refusals()[1].Reason; got != "" {
+			t.Errorf("%s: the path is still said to refuse: %s", name, got)
+		}
+	}
+}
+
+func TestJoinsAtAServerSayNothingAboutThePath(t *testing.T) {
+	k := newFakeKernel(t)
+	k.refuses[1] = true
+	for token := range uint32(20) {
+		ev := SubflowEvent{Token: token, Local: clientEnd, Remote: serverEnd} // takes joins
+		k.open[token] = []SubflowEvent{ev}
+		k.Established(k.now, ev, 0)
+		k.Track(k.now, token, SubflowPolicy{}, nil)
+	}
+	k.run(furtherDelay + 20*time.Millisecond)
+	if got := k.Refusals()[1].Reason; got != "" || k.attempts() != 20 {
+		t.Errorf("the path is said to refuse: %s", got)
+	}
+}
+
+func TestEndOfTheConnectionThatTriesLeavesTheAttemptToAnother(t *testing.T) {
+	k := newFakeKernel(t)
+	k.refuses[1] = true
+	for token := range uint32(5) {
+		k.connect(token, SubflowPolicy{}, &carried{})
+	}
+	k.run(time.Minute)
+	clear(k.refuses)
+	k.ignores[1] = true
+	for k.refusals[1].trial == nil {
+		k.run(time.Second)
+	}
+	clear(k.ignores)
+	k.Forget(k.refusals[1].trial.token)
+	k.run(time.Second)
+	if c := k.Counters()[1]; c.Open != 4 {
+		t.Errorf("%d subflows are open, want 4", c.Open)
+	}
+}

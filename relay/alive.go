@@ -1,0 +1,68 @@
+//go:build linux
+
+package relay
+
+import (
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Alive reports whether a subflow carries the multipath leg of a paired connection. The
+// kernel keeps an MPTCP socket established after its last subflow has ended, and reports
+// no event: the path manager may open another one. TCP legs and those that have fallen
+// back to TCP end with their connection, and are always alive here, and so is a connection
+// that drains.
+func (c *Conn) Alive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.multipath()
+	if c.phase != paired || !g.mptcp {
+		return true
+	}
+	var all rawTCPInfos
+	all.size, all.sizeUser = uint32(unsafe.Offsetof(all.tcp)), uint32(unsafe.Sizeof(all.tcp[0]))
+	if err := getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&all), unsafe.Sizeof(all)); err != nil {
+		return true
+	}
+	return slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], func(s unix.TCPInfo) bool {
+		return s.State != unix.BPF_TCP_CLOSE
+	})
+}
+
+// Unacknowledged returns the bytes of the multipath leg that the other box has not
+// acknowledged yet.
+func (c *Conn) Unacknowledged() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != paired {
+		return 0
+	}
+	n, _ := unacknowledged(c.multipath().fd) // cannot fail on an open socket
+	return n
+}
+
+// End ends a paired connection as if err had ended its multipath leg: the bytes that the
+// leg has delivered go to the host before the reset. Of another connection it is a no-op.
+// It may be called from any goroutine; [Events.Closed] reports err.
+func (r *Relay) End(c *Conn, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == paired {
+		c.onward.reg.loop.end(ending{c, err})
+	}
+}
+
+// giveUp carries out [Relay.End] on the loop of the connection.
+func (c *Conn) giveUp(l *loop, err error) {
+	g := c.multipath()
+	if g.reg.loop == nil { // the connection has ended meanwhile
+		return
+	}
+	g.fail(err)
+	// Reads then return the bytes that are there, and the end. It cannot fail on a leg
+	// that was connected; were it to, the other leg would be reset without these bytes.
+	_ = unix.Shutdown(g.fd, unix.SHUT_RD)
+	c.carry(l, g, 0)
+}

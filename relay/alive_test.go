@@ -1,0 +1,38 @@
+//go:build linux
+
+package relay_test
+
+import (
+	"errors"
+	"net"
+	"testing"
+)
+
+// errGivenUp is the reason of a test for which a box gives a connection up.
+var errGivenUp = errors.New("given up")
+
+func TestConnectionThatTheBoxGivesUpIsResetAfterItsBytes(t *testing.T) {
+	inModes(t, func(t *testing.T, b *bench, client, server *net.TCPConn) {
+		host, peer := client, server // the host of the plain leg, beyond the relay its peer
+		if !b.cfg.mptcp {
+			host, peer = server, client
+		}
+		bytes := pattern(20, 14_000)
+		_, err := peer.Write(bytes)
+		check(t, err)
+		acknowledged(t, peer)
+		c := b.last()
+		if !c.Alive() {
+			t.Error("the connection is not alive")
+		}
+		b.relay.End(c, errGivenUp)
+		receiveToReset(t, host, bytes)
+		if got := b.ended(); got.conn != c || !errors.Is(got.err, errGivenUp) {
+			t.Errorf("closed because of %v", got.err)
+		}
+		b.relay.End(c, errGivenUp) // without effect
+		if !c.Alive() || c.Unacknowledged() != 0 {
+			t.Error("a connection that has ended is said to need something")
+		}
+	})
+}

@@ -1,0 +1,257 @@
+//go:build linux
+
+package tests
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
+	"github.com/synbond/synbond/internal/tooltest"
+)
+
+// Middleboxes on the lines refuse subflows, take options away, or change bytes. A line that
+// does so is left alone, and no connection hangs.
+
+// Rules of a line's router in its forward chain.
+const (
+	stripsOptions = "tcp flags & syn == 0 reset tcp option mptcp"
+	resetsJoins   = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 reject with tcp reset"
+	rejectsJoins  = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 reject with icmpx admin-prohibited"
+	dropsJoins    = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 drop"
+	countsJoins   = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 counter"
+)
+
+// meddle gives a line's router a rule, and returns a function that takes it away.
+func meddle(t *testing.T, p *pair, line, rule string) (undo func()) {
+	t.Helper()
+	h := p.Line(line).Router()
+	admin(t, h, "nft 'add table inet meddler; add chain inet meddler x { type filter hook forward priority -10; }; add rule inet meddler x "+
+		countsJoins+"; add rule inet meddler x "+rule+"'")
+	return func() { t.Helper(); admin(t, h, "nft delete table inet meddler") }
+}
+
+// joins returns the number of SYNs with MP_JOIN that a router with a rule has seen.
+func joins(t *testing.T, h *netlab.Host) int {
+	t.Helper()
+	cmd := h.Command("sh", "-c", "nft list table inet meddler | sed -n 's/.*counter packets \\([0-9]*\\).*/\\1/p'")
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := h.Run(cmd); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range strings.TrimSpace(out.String()) {
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
+
+// meddled starts both boxes between lines with middleboxes.
+func meddled(t *testing.T) *pair {
+	t.Helper()
+	tooltest.Need(t, "middleboxes", "nft", "sh", "sed")
+	return start(t, netlabtest.Build(t, twoLines))
+}
+
+func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
+	for _, c := range []struct{ name, rule, why string }{
+		{"resets joins", resetsJoins, "reset"},
+		{"rejects joins", rejectsJoins, ""}, // the error depends on the address family
+		{"drops joins", dropsJoins, "no answer"},
+		{"strips options", stripsOptions, "reset after the handshake"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := meddled(t)
+			sees(t, p.cpe, "lte", "is up", isUp)
+			undo := meddle(t, p, "lte", c.rule)
+			var conns []net.Conn
+			for _, f := range families {
+				for range 4 {
+					conns = append(conns, chatter(t, p.Network, f))
+				}
+			}
+			sees(t, p.cpe, "lte", "refuses subflows", func(s *api.PathState) bool {
+				return s.State == "up" && strings.HasPrefix(s.Reason, "subflows are refused: ") && strings.HasSuffix(s.Reason, c.why)
+			})
+			if got := findings(t, p.cpe); !slices.Contains(got, "refuses-subflows") {
+				t.Errorf("findings %q", got)
+			}
+			router := p.Line("lte").Router()
+			before := joins(t, router)
+			for range 5 {
+				for _, f := range families {
+					conns = append(conns, chatter(t, p.Network, f))
+				}
+				time.Sleep(300 * time.Millisecond) // longer than a connection waits for its subflows
+			}
+			// Those that are unanswered are repeated.
+			if n := joins(t, router) - before; n > 6 && c.rule != dropsJoins {
+				t.Errorf("%d attempts by 10 connections", n)
+			}
+			for _, conn := range conns {
+				chat(t, conn, "still there?")
+			}
+			undo()
+			if c.rule == dropsJoins {
+				return // the kernel repeats the first SYNs for a minute or two
+			}
+			eventually(t, "the line takes subflows again", func() bool {
+				conns = append(conns, chatter(t, p.Network, families[0]))
+				return pathOf(t, p.cpe, "lte").Subflows > 4 && !slices.Contains(findings(t, p.cpe), "refuses-subflows")
+			})
+		})
+	}
+}
+
+func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lines []string
+		late  bool // in the midst of the transfer
+	}{
+		{"on the first line", []string{"dsl"}, false},
+		{"on the second line", []string{"lte"}, false},
+		{"on both lines", []string{"dsl", "lte"}, false},
+		{"on the first line, later", []string{"dsl"}, true},
+		{"on the second line, later", []string{"lte"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := meddled(t)
+			for _, name := range []string{"dsl", "lte"} {
+				sees(t, p.cpe, name, "is up", isUp)
+				if err := p.Line(name).SetRate(20e6); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range families {
+				for _, direction := range []netlab.Direction{netlab.Down, netlab.Up} {
+					var undo []func()
+					strip := func() {
+						for _, l := range c.lines {
+							undo = append(undo, meddle(t, p, l, stripsOptions))
+						}
+					}
+					if !c.late {
+						strip()
+					}
+					done := make(chan error, 1)
+					go func() {
+						_, err := netlab.Transfer(within(t, 30*time.Second), traffic(t, p.Server, p.Client, f.server), direction, 4<<20)
+						done <- err
+					}()
+					if c.late {
+						time.Sleep(400 * time.Millisecond) // a transfer takes longer
+						strip()
+					}
+					if err := <-done; err != nil {
+						t.Errorf("%s %s: %v", f.name, direction, err)
+					}
+					for _, u := range undo {
+						u()
+					}
+				}
+			}
+		})
+	}
+}
+
+// endsWithReset sends and reads until a connection ends, and fails the test unless it ends
+// with a reset within a few seconds.
+func endsWithReset(t *testing.T, c net.Conn) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(c, zeros{})
+		sent <- err
+	}()
+	_, err := io.Copy(io.Discard, c)
+	if err = errors.Join(err, <-sent); !errors.Is(err, syscall.ECONNRESET) { // one of them gets the error
+		t.Errorf("the connection ends with %v, want a reset", err)
+	}
+}
+
+// ended waits until a box shows the flow of a connection as ended for that reason.
+func ended(t *testing.T, b *netlab.Box, c net.Conn, reason string) {
+	t.Helper()
+	var f api.Flow
+	eventually(t, "the flow ends with "+reason, func() bool {
+		f, _ = flowFrom(t, b, c)
+		return f.State == "closed" && f.Reason == reason
+	})
+	if t.Failed() {
+		t.Logf("flow %+v", f)
+	}
+	if n := dump(t, b).Totals.Reasons[reason]; n == 0 {
+		t.Errorf("no flow is counted that ended with %s", reason)
+	}
+}
+
+// TestConnectionThatNoLineCarriesIsReset takes the options away on both lines in the midst
+// of connections: no subflow lives on, none can be opened, and a fallback is too late.
+func TestConnectionThatNoLineCarriesIsReset(t *testing.T) {
+	p := meddled(t)
+	for _, f := range families {
+		c := chatter(t, p.Network, f)
+		sees(t, p.cpe, "lte", "has its subflow", has(1))
+		undo := []func(){meddle(t, p, "dsl", stripsOptions), meddle(t, p, "lte", stripsOptions)}
+		endsWithReset(t, c)
+		ended(t, p.cpe, c, "no-subflow")
+		if f, _ := flowFrom(t, p.cpe, chatter(t, p.Network, f)); f.MPTCP {
+			t.Errorf("a new flow has not fallen back to TCP: %+v", f)
+		}
+		for _, u := range undo {
+			u()
+		}
+	}
+}
+
+// zeros is an endless reader.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// TestFlowsOfAHAGThatHasRestartedAreReset restarts a HAG whose resets are all lost, as those
+// of a machine that reboots.
+func TestFlowsOfAHAGThatHasRestartedAreReset(t *testing.T) {
+	p := meddled(t)
+	var conns []net.Conn
+	for _, f := range families {
+		conns = append(conns, chatter(t, p.Network, f))
+	}
+	sees(t, p.cpe, "lte", "has its subflows", has(len(conns)))
+	undo := []func(){meddle(t, p, "dsl", "meta l4proto tcp drop"), meddle(t, p, "lte", "meta l4proto tcp drop")}
+	err := p.hag.Kill()
+	if err == nil {
+		time.Sleep(300 * time.Millisecond) // for the resets to be lost
+		p.hag, err = p.StartHAG(synbond(), p.dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conns {
+		endsWithReset(t, c)
+		ended(t, p.cpe, c, "hag-restarted")
+	}
+	for _, u := range undo {
+		u()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	eventually(t, "new flows are relayed", func() bool {
+		f, _ := flowFrom(t, p.cpe, chatter(t, p.Network, families[0]))
+		return f.State == "relaying" && f.MPTCP && ctx.Err() == nil
+	})
+}
