@@ -52,7 +52,13 @@ func (r *replay) settle(f *Frame, t *track, o outcome) error {
 	if o.errno != 0 {
 		err = o.errno
 	}
-	r.acts = r.core.DialEnded(r.acts[:0], r.now, r.id(t), err)
+	// A capture cannot tell whether the box's SYN with MP_CAPABLE would have had another
+	// answer: the box is to see the same one, with MPTCP and without.
+	end := core.Dialed{Err: err, MPTCP: true}
+	r.acts = r.core.DialEnded(r.acts[:0], r.now, r.id(t), end)
+	if slices.ContainsFunc(r.acts, func(a core.Action) bool { return a.Kind == core.Connect }) {
+		r.acts = r.core.DialEnded(r.acts[:0], r.now, r.id(t), end)
+	}
 	i := slices.IndexFunc(r.acts, func(a core.Action) bool { return a.Kind == core.Decide })
 	if i < 0 {
 		return r.pass(f)

@@ -211,10 +211,19 @@ func (r *replay) elapse(now time.Duration) error {
 
 // gaveUp handles the decision on a held SYN after the timeout of its dial.
 func (r *replay) gaveUp(now time.Duration, d core.Decision) error {
-	if t := r.tracks.byKey(d.Key); t != nil {
-		t.held = nil
+	c := cause{at: now, in: noAnswer}
+	t := r.tracks.byKey(d.Key)
+	if t == nil {
+		return r.decided(c, d, "")
 	}
-	return r.decided(cause{at: now, in: noAnswer}, d, "")
+	held := t.held
+	t.held = nil
+	if d.Verdict != core.Accept || held == nil {
+		return r.decided(c, d, "")
+	}
+	t.verdict = core.Accept
+	r.sync(t)
+	return errors.Join(r.decided(c, d, "SYN → server"), r.passDecided(held, d))
 }
 
 // waited handles the decision on a SYN that has waited for the end of another flow.

@@ -232,7 +232,7 @@ func TestReplayDecidesLikeCore(t *testing.T) {
 			case seg.IsSYN():
 				expect(i, c.Packet(nil, at, in))
 			case seg.IsSYNACK() && known && flow.State == state.Dialing:
-				expect(i, c.DialEnded(nil, at, flow.ID, nil))
+				expect(i, c.DialEnded(nil, at, flow.ID, core.Dialed{MPTCP: true}))
 			case seg.IsSYNACK() && cfg.Policy.Learns():
 				in.Side = state.Multipath
 				expect(i, c.Packet(nil, at, in))

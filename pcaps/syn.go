@@ -87,7 +87,13 @@ func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decisi
 		r.wakes = append(r.wakes, a.At)
 		return core.Decision{Packet: p}, false
 	}
-	return r.acts[0].Decision, true
+	d = r.acts[0].Decision
+	for _, a := range r.acts[1:] {
+		if a.Kind == core.Decide && a.Decision.Packet.ID == p.ID { // held, and settled at once
+			d.Verdict, d.Reason = a.Decision.Verdict, a.Decision.Reason
+		}
+	}
+	return d, true
 }
 
 // decidedSYN handles the decision on a SYN.
@@ -98,6 +104,8 @@ func (r *replay) decidedSYN(f *Frame, t *track, m rewrite.MPTCP, d core.Decision
 		return errors.Join(r.decided(r.cause(f, text), d, ""), r.passDecided(f, d))
 	case t == nil || !r.repeats(d, t):
 		t = r.begin(f, d.Key, d.Packet.Side)
+	default:
+		r.repeat(t)
 	}
 	t.syn, t.isn, t.data = m, r.seg.Seq, uint32(len(r.seg.Payload))
 	t.verdict, t.entered, t.inInterface = d.Verdict, f.Direction, f.Interface
@@ -130,6 +138,18 @@ func (r *replay) repeats(d core.Decision, t *track) bool {
 	fl, _ := r.core.Flow(d.Key)
 	again := t.isn == r.seg.Seq && t.state == fl.State && (fl.State == state.Passed || fl.State == state.Rejected)
 	return again || d.Supersedes || d.Verdict == core.Deliver || t.state == state.Learning
+}
+
+// repeat gives a flow that was to be relayed, and has passed, the action of the core's newest
+// flow.
+func (r *replay) repeat(t *track) {
+	fl, _ := r.core.Flow(t.key)
+	if t.action != state.Relay || fl.State != state.Passed {
+		return
+	}
+	if t.action = fl.Action; t.flow != nil {
+		t.flow.Action = fl.Action.String()
+	}
 }
 
 // begin returns the track of a new flow.

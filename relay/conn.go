@@ -82,7 +82,7 @@ func (c *Conn) SetKeepalive(idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if g := c.multipath(); g.conn != nil && g.mptcp && c.phase != closed {
-		setKeepalive(g.fd, cmp.Or(idle, c.relay.cfg.Keepalive))
+		setKeepalive(g.fd, cmp.Or(idle, time.Duration(c.relay.keepalive.Load())))
 	}
 }
 
@@ -216,7 +216,7 @@ func (c *Conn) dialed(events uint32) error {
 	}
 	c.phase, c.local = connected, c.Client
 	c.onward.fixBuffer()
-	if c.OwnSource {
+	if c.OwnSource || c.OtherPort {
 		c.local, _ = localOf(c.onward.fd) // it is connected
 	}
 	return nil

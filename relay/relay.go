@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,6 +61,7 @@ type Relay struct {
 	cfg       Config
 	listeners []listener
 	loops     []*loop
+	keepalive atomic.Int64 // as [Config] has it, in nanoseconds
 
 	mu      sync.Mutex // guards the fields below; taken before a Conn's
 	waiting map[tuple]*Conn
@@ -78,10 +81,19 @@ func New(cfg Config, families ...int) (*Relay, error) {
 		cfg.Keepalive = 124 * time.Minute
 	}
 	r := &Relay{cfg: cfg, waiting: make(map[tuple]*Conn)}
+	r.keepalive.Store(int64(cfg.Keepalive))
 	if err := r.open(families); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
+}
+
+// SetKeepalive replaces the idle time before a leg is probed, for connections to come.
+func (r *Relay) SetKeepalive(idle time.Duration) {
+	r.keepalive.Store(int64(idle))
+	for _, l := range r.listeners { // accepted sockets inherit it
+		_ = setsockopt(l.fd, unix.SOL_TCP, unix.TCP_KEEPIDLE, int(idle.Seconds())) // as optional as at first
+	}
 }
 
 func (r *Relay) open(families []int) error {
@@ -174,7 +186,11 @@ type Dial struct {
 	OwnSource bool
 	From      netip.Addr
 	Interface string // by which to dial, "" for what the kernel chooses
-	MPTCP     bool
+	// MPTCP reports whether the onward leg is the one on the multipath side. It speaks MPTCP
+	// unless it is Plain.
+	MPTCP, Plain bool
+	// OtherPort has the kernel choose the port, beside the client's address.
+	OtherPort bool
 	// Mark is the socket's SO_MARK; 0 is the one of its side.
 	Mark uint32
 	// DSCP, MSS (bytes) and HopLimit are for the SYN and all that follows, as far as
@@ -189,16 +205,21 @@ type Dial struct {
 // Dial starts a connection to d.Server. Its outcome arrives as [Events.Connected].
 // An error means that nothing was sent; it wraps a [unix.Errno].
 func (r *Relay) Dial(d Dial) (*Conn, error) {
-	fd, err := r.socket(familyOf(d.Server.Addr()), d.MPTCP, d.Mark)
+	mptcp := d.MPTCP && !d.Plain
+	mark := r.cfg.PlainMark
+	if d.MPTCP {
+		mark = r.cfg.PathMark
+	}
+	fd, err := r.socket(familyOf(d.Server.Addr()), mptcp, cmp.Or(d.Mark, mark))
 	if err != nil {
 		return nil, err
 	}
 	r.setTraits(fd, d)
-	if d.MPTCP {
+	if mptcp {
 		_ = r.tune(fd) // it has been tried
 	}
 	c := &Conn{Dial: d, relay: r}
-	c.onward.init(c, fd, d.MPTCP)
+	c.onward.init(c, fd, mptcp)
 	if err := r.connect(c); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -240,8 +261,11 @@ func (d *Dial) bind(fd int) error {
 		}
 	}
 	local := d.Client
-	if d.OwnSource {
-		local = netip.AddrPortFrom(d.From, 0)
+	if d.OwnSource || d.OtherPort {
+		local = netip.AddrPortFrom(d.Client.Addr(), 0)
+		if d.OwnSource {
+			local = netip.AddrPortFrom(d.From, 0)
+		}
 		// The port is chosen when the server is known, so that many servers can share
 		// it. Where the kernel does not do that, there are fewer ports.
 		_ = setsockopt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)

@@ -28,7 +28,7 @@ func (r *Relay) options(family int, mark uint32) []option {
 	if family == unix.AF_INET {
 		transparent = option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1, false}
 	}
-	idle := int(r.cfg.Keepalive.Seconds())
+	idle := int(time.Duration(r.keepalive.Load()).Seconds())
 	return []option{
 		transparent,
 		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false},

@@ -38,13 +38,30 @@ type learntAt struct {
 	serial uint64
 }
 
+// withDefaults returns c with every zero field replaced.
+func (c LearntConfig) withDefaults() LearntConfig {
+	setDefault(&c.Bits4, 32)
+	setDefault(&c.Bits6, 64)
+	setDefault(&c.TTL, time.Hour)
+	setDefault(&c.Max, 10_000)
+	return c
+}
+
 // NewLearnt returns an empty memory.
 func NewLearnt(cfg LearntConfig) *Learnt {
-	setDefault(&cfg.Bits4, 32)
-	setDefault(&cfg.Bits6, 64)
-	setDefault(&cfg.TTL, time.Hour)
-	setDefault(&cfg.Max, 10_000)
-	return &Learnt{cfg: cfg, known: make(map[[16]byte]learnt)}
+	return &Learnt{cfg: cfg.withDefaults(), known: make(map[[16]byte]learnt)}
+}
+
+// Configure replaces the bounds of the memory, for what is learnt from now on. The lengths
+// of prefixes stay.
+func (l *Learnt) Configure(cfg LearntConfig) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	cfg = cfg.withDefaults()
+	l.cfg.TTL, l.cfg.Max = cfg.TTL, cfg.Max
+	for len(l.known) > l.cfg.Max {
+		l.forgetOldest()
+	}
 }
 
 // prefix returns the prefix by which an address is remembered.

@@ -38,6 +38,8 @@ const (
 
 	FirstPathDown
 	HAGDown
+	MPTCPBlocked
+	Unanswered
 
 	FIN
 	Reset
@@ -101,7 +103,7 @@ var reasons = [NumReasons]reason{
 	FlowsFull:    {"flows-full", "stripped, or passed if there is no MP_CAPABLE to strip: the limit `flows` is reached", true},
 	FilesFull:    {"files-full", "passed: no file descriptor is left for a dial", true},
 	MemoryFull:   {"memory-full", "passed: the kernel has no memory for a dial", true},
-	PortInUse:    {"port-in-use", "passed: a listener of the box's machine has the client's port", true},
+	PortInUse:    {"port-in-use", "relayed from another port (`dialed_from`), or passed: a listener of the box's machine has the client's port", true},
 	DialFailed:   {"dial-failed", "passed: the box could not dial", true},
 	TupleBusy:    {"tuple-busy", "dropped: the 5-tuple of the onward connection is still in use", true},
 
@@ -113,6 +115,9 @@ var reasons = [NumReasons]reason{
 
 	FirstPathDown: {"first-path-down", "passed, or relayed with `dialed_from`: the CPE's first path is down", true},
 	HAGDown:       {"hag-down", "passed: the HAG does not answer", true},
+
+	MPTCPBlocked: {"mptcp-blocked", "passed, or relayed without MPTCP: on this path, SYNs with MP_CAPABLE were dropped or reset, and SYNs without it answered", true},
+	Unanswered:   {"unanswered", "passed: a dial to the server got no answer; the server is down, or its SYN+ACKs do not come by the box", false},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},
 	Reset: {"reset", "an end reset the relayed flow; of an abandoned flow: the client reset its handshake, as port scanners do", false},

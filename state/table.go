@@ -55,13 +55,28 @@ type Table struct {
 
 // NewTable returns an empty table.
 func NewTable(cfg Config) *Table {
-	cfg = cfg.WithDefaults()
-	t := &Table{cfg: cfg, slots: make(map[Key]slot), flows: newSlab(), rules: make(map[string]uint64)}
-	t.timeout[Dialing] = cfg.Dial
-	t.timeout[Released] = cfg.HalfOpen
-	t.timeout[Learning] = cfg.HalfOpen
-	t.timeout[Closed] = cfg.Memory
+	t := &Table{slots: make(map[Key]slot), flows: newSlab(), rules: make(map[string]uint64)}
+	t.configure(cfg)
 	return t
+}
+
+func (t *Table) configure(cfg Config) {
+	t.cfg = cfg.WithDefaults()
+	t.timeout[Dialing] = t.cfg.Dial
+	t.timeout[Released] = t.cfg.HalfOpen
+	t.timeout[Learning] = t.cfg.HalfOpen
+	t.timeout[Closed] = t.cfg.Memory
+}
+
+// Configure replaces the bounds of the table. The times hold for flows that are there
+// already, too. Live flows beyond a limit stay; ended ones are forgotten.
+func (t *Table) Configure(cfg Config) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.configure(cfg)
+	for ended := root(Closed); t.len[ended] > t.cfg.MaxEnded; {
+		t.forget(t.flows.oldest(ended))
+	}
 }
 
 // Lookup returns a copy of the live flow with key k.

@@ -62,7 +62,59 @@ func TestPolicyIsReplacedWhileABoxRuns(t *testing.T) {
 	}
 	cpe := p.cpe
 	p.down(t)
-	if log := strings.Join(cpe.Log(), "\n"); !strings.Contains(log, "the policy stays as it is") || !strings.Contains(log, "nowhere") {
+	if log := strings.Join(cpe.Log(), "\n"); !strings.Contains(log, "the settings stay as they are") || !strings.Contains(log, "nowhere") {
 		t.Errorf("nobody said why: %q", log)
+	}
+}
+
+// A box that reads its file again applies limits, times and the level of the log, and names
+// the keys that need a restart.
+func TestReloadAppliesLimitsAndNamesWhatNeedsARestart(t *testing.T) {
+	n := netlabtest.Build(t, twoLines)
+	file := configFile(t, "")
+	p := start(t, n, "--config", file)
+	l := listenAt(t, n.Server, netlab.Server6)
+	serve(l, echo)
+	first := dial(t, n.Client, addrOf(l))
+	chat(t, first, "hello")
+	reload := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.cpe.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reasons := func(want string) func() bool {
+		return func() bool {
+			c := dial(t, n.Client, addrOf(l))
+			defer c.Close()
+			chat(t, c, "hello")
+			f, _ := flowFrom(t, p.cpe, c)
+			return f.Reason == want
+		}
+	}
+	reload("log_level = \"debug\"\nqueue = 92\ninitial_window = 20\n[limits]\nflows = 1\n")
+	eventually(t, "the box is full", reasons("flows-full"))
+	chat(t, first, "still there")
+	reload("queue = 91\n[limits]\nflows = 10\nflows = 11\n")
+	if !reasons("flows-full")() {
+		t.Error("a file with a mistake has changed a limit")
+	}
+	reload("log_level = \"debug\"\n[limits]\nflows = 100\n")
+	eventually(t, "the box is full no longer", reasons(""))
+	cpe := p.cpe
+	p.down(t)
+	log := strings.Join(cpe.Log(), "\n")
+	for _, want := range []string{
+		`some need a restart" file=` + file + ` applied="limits.flows, log_level" restart="initial_window, queue"`,
+		"limits.flows is there twice",
+		"level=DEBUG",
+		`read again" file=` + file + ` applied=limits.flows`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log does not say %s: %s", want, log)
+		}
 	}
 }

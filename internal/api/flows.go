@@ -9,6 +9,17 @@ type Dump struct {
 	Totals Totals `json:"totals"`
 	// Learnt lists the destinations known to action learn, in dumps of all flows.
 	Learnt []Learnt `json:"learnt,omitempty"`
+	// Obstacles lists destinations to which dials have failed, in dumps of all flows.
+	Obstacles []Obstacle `json:"obstacles,omitempty"`
+}
+
+// Obstacle is a destination to which dials have failed over a path, so that flows pass, or
+// go without MPTCP.
+type Obstacle struct {
+	Path    string       `json:"path,omitempty"` // "" for hosts of the plain side
+	Prefix  netip.Prefix `json:"prefix"`         // of length 0: the path as a whole, for that family
+	Reason  string       `json:"reason"`
+	RetryMS int64        `json:"retry_ms"` // from now, until a flow tries again
 }
 
 // Learnt is a destination, and whether it answers with MPTCP.

@@ -39,6 +39,9 @@ type HAG struct {
 type Path struct {
 	Name      string `json:"name"`
 	Interface string `json:"interface"`
+	// Blocked lists the address families (IPv4, IPv6) for which the path as a whole lets no
+	// MPTCP through, or no answer, to the box's dials.
+	Blocked []string `json:"blocked,omitempty"`
 	*PathState
 }
 

@@ -234,21 +234,35 @@ func (b *Box) bindQueue(ctx context.Context) error {
 
 func (b *Box) now() time.Duration { return time.Since(b.start) }
 
-// adopt puts new policies in force, until ctx ends.
+// adopt puts changed settings in force, until ctx ends.
 func (b *Box) adopt(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case p := <-b.cfg.Policies:
-			b.core.SetPolicy(p)
+		case c := <-b.cfg.Changes:
+			b.change(c)
+			b.kernel.relay.SetKeepalive(c.Keepalive)
 			// The rules say which packets come; the policy must be there first.
 			if err := b.installRules(); err != nil {
 				b.cfg.Log.Error("the rules stay as they are", "err", err)
 			}
-			b.cfg.Log.Info("new policy", "rules", len(p.Rules), "default", p.Default)
 		}
 	}
+}
+
+// change puts settings in force that concern the box alone.
+func (b *Box) change(c Change) {
+	table := Config{Table: c.Table.WithDefaults()}
+	switch short, err := table.raiseFileLimit(); {
+	case err != nil:
+		b.cfg.Log.Warn("the file limit stays as it is", "err", err)
+	case short:
+		b.cfg.Log.Info("the file limit lowers the number of flows", "flows", table.Table.MaxFlows)
+	}
+	b.core.SetPolicy(c.Policy)
+	b.core.Configure(table.Table, c.Learnt)
+	b.conns.setMost(table.Table.MaxEnded)
 }
 
 func (b *Box) announcement() string {

@@ -33,7 +33,7 @@ type Config struct {
 	Paths      []paths.Path
 	Join       []netip.AddrPort // HAG: where the kernel takes joins
 	Policy     *core.Policy
-	Policies   <-chan *core.Policy // policies that replace it while the box runs; may be nil
+	Changes    <-chan Change // of what may change while the box runs; may be nil
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Probe      paths.ProbeConfig
@@ -52,6 +52,14 @@ type Config struct {
 	Table         state.Config
 	Record        func() (Recorder, error) // opens what records handshakes; nil for none
 	Log           *slog.Logger
+}
+
+// Change has the settings that may change while a box runs.
+type Change struct {
+	Policy    *core.Policy
+	Table     state.Config
+	Learnt    state.LearntConfig // but the lengths of prefixes
+	Keepalive time.Duration
 }
 
 // Validate reports what is wrong with the configuration in itself.

@@ -13,9 +13,8 @@ import (
 // conns finds the connection of a flow by its ID. Connections that have ended are
 // kept for the dump of ended flows: the last ones, as many as the table remembers.
 type conns struct {
-	most int // ended ones
-
 	mu    sync.Mutex
+	most  int // ended ones
 	byID  map[state.ID]*entry
 	ended []state.ID // oldest first, from index first on
 	first int
@@ -135,6 +134,20 @@ func (c *conns) end(id state.ID) (connection, bool) {
 	}
 	e.over = true
 	c.ended = append(c.ended, id)
+	c.trim()
+	return e.connection, true
+}
+
+// setMost bounds the number of connections that have ended.
+func (c *conns) setMost(most int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most = most
+	c.trim()
+}
+
+// trim forgets the connections that ended first where there are too many.
+func (c *conns) trim() {
 	for len(c.ended)-c.first > c.most {
 		delete(c.byID, c.ended[c.first])
 		c.first++
@@ -143,5 +156,4 @@ func (c *conns) end(id state.ID) (connection, bool) {
 		c.ended = append(c.ended[:0], c.ended[c.first:]...)
 		c.first = 0
 	}
-	return e.connection, true
 }

@@ -44,6 +44,8 @@ func (b *Box) carryOut(acts []core.Action) {
 			b.ask(a)
 		case core.Expired:
 			b.cfg.Log.Debug("expired", "client", a.Key.Client(), "server", a.Key.Server())
+		case core.Tell:
+			b.tell(a.Notice)
 		case core.Wake:
 			time.AfterFunc(a.At-b.now(), b.tick)
 		}
@@ -59,7 +61,7 @@ func (b *Box) handle(p nfq.Packet) {
 		}
 		arrived(p.Payload)
 		return b.core.Packet(acts, b.now(), core.Packet{
-			ID: p.ID, Side: side, Interface: p.IIF, Out: p.OIF, Mark: p.Mark, Data: p.Payload,
+			ID: p.ID, Side: side, Interface: p.IIF, Out: p.OIF, Path: b.sides.path(p.OIF), Mark: p.Mark, Data: p.Payload,
 		})
 	})
 }
@@ -116,7 +118,7 @@ var deliveries = map[state.Side]nfq.Mark{state.Plain: nfq.ToPlain, state.Multipa
 func (b *Box) connect(a *core.Action) {
 	d := relay.Dial{
 		ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, MPTCP: a.Dial.Multipath,
-		From: a.Dial.From.Addr, Interface: a.Dial.From.Interface,
+		Plain: a.Dial.Plain, OtherPort: a.Dial.OtherPort, From: a.Dial.From.Addr, Interface: a.Dial.From.Interface,
 		DSCP: a.Dial.Traits.DSCP, MSS: a.Dial.Traits.MSS, HopLimit: a.Dial.Traits.HopLimit - 1,
 	}
 	d.OwnSource = d.From.IsValid() || b.cfg.OwnSource4 && d.MPTCP && d.Client.Addr().Is4()
@@ -196,7 +198,8 @@ func (b *Box) dialEnded(id state.ID, c connection, err error) {
 	if err == nil {
 		b.conns.put(id, c) // the event may be faster than the dial returns
 	}
-	b.do(func(acts []core.Action) []core.Action { return b.core.DialEnded(acts, b.now(), id, err) })
+	end := core.Dialed{Err: err, MPTCP: err == nil && c.Token() != 0}
+	b.do(func(acts []core.Action) []core.Action { return b.core.DialEnded(acts, b.now(), id, end) })
 	if err != nil && c != nil {
 		b.conns.forget(id, c) // after the core knows: connect may still enter it, and then asks the core
 	}

@@ -207,13 +207,21 @@ func (d doubles) Connect(t *testing.T, s handshaketest.Server) error {
 	}
 	if outcome, ends := outcomes[s]; ends {
 		x.dialEnded(id(conn), conn, outcome)
+		if again := x.last(); again != conn { // without MP_CAPABLE
+			conn = again
+			x.dialEnded(id(conn), conn, outcome)
+		}
 	} else {
-		x.ticking(func() { time.Sleep(time.Minute) })
-	}
-	v, _ := x.queue.Verdict(packet)
-	if v.Drop {
+		x.ticking(func() { // the client repeats its SYN
+			for _, pause := range []time.Duration{time.Second, 2 * time.Second} {
+				time.Sleep(pause)
+				x.queue.Put(lan, synOf(t, 1))
+			}
+			time.Sleep(30 * time.Second)
+		})
 		return unix.ETIMEDOUT
 	}
+	v, _ := x.queue.Verdict(packet)
 	if v.Mark == nfq.ToPlain {
 		x.paired(id(conn), conn.Dial)
 		var err error
@@ -297,8 +305,8 @@ func TestDialThatNobodyAnswersIsGivenUp(t *testing.T) {
 		})
 		x.want(repeat, nfqtest.Verdict{Drop: true})
 		x.wantState(state.TimedOut)
-		if conns := x.relay.Conns(); len(conns) != 1 || !conns[0].Aborted() {
-			t.Errorf("%d connections, the first aborted: %v", len(conns), conns[0].Aborted())
+		if conns := x.relay.Conns(); len(conns) != 2 || !conns[0].Aborted() || !conns[1].Aborted() || !conns[1].Plain {
+			t.Errorf("%d connections, the first aborted: %v; want a second without MP_CAPABLE, aborted, too", len(conns), conns[0].Aborted())
 		}
 		conn := x.last() // its outcome comes too late
 		x.dialEnded(id(conn), conn, nil)
@@ -450,7 +458,8 @@ func TestConnectionOfAFailedDialIsForgotten(t *testing.T) {
 		}
 		packet := x.queue.Put(lan, synOf(t, 1))
 		if !hasty {
-			refuse(x.last())
+			refuse(x.last()) // with MP_CAPABLE
+			refuse(x.last()) // and without
 		}
 		x.want(packet, nfqtest.Verdict{Mark: nfq.Refused})
 		x.checkConns()
@@ -504,14 +513,14 @@ func TestRacesOfAHandshake(t *testing.T) {
 		x.closed(id(conn), nil)
 		for _, p := range x.core.Pending() {
 			x.do(func(acts []core.Action) []core.Action {
-				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
+				return x.core.DialEnded(acts, x.now(), p.Flow, core.Dialed{Err: unix.ECONNREFUSED})
 			})
 		}
 	}
 	for end := time.Now().Add(10 * time.Second); len(x.queue.Held()) > 0 && time.Now().Before(end); {
 		for _, p := range x.core.Pending() {
 			x.do(func(acts []core.Action) []core.Action {
-				return x.core.DialEnded(acts, x.now(), p.Flow, unix.ECONNREFUSED)
+				return x.core.DialEnded(acts, x.now(), p.Flow, core.Dialed{Err: unix.ECONNREFUSED})
 			})
 		}
 		x.tick()

@@ -42,6 +42,12 @@ func (b *Box) writeDump(w io.Writer, filter flowFilter) error {
 			return err
 		}
 	}
+	if obstacles := b.obstacles(); filter.All && len(obstacles) > 0 {
+		out.WriteString(`,"obstacles":`)
+		if err := values.Encode(obstacles); err != nil {
+			return err
+		}
+	}
 	out.WriteString("}\n")
 	return out.Flush()
 }

@@ -30,7 +30,7 @@ func BenchmarkSYNBeside(b *testing.B) {
 	for n := range uint32(flows) {
 		acts := x.core.Packet(nil, 0, core.Packet{Data: syn.Nth(n)})
 		id := acts[1].Flow
-		x.core.DialEnded(nil, 0, id, nil)
+		x.core.DialEnded(nil, 0, id, core.Dialed{})
 		x.core.Paired(nil, 0, id)
 	}
 	for _, c := range []struct {

@@ -70,9 +70,11 @@ func TestFilterSelectsFlows(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
-	for _, p := range b.core.Pending() {
-		c, _ := b.conns.get(p.Flow)
-		b.dialEnded(p.Flow, c, syscall.ECONNREFUSED)
+	for range 2 { // dialed with MP_CAPABLE, and without
+		for _, p := range b.core.Pending() {
+			c, _ := b.conns.get(p.Flow)
+			b.dialEnded(p.Flow, c, syscall.ECONNREFUSED)
+		}
 	}
 	if got := shown(t, b.Box, api.FlowFilter{Reason: "refused", Port: 444}); !slices.Equal(got, []uint16{444}) {
 		t.Errorf("refused: %v", got)

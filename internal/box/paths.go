@@ -41,8 +41,9 @@ func (c *Config) transport() (t api.Transport, err error) {
 func (b *Box) paths() api.Paths {
 	now := time.Now()
 	out := api.Paths{Role: string(b.cfg.Role), Transport: b.transport, Findings: b.knownFindings()}
-	for _, p := range b.set.Paths {
-		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface})
+	blocked := b.blockedFamilies()
+	for i, p := range b.set.Paths {
+		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface, Blocked: blocked[i]})
 	}
 	if b.responder != nil {
 		for _, p := range b.responder.Peers() {

@@ -21,7 +21,7 @@ var early = host.Sysctl{Key: "net/ipv4/tcp_early_demux", Value: "0", Optional: t
 
 // blackhole is the detection of paths that drop MP_CAPABLE (since Linux 6.12). With it
 // one server that answers only its fourth SYN would switch MPTCP off for every
-// connection of the box, for an hour.
+// connection of the box, for an hour. The core remembers such paths by destination.
 var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Optional: true}
 
 // looseLoopback lets packets with the addresses of other machines in by lo, where the box

@@ -3,20 +3,14 @@
 package cli
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"runtime"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/config"
-	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/pcaps"
 )
 
@@ -75,9 +69,13 @@ func (s *source) run(cmd *cobra.Command, role box.Role) error {
 		return err
 	}
 	stderr := cmd.ErrOrStderr()
-	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: settings.LogLevel.Level}))
+	level := new(slog.LevelVar)
+	level.Set(settings.LogLevel.Level)
+	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	record(settings, &cfg)
-	cfg.Policies = s.reload(cmd.Context(), role, settings, cfg.Log)
+	r := reloader{from: s, role: role, running: settings, level: level, log: cfg.Log, changes: make(chan box.Change)}
+	cfg.Changes = r.changes
+	go r.run(cmd.Context())
 	// The relay's loops keep a processor each, see package relay.
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())
 	return box.Run(cmd.Context(), cfg, stderr)
@@ -97,46 +95,4 @@ func record(s *config.Settings, cfg *box.Config) {
 		rc.Multipath = append(rc.Multipath, p.Interface)
 	}
 	cfg.Record = func() (box.Recorder, error) { return pcaps.OpenRecorder(rc) }
-}
-
-// reload reads the policy anew at each SIGHUP, until ctx ends. A file with a
-// mistake keeps the policy, and the log says why.
-func (s *source) reload(ctx context.Context, role box.Role, running *config.Settings, log *slog.Logger) <-chan *core.Policy {
-	policies := make(chan *core.Policy)
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, unix.SIGHUP)
-	go func() {
-		defer signal.Stop(hangups)
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-			}
-			p, err := s.newPolicy(role, running)
-			if err != nil {
-				log.Error("the policy stays as it is", "file", s.file, "err", oneLine(err))
-				continue
-			}
-			select {
-			case policies <- p:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return policies
-}
-
-// newPolicy reads the policy anew for a box that runs. Rules refer to the paths of
-// the running box.
-func (s *source) newPolicy(role box.Role, running *config.Settings) (*core.Policy, error) {
-	if s.file == "" {
-		return nil, errors.New("there is no configuration file to read")
-	}
-	next, err := config.Load(role, s.file, s.flags)
-	if err != nil {
-		return nil, err
-	}
-	return next.PolicyFor(running)
 }

@@ -45,8 +45,16 @@ func printPaths(w io.Writer, p *api.Paths) {
 	for _, p := range p.Paths {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
 			p.Subflows, windowText(p.PathState), rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
-			addressesText(p.PathState), withReason(p.State, p.Reason), ago(p.SinceMS))
+			addressesText(p.PathState), withReason(p.State, p.Reason), ago(p.SinceMS)+blockedText(p.Blocked))
 	}
+}
+
+// blockedText says for which address families a path lets no MPTCP through.
+func blockedText(families []string) string {
+	if len(families) == 0 {
+		return ""
+	}
+	return "; blocks " + strings.Join(families, " and ") + " with MPTCP"
 }
 
 func printTransport(w io.Writer, t api.Transport) {

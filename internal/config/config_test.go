@@ -261,26 +261,6 @@ func TestGuessRole(t *testing.T) {
 	}
 }
 
-// The paths of a running box stay; so a rule refers to these.
-func TestPolicyReadAgainRefersToTheRunningPaths(t *testing.T) {
-	const dsl, lte = "[[path]]\ninterface = \"dsl\"\n", "[[path]]\ninterface = \"lte\"\n"
-	const rule = "[[rule]]\npaths = [\"dsl\"]\naction = \"relay\"\n"
-	running := load(t, core.CPE, write(t, "end_to_end_dscp = 43\n"+dsl+lte+rule), nil)
-	for _, c := range []struct{ name, text string }{
-		{"the same", "end_to_end_dscp = 43\n" + dsl + lte + rule},
-		{"paths in another order", "end_to_end_dscp = 7\n" + lte + dsl + rule},
-	} {
-		next := load(t, core.CPE, write(t, c.text), nil)
-		p, err := next.PolicyFor(running)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := p.Rules[0].Subflows.Paths; got != 1 || p.EndToEnd != 43 {
-			t.Errorf("%s: paths %b and DSCP %d, want 1 and 43", c.name, got, p.EndToEnd)
-		}
-	}
-}
-
 func FuzzLoad(f *testing.F) {
 	for _, text := range []string{
 		"plain = [\"lan\"]\n[[path]]\ninterface = \"a\"\njoin = [\"203.0.113.1:9\"]\n[limits]\nflows = 1\n[[rule]]\naction = \"pass\"\nports = [\"1-2\"]\n",

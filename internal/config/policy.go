@@ -95,11 +95,3 @@ func (s *Settings) rule(i int) (core.Rule, error) {
 func actionOf(name string) state.Action {
 	return state.Action(max(0, slices.Index(state.Actions[:], name)))
 }
-
-// PolicyFor returns the policy for a box that runs with other settings: rules refer
-// to the paths of the running box, and its marks stay.
-func (s *Settings) PolicyFor(running *Settings) (*core.Policy, error) {
-	next := *s
-	next.Paths, next.EndToEnd, next.EndToEndDSCP = running.Paths, running.EndToEnd, running.EndToEndDSCP
-	return next.Policy()
-}

@@ -31,6 +31,8 @@ const (
 	Ask
 	// Expired tells of a flow that has waited too long, for logs and reports.
 	Expired
+	// Tell tells people of an obstacle: Action.Notice.
+	Tell
 	// Wake asks for a [Core.Tick] at Action.At.
 	Wake
 )
@@ -38,19 +40,24 @@ const (
 // Action is one thing for the driver of a core to carry out.
 type Action struct {
 	Kind     Kind
-	Flow     state.ID  // of all but Decide and Wake
+	Flow     state.ID  // of all but Decide, Tell and Wake
 	Key      state.Key // of Ask and Expired
 	Decision Decision
 	Dial     Dial
 	Subflows SubflowPolicy
+	Notice   *Notice
 	At       time.Duration
 }
 
 // Dial says where to connect to, from where, and by what SYN.
 type Dial struct {
 	Client, Server netip.AddrPort
-	// Multipath reports whether the onward leg faces the other box and speaks MPTCP.
-	Multipath bool
+	// Multipath reports whether the onward leg faces the other box, and speaks MPTCP
+	// unless it is Plain.
+	Multipath, Plain bool
+	// OtherPort has the kernel choose the port to dial from: a socket of this machine
+	// has the client's.
+	OtherPort bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
 	// Out and Mark are the interface by which the router sends the client's SYN on, and
@@ -61,6 +68,9 @@ type Dial struct {
 	Traits rewrite.Traits
 }
 
+// offers reports whether the dial's SYN bears MP_CAPABLE.
+func (d *Dial) offers() bool { return d.Multipath && !d.Plain }
+
 // leave gives the dial the end to dial from. Only a dial from the client takes the way
 // that the router has chosen for the client.
 func (d *Dial) leave(from Source) {
@@ -70,12 +80,22 @@ func (d *Dial) leave(from Source) {
 	}
 }
 
+// Dialed is the end of a dial.
+type Dialed struct {
+	// Err is nil, or the error of connect(2) or of the calls before it, which wraps a
+	// [syscall.Errno].
+	Err error
+	// MPTCP reports whether the connection speaks MPTCP, and has not fallen back to TCP.
+	MPTCP bool
+}
+
 // Packet is a packet that a queue holds until it gets its verdict.
 type Packet struct {
 	ID        uint32     // of the queue
 	Side      state.Side // by which it came in
 	Interface uint32     // index of the interface by which it came in, for the driver
 	Out       uint32     // index of the interface by which the router is to send it on, 0 if unknown
+	Path      uint8      // index of the path by which the router is to send it on, 0 for the plain side
 	Mark      uint32     // that other programs have given it
 	Data      []byte     // from the IP header on
 }

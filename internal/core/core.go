@@ -33,6 +33,8 @@ type Core struct {
 	dialPolicy DialPolicy
 	handshakes map[state.ID]*handshake
 	retries    []retry
+	reach      reach
+	tries      []try
 	expired    time.Duration // when Tick last looked for what has waited too long
 }
 
@@ -44,13 +46,22 @@ type handshake struct {
 	subflows SubflowPolicy
 	until    time.Duration // up to when the dial is retried while its address is busy
 	tracked  bool
+
+	path    uint8         // by which the router sends the SYN on
+	dialed  time.Duration // when the dial began
+	repeats int           // of the SYN by its client
+	last    time.Duration // when the SYN was last repeated
+	// obstacle is the reason why an earlier flow failed, if this one tries again.
+	obstacle state.Reason
+	// doubt: the dial is without MP_CAPABLE, since one with it has failed.
+	doubt bool
 }
 
 // New returns a core with an empty table.
 func New(cfg Config) *Core {
 	c := &Core{
 		gone: cfg.Gone, table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
-		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake),
+		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(),
 	}
 	if c.gone == nil {
 		c.gone = func(state.Flow) bool { return false }
@@ -63,6 +74,13 @@ func (c *Core) SetPolicy(p *Policy) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.policy = p
+}
+
+// Configure replaces the bounds of the table and of what was learnt, see
+// [state.Table.Configure] and [state.Learnt.Configure].
+func (c *Core) Configure(table state.Config, learnt state.LearntConfig) {
+	c.table.Configure(table)
+	c.learnt.Configure(learnt)
 }
 
 // Learns reports whether the policy may choose to learn, so that the core needs to
@@ -167,11 +185,11 @@ func (c *Core) Pending() []Pending {
 }
 
 // Backlog returns how many handshakes, and how many packets and dials that are to be
-// tried again, the core remembers: none when no flow is half-open.
+// tried again or given up, the core remembers: none when no flow is half-open.
 func (c *Core) Backlog() (handshakes, retries int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.handshakes), len(c.retries)
+	return len(c.handshakes), len(c.retries) + len(c.tries)
 }
 
 // track has the flow's multipath leg tracked.

@@ -50,23 +50,32 @@ func outcomeOf(err error) outcome {
 	return outcome{errno, state.Failed, Accept, state.DialFailed}
 }
 
-// DialEnded takes the outcome of a dial: nil, or the error of connect(2) or of the
-// calls before it, which wraps a [syscall.Errno].
-func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, err error) []Action {
+// DialEnded takes the end of a dial.
+func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dialed) []Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	o := outcomeOf(end.Err)
 	h := c.handshakes[id]
-	if h != nil && errors.Is(err, syscall.EADDRNOTAVAIL) && now < h.until {
-		return c.retryLater(acts, now, retry{dial: id})
+	if h != nil {
+		if o.errno == syscall.EADDRNOTAVAIL && now < h.until {
+			return c.retryLater(acts, now, retry{dial: id})
+		}
+		var again bool
+		if acts, again = c.otherwise(acts, now, id, h, end.Err); again {
+			return acts
+		}
+		var why state.Reason
+		if acts, why = c.note(acts, now, h, end); why != state.None && end.Err == nil {
+			o.reason = why
+		}
 	}
-	o := outcomeOf(err)
 	f, held := c.table.Move(now, id, o.state, o.reason)
 	switch {
-	case !held && err == nil: // the flow has been given up meanwhile
+	case !held && end.Err == nil: // the flow has been given up meanwhile
 		return c.abandon(acts, id)
 	case !held:
 		return acts
-	case err != nil:
+	case end.Err != nil:
 		delete(c.handshakes, id)
 	case h.dial.Multipath:
 		acts = c.track(acts, id, h) // before the client can carry anything
@@ -136,7 +145,8 @@ func (c *Core) redial(acts []Action, now time.Duration, id state.ID, h *handshak
 		return append(acts, settled(now, f, at.verdict, next.Reason))
 	}
 	h.dial.leave(from)
-	h.until, h.tracked = now+patience, false
+	h.dial.Plain, h.dial.OtherPort, h.doubt, h.obstacle = false, false, false, state.None
+	h.until, h.dialed, h.tracked = now+patience, now, false
 	c.handshakes[f.ID] = h
 	return append(acts, Action{Kind: Connect, Flow: f.ID, Dial: h.dial})
 }

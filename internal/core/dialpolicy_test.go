@@ -130,7 +130,7 @@ func TestHeldSYNIsDecidedOnAgainWhenItsPathFalls(t *testing.T) {
 
 // settleFirst ends a dial with success and returns the decision that it leads to, if any.
 func (d *driver) settleFirst(id state.ID) (Decision, bool) {
-	d.acts = d.DialEnded(d.acts[:0], time.Second, id, nil)
+	d.acts = d.DialEnded(d.acts[:0], time.Second, id, Dialed{MPTCP: true})
 	return d.decision()
 }
 

@@ -7,6 +7,7 @@
 //	NeighbourFailed ─────────────┤   flow table, ├──→ Track, Untrack: further subflows
 //	SetDialPolicy, SetPolicy ────┤   what was    ├──→ Ask: has the client reset its handshake?
 //	Tick, time has passed ───────┘   learnt      ├──→ Expired: a flow has waited too long
+//	                                             ├──→ Tell: a path or a prefix blocks MPTCP
 //	                                             └──→ Wake: call Tick at a time
 //
 // Whoever drives a core only carries actions out: package box with a live queue and
@@ -16,6 +17,10 @@
 // flow to be relayed begins with the decision [Hold] and the action [Connect].
 // DialEnded turns the outcome into the verdict on the held SYN; Paired follows when
 // the client has completed its handshake, Closed when both legs are gone.
+//
+// A dial that fails because of MPTCP, or because its answer takes another way, costs one
+// connection some time, and later ones none: see reach.go for what is remembered, and
+// obstacle.go for what is done about it.
 //
 // Invariants: every packet gets one decision that is not Hold; whatever cannot be
 // served passes untouched; an event about an attempt that is over changes nothing,

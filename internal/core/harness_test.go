@@ -50,7 +50,7 @@ func (d *driver) id(key state.Key) state.ID {
 
 // dialed ends the dial of a flow and returns the decision about its SYN, if there is one.
 func (d *driver) dialed(now time.Duration, key state.Key, err error) (Decision, bool) {
-	d.acts = d.DialEnded(d.acts[:0], now, d.id(key), err)
+	d.acts = d.DialEnded(d.acts[:0], now, d.id(key), Dialed{Err: err, MPTCP: err == nil})
 	return d.decision()
 }
 

@@ -53,13 +53,14 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 	defer c.mu.Unlock()
 	f, subflows, from := c.choose(now, &s)
 	h := handshake{
-		side: p.Side, subflows: subflows, until: until,
+		side: p.Side, path: p.Path, subflows: subflows, until: until,
 		dial: Dial{
 			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath, Traits: traits,
 			Out: p.Out, Mark: p.Mark,
 		},
 	}
 	h.dial.leave(from)
+	s.wait = c.avoid(now, &f, &h)
 	return c.begin(acts, now, &s, f, h)
 }
 
@@ -69,6 +70,7 @@ type heldSYN struct {
 	seg   rewrite.Segment
 	mptcp rewrite.MPTCP
 	until time.Duration
+	wait  time.Duration // for the answer, if its flow tries again what has failed before
 }
 
 // firstOrLast reports whether a SYN has not waited yet, or waits no longer. Only then
@@ -116,7 +118,8 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case state.Relay:
 		kept := h // what the map keeps is on the heap: only what is relayed pays for that
 		c.handshakes[begun.ID] = &kept
-		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
+		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
+		return c.begins(acts, now, begun.ID, &kept, s.wait)
 	case state.Strip:
 		d = c.strip(d, &s.seg)
 	case state.Learn:
@@ -135,7 +138,8 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 	case state.Dialing:
 		d.Verdict, d.Supersedes = Hold, true
 		old := Decision{Packet: Packet{ID: b.Superseded, Side: s.Side}, Verdict: Drop, Reason: state.Repeat, Key: key}
-		return append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
+		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
+		return c.repeated(acts, now, b, s)
 	case state.Learning:
 		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
 		c.table.Move(now, b.ID, state.Passed, state.NotLearnt)

@@ -137,7 +137,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 	core := newCore(t, state.Relay)
 	core.decide(0, state.Plain, 7, syn(t, mss))
 	id := core.id(key6)
-	core.acts = core.DialEnded(core.acts[:0], 0, id, unix.EADDRNOTAVAIL)
+	core.acts = core.DialEnded(core.acts[:0], 0, id, Dialed{Err: unix.EADDRNOTAVAIL})
 	if !slices.Equal(core.kinds(), []Kind{Wake}) {
 		t.Fatalf("actions %+v, want only to be woken", core.acts)
 	}
@@ -145,7 +145,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 	if !slices.Equal(core.kinds(), []Kind{Connect}) || core.acts[0].Flow != id || core.acts[0].Dial.Client != client6 {
 		t.Fatalf("actions %+v, want the same dial", core.acts)
 	}
-	core.acts = core.DialEnded(core.acts[:0], patience, id, unix.EADDRNOTAVAIL)
+	core.acts = core.DialEnded(core.acts[:0], patience, id, Dialed{Err: unix.EADDRNOTAVAIL})
 	if d, ok := core.decision(); !ok || d.Verdict != Drop || d.Reason != state.TupleBusy {
 		t.Errorf("when patience is over: %+v", core.acts)
 	}
@@ -154,7 +154,7 @@ func TestDialWhoseAddressIsBusyIsRepeated(t *testing.T) {
 func TestDialIsNotRepeatedForAFlowThatIsOver(t *testing.T) {
 	core := newDriver(t, Config{Policy: new(Policy), Table: state.Config{Dial: time.Millisecond}})
 	core.decide(0, state.Plain, 7, syn(t, mss))
-	core.DialEnded(nil, 0, core.id(key6), unix.EADDRNOTAVAIL)
+	core.DialEnded(nil, 0, core.id(key6), Dialed{Err: unix.EADDRNOTAVAIL})
 	core.Tick(nil, time.Second)
 	core.acts = core.Tick(core.acts[:0], 2*time.Second)
 	if slices.Contains(core.kinds(), Connect) {
@@ -249,7 +249,7 @@ func TestLegThatMeetsALateClientBeforeItsDialHasEndedLeavesNoSYNHeld(t *testing.
 	if d, ok := core.decision(); !ok || d.Packet.ID != 7 || d.Verdict != Drop {
 		t.Errorf("its SYN: %+v", core.acts)
 	}
-	core.acts = core.DialEnded(core.acts[:0], 0, id, nil)
+	core.acts = core.DialEnded(core.acts[:0], 0, id, Dialed{})
 	if _, ok := core.decision(); ok {
 		t.Errorf("the outcome of its dial, too late: %+v", core.acts)
 	}

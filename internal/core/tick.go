@@ -39,10 +39,10 @@ func (c *Core) Tick(acts []Action, now time.Duration) []Action {
 		if r.dial == 0 {
 			acts = c.packet(acts, now, r.packet, r.until)
 		} else {
-			acts = c.dialAgain(acts, r.dial)
+			acts = c.dialAgain(acts, now, r.dial)
 		}
 	}
-	return c.expire(acts, now)
+	return c.expire(c.giveUp(acts, now), now)
 }
 
 // due takes the retries out of the queue whose time has come.
@@ -61,10 +61,11 @@ func (c *Core) due(now time.Duration) []retry {
 }
 
 // dialAgain repeats a dial whose address was busy, unless its flow has ended.
-func (c *Core) dialAgain(acts []Action, id state.ID) []Action {
+func (c *Core) dialAgain(acts []Action, now time.Duration, id state.ID) []Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h := c.handshakes[id]; h != nil {
+		h.dialed = now
 		acts = append(acts, Action{Kind: Connect, Flow: id, Dial: h.dial})
 	}
 	return acts
@@ -86,6 +87,9 @@ func (c *Core) expire(acts []Action, now time.Duration) []Action {
 		}
 		if f.State == state.TimedOut { // its SYN is held
 			acts = append(acts, settled(now, f, Drop, f.Reason))
+			if h := c.handshakes[f.ID]; h != nil {
+				acts = c.failed(acts, now, h, state.Unanswered, 0)
+			}
 		}
 		acts = c.abandon(acts, f.ID)
 	}

@@ -41,7 +41,7 @@ var All = []Handshake{
 	{"no route to the server", NoRoute, syscall.ENETUNREACH, state.Unreachable, state.NoRoute},
 	{"no such host", NoHost, syscall.EHOSTUNREACH, state.Unreachable, state.HostUnreachable},
 	{"filter prohibits", Forbids, syscall.EACCES, state.Unreachable, state.Prohibited},
-	{"server is silent", IsSilent, syscall.ETIMEDOUT, state.TimedOut, state.NoAnswer},
+	{"server is silent", IsSilent, syscall.ETIMEDOUT, state.Passed, state.Unanswered},
 	{"server resets at once", Resets, nil, state.Closed, state.Reset},
 }
 

@@ -15,7 +15,7 @@ import (
 // decider is what a box needs of a core. Tests break a core by way of it.
 type decider interface {
 	Packet(acts []core.Action, now time.Duration, p core.Packet) []core.Action
-	DialEnded(acts []core.Action, now time.Duration, id state.ID, err error) []core.Action
+	DialEnded(acts []core.Action, now time.Duration, id state.ID, end core.Dialed) []core.Action
 	Paired(acts []core.Action, now time.Duration, id state.ID) ([]core.Action, bool)
 	Closed(acts []core.Action, now time.Duration, id state.ID, why state.Reason) []core.Action
 	ClientReset(acts []core.Action, now time.Duration, id state.ID) []core.Action
@@ -189,6 +189,8 @@ func (p *process) do(acts []core.Action) {
 			if !p.halfOpen(a.Key) {
 				p.soon(func() { p.do(p.core.ClientReset(nil, p.w.now, a.Flow)) })
 			}
+		case core.Tell:
+			p.w.tell("%s: %+v", p.name, *a.Notice)
 		case core.Wake:
 			p.w.after(a.At-p.w.now, func() {
 				if p.alive() {
@@ -336,6 +338,9 @@ func (p *process) connect(a core.Action) {
 		path = int(d.From.Path)
 		local = netip.AddrPortFrom(d.From.Addr, uint16(1024+p.w.rnd.IntN(60000)))
 	}
+	if d.OtherPort {
+		local = netip.AddrPortFrom(local.Addr(), uint16(1024+p.w.rnd.IntN(40000)))
+	}
 	at := tuple{local, d.Server}
 	if p.w.faults && p.w.rnd.IntN(50) == 0 {
 		err := oneOf[error](p.w, syscall.EMFILE, syscall.ENOBUFS, syscall.EADDRINUSE, syscall.ENETUNREACH)
@@ -343,12 +348,12 @@ func (p *process) connect(a core.Action) {
 			p.w.said[p.attemptOf(d.Client, d.Server)] |= unreachable // by this machine
 		}
 		p.w.tell("%s: dial %x: %v", p.name, a.Flow, err)
-		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, err))
+		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, core.Dialed{Err: err}))
 		return
 	}
 	if p.stack.conns[at] != nil {
 		p.w.tell("%s: dial %x: the address is busy", p.name, a.Flow)
-		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, syscall.EADDRNOTAVAIL))
+		p.do(p.core.DialEnded(nil, p.w.now, a.Flow, core.Dialed{Err: syscall.EADDRNOTAVAIL}))
 		return
 	}
 	f := &flow{id: a.Flow, attempt: p.attemptOf(d.Client, d.Server)}
@@ -357,7 +362,7 @@ func (p *process) connect(a core.Action) {
 		p.discard(old)
 	}
 	p.flows[f.id], p.waiting[client] = f, f
-	c := &conn{tuple: at, capable: d.Multipath, path: path, attempt: f.attempt}
+	c := &conn{tuple: at, capable: d.Multipath && !d.Plain, path: path, attempt: f.attempt}
 	c.connected = func(err error) { p.soon(func() { p.dialed(f, client, err) }) }
 	p.w.tell("%s: dial %x from %v", p.name, a.Flow, local)
 	f.onward = p.stack.dial(c)
@@ -386,7 +391,7 @@ func (p *process) dialed(f *flow, client tuple, err error) {
 		}
 	}
 	p.w.tell("%s: dial %x ends: %v", p.name, f.id, cmp.Or(err, errors.New("connected")))
-	p.do(p.core.DialEnded(nil, p.w.now, f.id, err))
+	p.do(p.core.DialEnded(nil, p.w.now, f.id, core.Dialed{Err: err, MPTCP: f.onward.mptcp}))
 }
 
 // abort ends the dial of a flow, or its onward leg, unless it has been paired.

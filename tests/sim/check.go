@@ -141,7 +141,8 @@ func (w *world) heardAnswer(c *conn, p *packet) {
 // what it would hear without boxes, and both boxes relay the one that is accepted, if
 // their policies have them do so.
 func (w *world) checkService() {
-	bonded := w.cpe.cfg.Policy.Default == state.Relay && w.hag.cfg.Policy.Default == state.Relay
+	bonded := w.cpe.cfg.Policy.Default == state.Relay && w.hag.cfg.Policy.Default == state.Relay &&
+		w.middlebox == harmless && !w.aroundHAG
 	for _, c := range []struct {
 		port uint16
 		want error

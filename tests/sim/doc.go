@@ -9,6 +9,9 @@
 // holds SYNs, a relay that dials and pairs (box.go). Sequence numbers are reduced to
 // the initial ones: a segment belongs to a connection if it bears both of them.
 //
+// In some runs a middlebox on the first path drops or resets SYNs with MP_CAPABLE, or strips
+// them, or the server's packets go around the HAG: all the time, or until the faults are over.
+//
 // While a run lasts, packets are lost, repeated and reordered, paths go down and come
 // back or are only reported to, neighbours fail, hosts reset whatever they like, ports
 // are used again at once, the queue overflows, tables are full, dials find no descriptor,

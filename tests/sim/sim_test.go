@@ -86,6 +86,7 @@ type (
 	patient    struct{ *core.Core } // for ever
 	impolite   struct{ *core.Core } // to the onward leg of a client that has reset
 	indecisive struct{ *core.Core } // about a packet: two verdicts
+	credulous  struct{ *core.Core } // of resets that MP_CAPABLE has caused
 )
 
 func (c forgetful) Packet(acts []core.Action, now time.Duration, p core.Packet) []core.Action {
@@ -96,12 +97,22 @@ func (c forgetful) Packet(acts []core.Action, now time.Duration, p core.Packet) 
 	return acts
 }
 
-func (c promising) DialEnded(acts []core.Action, now time.Duration, id state.ID, err error) []core.Action {
-	for i, a := range c.Core.DialEnded(acts, now, id, err) {
+func (c promising) DialEnded(acts []core.Action, now time.Duration, id state.ID, end core.Dialed) []core.Action {
+	for i, a := range c.Core.DialEnded(acts, now, id, end) {
 		if a.Kind == core.Decide && a.Decision.Verdict == core.Reset {
 			a.Decision.Verdict = core.Deliver
 		}
 		acts = append(acts[:i], a)
+	}
+	return acts
+}
+
+func (c credulous) DialEnded(acts []core.Action, now time.Duration, id state.ID, end core.Dialed) []core.Action {
+	acts = c.Core.DialEnded(acts, now, id, end)
+	for _, a := range acts {
+		if a.Kind == core.Connect {
+			return c.Core.DialEnded(nil, now, a.Flow, end)
+		}
 	}
 	return acts
 }
@@ -127,6 +138,7 @@ func TestBrokenCoreIsFound(t *testing.T) {
 		"a refusal is delivered":                func(c *core.Core) decider { return promising{c} },
 		"nothing expires":                       func(c *core.Core) decider { return patient{c} },
 		"a client's reset does not end its leg": func(c *core.Core) decider { return impolite{c} },
+		"a reset of a middlebox is believed":    func(c *core.Core) decider { return credulous{c} },
 		"a repeat gets two verdicts":            func(c *core.Core) decider { return indecisive{c} },
 	} {
 		failed, err := search(1, 2000, broken)

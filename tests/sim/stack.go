@@ -30,6 +30,7 @@ type conn struct {
 	phase     phase
 	isn, peer uint32 // initial sequence numbers
 	capable   bool   // MP_CAPABLE in its SYN or SYN+ACK
+	mptcp     bool   // the other end has answered with it
 	path      int    // to which its packets are bound, -1 for none
 	attempt   int
 	begun     time.Duration
@@ -75,7 +76,10 @@ func (s *stack) all() []*conn {
 const (
 	firstTimeout = time.Second
 	synTries     = 6
-	finTries     = 5
+	// A SYN with MP_CAPABLE is repeated without it from then on
+	// (net.mptcp.syn_retrans_before_tcp_fallback).
+	capableRepeats = 2
+	finTries       = 5
 	// A connection that nothing was heard on is probed, and given up after three probes.
 	keepaliveEvery = 20 * time.Second
 	keepaliveTries = 3
@@ -129,6 +133,7 @@ func (c *conn) again(timeout time.Duration, wanted func() bool, tries int, giveU
 		default:
 			switch {
 			case c.phase == synSent:
+				c.capable = c.capable && tries > synTries-capableRepeats
 				c.transmit(rewrite.SYN)
 			case c.phase == synReceived:
 				c.transmit(synACK)
@@ -275,7 +280,7 @@ func (c *conn) receiveAnswer(p packet) {
 		return
 	}
 	if p.is(synACK) {
-		c.peer = p.seq
+		c.peer, c.mptcp = p.seq, c.capable && p.capable()
 		c.stack.w.heardAnswer(c, &p)
 		c.transmit(rewrite.ACK)
 		c.establish()

@@ -47,7 +47,21 @@ type world struct {
 	blind          time.Duration // when a box last missed a packet, dead or with its queue full
 	said           map[int]said
 	goesOn         map[int][]int // attempts, with the dial for an earlier one
+	middlebox      middlebox     // on the first path
+	aroundHAG      bool          // the server's packets take a way of their own to the CPE
 }
+
+// middlebox is what becomes of a SYN with MP_CAPABLE.
+type middlebox uint8
+
+const (
+	harmless middlebox = iota
+	drops
+	resets
+	strips
+)
+
+func (m middlebox) String() string { return [...]string{"harmless", "drops", "resets", "strips"}[m] }
 
 // link carries packets, late, and some of them not at all.
 type link struct {
@@ -158,12 +172,27 @@ func (w *world) build() {
 		}
 	}
 	w.paths = [2]*link{w.links["dsl"], w.links["lte"]}
+	w.middlebox = oneOf(w, harmless, harmless, harmless, drops, resets, strips)
+	w.aroundHAG = w.rnd.IntN(6) == 0
+	w.tell("SYNs with MP_CAPABLE on dsl: %v; the server's packets go around the HAG: %v", w.middlebox, w.aroundHAG)
 	w.client, w.server = newStack(w, "client"), newStack(w, "server")
 	w.client.listen = func(packet) {} // nobody dials the client
 	w.client.send = func(_ *conn, p packet) { w.carry("lan", p, func(p packet) { w.cpe.enter(state.Plain, p) }) }
 	w.server.listen = w.serve
-	w.server.send = func(_ *conn, p packet) { w.carry("wan", p, func(p packet) { w.hag.enter(state.Plain, p) }) }
-	w.cpe = w.newBox("cpe", state.Relay, state.Relay, state.Relay, state.Learn, state.Pass)
+	w.server.send = func(_ *conn, p packet) {
+		w.carry("wan", p, func(p packet) {
+			if w.aroundHAG {
+				w.cpe.enter(state.Multipath, p)
+			} else {
+				w.hag.enter(state.Plain, p)
+			}
+		})
+	}
+	fourth := state.Learn
+	if w.middlebox == resets {
+		fourth = state.Relay // who learns does not see resets
+	}
+	w.cpe = w.newBox("cpe", state.Relay, state.Relay, state.Relay, fourth, state.Pass)
 	w.hag = w.newBox("hag", state.Relay, state.Relay, state.Relay, state.Learn, state.Strip)
 	w.cpe.policy.Sources[0] = core.Source{Path: 1, Addr: lteAddr, Interface: "lte"}
 	w.cpe.forward = func(side state.Side, p packet) {
@@ -216,7 +245,29 @@ func (w *world) newBox(name string, actions ...state.Action) *box {
 // is bound to, or the first one. What is established goes on over what is up, as
 // Multipath TCP does.
 func (w *world) up(c *conn, p packet) {
-	w.carry(w.pathOf(c, p.src), p, func(p packet) { w.hag.enter(state.Multipath, p) })
+	path := w.pathOf(c, p.src)
+	w.carry(path, p, func(p packet) {
+		if path == "dsl" && p.is(rewrite.SYN) && p.capable() && !w.meddle(&p) {
+			return
+		}
+		w.hag.enter(state.Multipath, p)
+	})
+}
+
+// meddle lets the middlebox have a SYN with MP_CAPABLE, and reports whether it goes on.
+func (w *world) meddle(p *packet) bool {
+	switch w.middlebox {
+	case resets:
+		w.tell("the middlebox resets %v", p)
+		w.down(nil, packet{src: p.dst, dst: p.src, flags: rewrite.RST | rewrite.ACK, ack: p.seq, attempt: p.attempt})
+		return false
+	case drops:
+		w.tell("the middlebox drops %v", p)
+		return false
+	case strips:
+		*p = p.withData(false)
+	}
+	return true
 }
 
 func (w *world) down(c *conn, p packet) {
