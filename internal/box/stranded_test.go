@@ -51,11 +51,11 @@ func TestConnectionWithoutSubflowsIsEndedWhileAPathIsUp(t *testing.T) {
 			t.Error("the connection has ended while all paths are down")
 		}
 		x.change(f, func() { f.statuses[1].Up = true })
-		time.Sleep(2 * time.Second)
+		time.Sleep(1900 * time.Millisecond)
 		if dead.Ended() != nil {
-			t.Error("the connection has ended after two seconds")
+			t.Error("the connection has ended before three seconds were over")
 		}
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(1600 * time.Millisecond)
 		if err := dead.Ended(); reasonOf(err) != state.NoSubflow {
 			t.Errorf("the connection has ended because of %v", err)
 		}

@@ -88,7 +88,7 @@ func (n *network) connect(t *testing.T, server string, options ...layers.TCPOpti
 	}
 	if f, _ := n.Flow(state.KeyOf(netip.AddrPortFrom(clientOf(server), n.port), netip.MustParseAddrPort(server))); f.State == state.Released {
 		n.Paired(nil, n.now, f.ID)
-		n.Closed(nil, n.now, f.ID, false)
+		n.Closed(nil, n.now, f.ID, state.FIN)
 	}
 	return r
 }
