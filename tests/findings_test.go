@@ -120,17 +120,34 @@ func TestFirewallsInTheWayAreSaid(t *testing.T) {
 	}
 }
 
-func TestObstaclesAreFoundAndForgotten(t *testing.T) {
+// TestSettingsInTheWayAreSaid changes settings of both routers while the boxes run.
+func TestSettingsInTheWayAreSaid(t *testing.T) {
+	settings := []struct{ id, key, bad, good string }{
+		{"not-forwarding", "net.ipv4.ip_forward", "0", "1"}, // of every interface, too
+		{"not-forwarding", "net.ipv4.conf.dsl.forwarding", "0", "1"},
+		{"not-forwarding", "net.ipv6.conf.all.forwarding", "0", "1"},
+		{"no-family", "net.ipv6.conf.lte.disable_ipv6", "1", "0"},
+		{"syn-cookies", "net.ipv4.tcp_syncookies", "2", "1"},
+		{"abort-on-overflow", "net.ipv4.tcp_abort_on_overflow", "1", "0"},
+		{"shrink-window", "net.ipv4.tcp_shrink_window", "1", "0"},
+		{"small-queue", "net.core.somaxconn", "64", "4096"},
+		{"small-queue", "net.ipv4.tcp_max_syn_backlog", "64", "2048"},
+	}
 	p := neighbours(t)
 	for _, b := range []*netlab.Box{p.cpe, p.hag} {
 		h := p.routers()[strings.ToUpper(b.Role)]
-		for _, c := range []struct{ id, make, undo string }{
-			{"not-forwarding", "sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=1"},
-			{"input-drops", "nft add table inet fw; nft add chain inet fw in '{ type filter hook input priority 0; policy drop; }'", "nft delete table inet fw"},
-		} {
-			t.Run(b.Role+" "+c.id, func(t *testing.T) {
-				p.wantFinding(t, b, c.id, func() { admin(t, h, c.make) }, func() { admin(t, h, c.undo) })
-			})
+		for _, s := range settings {
+			admin(t, h, "sysctl -qw "+s.key+"="+s.bad)
 		}
+		for _, s := range settings {
+			eventually(t, b.Role+" finds "+s.id, func() bool { return slices.Contains(findings(t, b), s.id) })
+			if !slices.ContainsFunc(doctor(t, h, "--control", b.Control), func(l string) bool { return strings.HasPrefix(l, s.id) }) {
+				t.Errorf("doctor does not find %s", s.id)
+			}
+		}
+		for _, s := range settings {
+			admin(t, h, "sysctl -qw "+s.key+"="+s.good)
+		}
+		eventually(t, b.Role+" finds nothing", func() bool { return len(findings(t, b)) == 0 })
 	}
 }

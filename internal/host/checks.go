@@ -16,6 +16,10 @@ var checks = []struct {
 }{
 	{"IPv6 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv6", "net/ipv6/conf/all/forwarding") }},
 	{"IPv4 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv4", "net/ipv4/ip_forward") }},
+	{"interfaces' families", Survey.perInterface},
+	{"TCP settings", Survey.settings},
+	{"connection tracking", Survey.tracking},
+	{"clock", Survey.clock},
 	{"firewall", Survey.firewall},
 	{"interfaces", Survey.interfaces},
 	{"reverse-path filter", Survey.reversePath},

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/ruleset"
@@ -19,7 +21,8 @@ type double struct {
 	routes         map[netip.Addr]string // by destination
 	hook           func(h ruleset.Hook, p ruleset.Packet) ruleset.Outcome
 	links          map[string]paths.Link
-	source         paths.Source // of all that is sent
+	source         paths.Source  // of all that is sent
+	age            time.Duration // of this version
 }
 
 func (d double) Sysctl(key string) (string, error) {
@@ -28,6 +31,8 @@ func (d double) Sysctl(key string) (string, error) {
 	}
 	return "", os.ErrNotExist
 }
+
+func (d double) Now() time.Time { return Released.Add(d.age) }
 
 func (d double) File(name string) (string, error) {
 	if v, ok := d.files[name]; ok {
@@ -56,6 +61,11 @@ func (d double) Link(name string) paths.Link { return d.links[name] }
 
 func (d double) Source(netip.Addr, int) paths.Source { return d.source }
 
+// tracked sets the figures of connection tracking.
+func (d double) tracked(count, most string) {
+	d.sysctls["net/netfilter/nf_conntrack_count"], d.sysctls["net/netfilter/nf_conntrack_max"] = count, most
+}
+
 // router has nothing in a box's way.
 func router() double {
 	return double{
@@ -83,6 +93,18 @@ func TestChecksFindEachObstacle(t *testing.T) {
 		{"a port of a bridge", func(d *double) { d.links["lan"] = paths.Link{Index: 2, Master: "br0"} }, []string{"port-of-master lan"}},
 		{"a strict filter", func(d *double) { d.source.Filter = "net.ipv4.conf.all.rp_filter=1" }, []string{"reverse-path-filter lte on mobile"}},
 		{"a filter that marks may pass", func(d *double) { d.source.Filter, d.source.MarkMatters = "net.ipv4.conf.all.rp_filter=1", true }, nil},
+		{"IPv4 off on an interface", func(d *double) { d.sysctls["net/ipv4/conf/lte/forwarding"] = "0" }, []string{"not-forwarding net/ipv4/conf/lte/forwarding on mobile"}},
+		{"IPv6 off on an interface", func(d *double) { d.sysctls["net/ipv6/conf/lan/disable_ipv6"] = "1" }, []string{"no-family net/ipv6/conf/lan/disable_ipv6"}},
+		{"cookies for all", func(d *double) { d.sysctls["net/ipv4/tcp_syncookies"] = "2" }, []string{"syn-cookies net/ipv4/tcp_syncookies"}},
+		{"cookies when needed", func(d *double) { d.sysctls["net/ipv4/tcp_syncookies"] = "1" }, nil},
+		{"resets for want of room", func(d *double) { d.sysctls["net/ipv4/tcp_abort_on_overflow"] = "1" }, []string{"abort-on-overflow net/ipv4/tcp_abort_on_overflow"}},
+		{"windows that shrink", func(d *double) { d.sysctls["net/ipv4/tcp_shrink_window"] = "1" }, []string{"shrink-window net/ipv4/tcp_shrink_window"}},
+		{"a short queue", func(d *double) { d.sysctls["net/core/somaxconn"] = "128" }, []string{"small-queue net/core/somaxconn"}},
+		{"a queue that is no number", func(d *double) { d.sysctls["net/core/somaxconn"] = "" }, nil},
+		{"no MPTCP", func(d *double) { d.sysctls["net/mptcp/enabled"] = "0" }, []string{"mptcp-off net/mptcp/enabled"}},
+		{"room for connections", func(d *double) { d.tracked("949", "1000") }, nil},
+		{"no room for connections", func(d *double) { d.tracked("950", "1000") }, []string{"tracking-full "}},
+		{"a clock that was not set", func(d *double) { d.age = -time.Second }, []string{"wrong-clock "}},
 		{"a closed firewall", func(d *double) {
 			d.hook = func(h ruleset.Hook, _ ruleset.Packet) ruleset.Outcome {
 				return ruleset.Outcome{Dropped: h == ruleset.Input, By: ruleset.By{Chain: "inet fw"}}
@@ -91,7 +113,7 @@ func TestChecksFindEachObstacle(t *testing.T) {
 	} {
 		d, got := router(), []string(nil)
 		c.change(&d)
-		at := Survey{Surroundings: d, Plain: []string{"lan"}, Paths: []paths.Path{{
+		at := Survey{Surroundings: d, Running: true, Plain: []string{"lan"}, Paths: []paths.Path{{
 			Name: "mobile", Interface: "lte", Join: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9000")},
 		}}}
 		for _, r := range at.Check() {
@@ -110,5 +132,16 @@ func TestChecksFindEachObstacle(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
+	}
+}
+
+func TestDropsOfConnectionTrackingAreCounted(t *testing.T) {
+	d := router()
+	d.tracked("1000", "1000")
+	d.files = map[string]string{"/proc/thread-self/net/stat/nf_conntrack": "entries  found drop early_drop error\n00000010 00000000 0000000a 00000001 0\n00000010 00000000 00000001 00000000 0\n"}
+	found, err := Survey{Surroundings: d}.tracking()
+	check(t, err)
+	if len(found) != 1 || !strings.Contains(found[0].Obstacle, "and 12 packets were dropped") {
+		t.Errorf("%+v", found)
 	}
 }

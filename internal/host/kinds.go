@@ -54,6 +54,38 @@ var (
 	})
 )
 
+// Kinds of findings about settings.
+var (
+	SYNCookies = kind(Kind{
+		"syn-cookies", Warning, "the kernel answers every SYN with a cookie (net.ipv4.tcp_syncookies is 2)",
+		"relayed connections hang: the ACK of a cookie finds no socket", "set net.ipv4.tcp_syncookies to 1",
+	})
+	AbortOnOverflow = kind(Kind{
+		"abort-on-overflow", Note, "the kernel resets connections that it cannot hand over at once (net.ipv4.tcp_abort_on_overflow)",
+		"under load hosts get resets, where otherwise they would wait", "set net.ipv4.tcp_abort_on_overflow to 0",
+	})
+	ShrinkWindow = kind(Kind{
+		"shrink-window", Note, "the kernel takes back windows that it has offered (net.ipv4.tcp_shrink_window)",
+		"subflows may repeat data, and transfers take longer, when memory is short", "set net.ipv4.tcp_shrink_window to 0",
+	})
+	SmallQueue = kind(Kind{
+		"small-queue", Note, "queues of handshakes are short (net.core.somaxconn, net.ipv4.tcp_max_syn_backlog)",
+		"many handshakes at once overflow them, and some connections begin seconds later or not at all", "set both to 4096, and start the box again",
+	})
+	MPTCPOff = kind(Kind{
+		"mptcp-off", Warning, "MPTCP has been switched off while the box runs (net.mptcp.enabled)",
+		"new connections pass, and are not bonded", "set net.mptcp.enabled to 1",
+	})
+	TrackingFull = kind(Kind{
+		"tracking-full", Warning, "the table of connection tracking is full or nearly so",
+		"the kernel drops packets of new connections", "raise net.netfilter.nf_conntrack_max, or find out who opens so many connections",
+	})
+	WrongClock = kind(Kind{
+		"wrong-clock", Note, "the machine's clock is behind the release of this version",
+		"quotas count in the period that was current before, until the clock is right", "set the clock, by NTP for instance",
+	})
+)
+
 var kinds []Kind
 
 func kind(k Kind) Kind {

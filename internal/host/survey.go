@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -33,6 +34,8 @@ type Surroundings interface {
 	// Sysctl returns a kernel setting, or os.ErrNotExist if the kernel lacks it. The key is
 	// that of [ReadSysctl].
 	Sysctl(key string) (string, error)
+	// Now returns the time of the machine's clock.
+	Now() time.Time
 	// File returns the contents of a file under /proc.
 	File(name string) (string, error)
 	// Addresses returns the usable addresses of an interface with their prefixes.
@@ -62,6 +65,9 @@ func NewHere() Surroundings { return here{new(ruleset.Reader)} }
 
 // Sysctl implements [Surroundings].
 func (here) Sysctl(key string) (string, error) { return ReadSysctl(key) }
+
+// Now implements [Surroundings].
+func (here) Now() time.Time { return time.Now() }
 
 // File implements [Surroundings].
 func (here) File(name string) (string, error) {
