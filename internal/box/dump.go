@@ -56,27 +56,27 @@ func (b *Box) writeDump(w io.Writer, filter flowFilter) error {
 // those of flows that it leaves out as well.
 func (b *Box) described(filter flowFilter, totals *api.Totals) iter.Seq[api.Flow] {
 	return func(yield func(api.Flow) bool) {
-		backups := sync.OnceValue(b.backups)
+		traits := sync.OnceValue(b.traits)
 		for f := range b.core.Flows() {
 			if f.State == state.Relaying {
 				up, down := b.moved(f.ID)
 				totals.BytesUp += up
 				totals.BytesDown += down
 			}
-			if filter.selects(&f) && !yield(b.describe(f, b.now(), backups())) {
+			if filter.selects(&f) && !yield(b.describe(f, b.now(), traits())) {
 				return
 			}
 		}
 	}
 }
 
-// backups returns the subflows that are backups now.
-func (b *Box) backups() map[mptcp.Ends]bool {
-	backups, err := mptcp.Backups()
+// traits returns the traits of subflows that the dump cannot see otherwise.
+func (b *Box) traits() map[mptcp.Ends]mptcp.Trait {
+	traits, err := mptcp.Traits(b.set.Shared)
 	if err != nil {
 		b.cfg.Log.Warn("the dump cannot show backup subflows", "err", err)
 	}
-	return backups
+	return traits
 }
 
 // moved returns the bytes that a flow has carried.
@@ -115,7 +115,7 @@ func (b *Box) totals() api.Totals {
 	return out
 }
 
-func (b *Box) describe(f state.Flow, now time.Duration, backups map[mptcp.Ends]bool) api.Flow {
+func (b *Box) describe(f state.Flow, now time.Duration, traits map[mptcp.Ends]mptcp.Trait) api.Flow {
 	out := api.Flow{
 		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
 		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason.String(), Rule: f.Rule,
@@ -136,12 +136,13 @@ func (b *Box) describe(f state.Flow, now time.Duration, backups map[mptcp.Ends]b
 	}
 	out.MPTCP, out.Token = info.MPTCP, info.Token
 	for _, s := range info.Subflows {
+		trait := traits[mptcp.Ends{Local: s.Local, Remote: s.Remote}]
 		sub := api.Subflow{
 			Local: s.Local, Remote: s.Remote, RTTUS: s.RTT.Microseconds(),
 			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived, Retransmitted: s.Retransmitted,
-			Backup: backups[mptcp.Ends{Local: s.Local, Remote: s.Remote}],
+			Backup: trait.Backup,
 		}
-		if p := b.set.Of(s.Local, s.Remote); p != nil {
+		if p := b.set.Of(s.Local, s.Remote, trait.Interface); p != nil {
 			sub.Path = p.Name
 		}
 		out.Subflows = append(out.Subflows, sub)

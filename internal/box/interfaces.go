@@ -17,13 +17,19 @@ func (c *Config) interfaceNames() []string {
 	return names
 }
 
-// interfaces returns an error if the machine has no plain interface of the configuration.
-// Others may come later, as those of PPP and of modems do.
+// interfaces returns an error if the machine has no plain interface of the configuration, or
+// none of a path: a name is wrong then. Others may come later, as those of PPP and of modems do.
 func (c *Config) interfaces() error {
-	for _, name := range c.Plain {
-		if _, err := net.InterfaceByName(name); err == nil {
-			return nil
+	all := c.interfaceNames()
+	for _, side := range [][]string{all[:len(c.Plain)], all[len(c.Plain):]} {
+		if !slices.ContainsFunc(side, exists) {
+			return fmt.Errorf("interface %s: there is no such interface on this machine (see `ip link`)", side[0])
 		}
 	}
-	return fmt.Errorf("interface %s: there is no such interface on this machine (see `ip link`)", c.Plain[0])
+	return nil
+}
+
+func exists(name string) bool {
+	_, err := net.InterfaceByName(name)
+	return err == nil
 }

@@ -47,7 +47,7 @@ func TestPathOfASubflowFollowsFromTheKernelsAddressesAndRoutes(t *testing.T) {
 	} {
 		s := paths.NewSet(machine(t, c.host), cpePaths, c.own...)
 		check(t, c.host.Do(func() error { // where routes are looked up
-			got := s.Of(c.local, c.remote)
+			got := s.Of(c.local, c.remote, 0)
 			if got == nil && c.want != "" || got != nil && got.Name != c.want {
 				t.Errorf("%s: path %+v, want %q", c.name, got, c.want)
 			}

@@ -13,19 +13,26 @@ import (
 // Ends are the two ends of a subflow.
 type Ends struct{ Local, Remote netip.AddrPort }
 
-// Backups returns the subflows of this machine that are backups now for either end.
-func Backups() (map[Ends]bool, error) {
+// Trait is what only the kernel's list of sockets says about a subflow.
+type Trait struct {
+	Backup    bool // for either end
+	Interface int  // index of the interface to which it is bound, 0 for none
+}
+
+// Traits returns the traits of subflows of this machine that are backups, or whose local
+// address is shared.
+func Traits(shared func(netip.Addr) bool) (map[Ends]Trait, error) {
 	all, err := host.Sockets(host.SubflowStates)
 	if err != nil {
 		return nil, err
 	}
-	backups := make(map[Ends]bool)
+	traits := make(map[Ends]Trait)
 	for i := range all {
-		if s := &all[i]; s.Backup {
-			backups[Ends{s.Local, s.Remote}] = true
+		if s := &all[i]; s.Backup || s.Interface != 0 && shared(s.Local.Addr()) {
+			traits[Ends{s.Local, s.Remote}] = Trait{s.Backup, s.Interface}
 		}
 	}
-	return backups, nil
+	return traits, nil
 }
 
 // EndSubflows ends the subflows of this machine that match, where another subflow of

@@ -87,17 +87,25 @@ func PickJoin(addrs []netip.AddrPort, is4 bool) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Of returns the path of a subflow, or nil. A subflow from an address of a path's
-// interface uses that path. For other local addresses, a client's or the join
+// Of returns the path of a subflow, or nil. A subflow that is bound to a path's interface, whose
+// index is given if it is known, or that starts from an address of it, uses that path. For other local addresses, a client's or the join
 // address of a HAG, the route to the remote address decides.
-func (s *Set) Of(local, remote netip.AddrPort) *Path {
-	if i := s.Index(local, remote); i >= 0 {
-		return &s.Paths[i]
+func (s *Set) Of(local, remote netip.AddrPort, bound int) *Path {
+	i := s.at(bound)
+	if i < 0 {
+		i = s.Index(local, remote)
 	}
-	return nil
+	if i < 0 {
+		return nil
+	}
+	return &s.Paths[i]
 }
 
-// Index returns the index of a subflow's path, or -1. It may ask the kernel for a route.
+// Shared reports whether more than one interface has an address, so that the address does not
+// tell the path.
+func (s *Set) Shared(a netip.Addr) bool { return len(s.machine.Owners(a)) > 1 }
+
+// Index returns the index of the path of a subflow that is not known to be bound, or -1. It may ask the kernel for a route.
 func (s *Set) Index(local, remote netip.AddrPort) int {
 	var owners []int
 	if !slices.Contains(s.joins, local) {

@@ -39,9 +39,28 @@ func TestPathOfASubflowFollowsFromItsAddressesAndRoutes(t *testing.T) {
 		if c.own != "" {
 			own = append(own, netip.MustParseAddrPort(c.own))
 		}
-		got := NewSet(twoPaths(), all, own...).Of(netip.MustParseAddrPort(c.local), netip.MustParseAddrPort(c.remote))
+		got := NewSet(twoPaths(), all, own...).Of(netip.MustParseAddrPort(c.local), netip.MustParseAddrPort(c.remote), 0)
 		if got == nil && c.want != "" || got != nil && got.Name != c.want {
 			t.Errorf("%s: path %+v, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestPathOfASubflowFromASharedAddressIsThatToWhichItIsBound(t *testing.T) {
+	m := twoPaths()
+	m.links["dsl"], m.links["lte"] = link(2, "192.168.8.100"), link(3, "192.168.8.100")
+	local, far := netip.MustParseAddrPort("192.168.8.100:9"), netip.MustParseAddrPort("203.0.113.1:443")
+	s := NewSet(m, []Path{{Name: "dsl", Interface: "dsl"}, {Name: "mobile", Interface: "lte"}})
+	if !s.Shared(local.Addr()) || s.Shared(far.Addr()) {
+		t.Error("shared addresses are not told from others")
+	}
+	for bound, want := range map[int]string{2: "dsl", 3: "mobile"} {
+		if p := s.Of(local, far, bound); p == nil || p.Name != want {
+			t.Errorf("bound to interface %d: %+v, want %s", bound, p, want)
+		}
+		m.egress[far.Addr()] = bound // of one that is not bound the route tells
+		if p := s.Of(local, far, 0); p == nil || p.Name != want {
+			t.Errorf("by interface %d: %+v, want %s", bound, p, want)
 		}
 	}
 }
