@@ -131,7 +131,7 @@ func (c *Config) openUsage() (*paths.Usage, error) {
 		}
 		break
 	}
-	return paths.OpenUsage(file, c.Log), nil
+	return paths.OpenUsage(file, host.Released, c.Log), nil
 }
 
 // news wakes steer.

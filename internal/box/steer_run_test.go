@@ -110,7 +110,7 @@ func steered(t *testing.T, mode core.Mode) (*bench, *fakePaths) {
 		hag: paths.HAGUp, shaped: make(map[int]int),
 		statuses: []paths.Status{up(2, "2001:db8:6::2"), up(3, "2001:db8:7::2")},
 	}
-	usage := paths.OpenUsage(filepath.Join(t.TempDir(), "quota.json"), slog.New(slog.DiscardHandler))
+	usage := paths.OpenUsage(filepath.Join(t.TempDir(), "quota.json"), time.Time{}, slog.New(slog.DiscardHandler))
 	s := &steering{changed: make(chan struct{}, 1), usage: usage, policy: paths.NewSteering(all, usage), monitor: f, paths: f}
 	x.steering = s
 	s.look(len(all))

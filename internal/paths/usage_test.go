@@ -13,7 +13,7 @@ import (
 // openUsage opens the usage and returns its log.
 func openUsage(file string) (*Usage, *bytes.Buffer) {
 	var log bytes.Buffer
-	return OpenUsage(file, slog.New(slog.NewTextHandler(&log, nil))), &log
+	return OpenUsage(file, date(1, 0).AddDate(-1, 0, 0), slog.New(slog.NewTextHandler(&log, nil))), &log
 }
 
 func TestUsageCountsByPeriodAndSurvivesARestart(t *testing.T) {
@@ -95,5 +95,54 @@ func TestUsageFileIsWrittenWholeOrNotAtAll(t *testing.T) {
 	check(t, u.Save()) // what failed is tried again
 	if u, _ := openUsage(file); u.Used("lte") != 5 {
 		t.Error("it is not written after all")
+	}
+}
+
+// A clock that was wrong must neither lock a quota up until that time comes, nor give
+// away what has been counted.
+func TestUsageSurvivesAClockThatWasWrong(t *testing.T) {
+	monthly, daily := Quota{Bytes: 1000, Period: Month}, Quota{Bytes: 1000, Period: Day}
+	wrong := time.Date(2036, 2, 7, 6, 28, 0, 0, time.UTC)
+	type step struct {
+		now   time.Time
+		bytes uint64
+		want  uint64
+	}
+	for _, c := range []struct {
+		name  string
+		quota Quota
+		steps []step
+	}{
+		{"ahead when it is new", monthly, []step{{wrong, 2000, 2000}, {date(2, 1), 1, 1}, {date(3, 1), 1, 2}, {date(3, 1).AddDate(0, 1, 0), 1, 1}}},
+		{"ahead for a while", monthly, []step{{date(2, 1), 100, 100}, {wrong, 2000, 2000}, {date(2, 2), 1, 101}, {date(3, 2), 0, 101}}},
+		{"ahead again and again", monthly, []step{{date(2, 1), 100, 100}, {wrong, 7, 7}, {date(2, 2), 1, 101}, {wrong, 7, 14}, {date(2, 3), 1, 102}}},
+		{"ahead by a month", monthly, []step{{date(2, 1).AddDate(0, 1, 0), 2000, 2000}, {date(2, 1), 1, 1}}},
+		{"behind by months", monthly, []step{{date(2, 1), 100, 100}, {date(2, 1).AddDate(0, -3, 0), 5, 5}, {date(2, 2), 1, 101}}},
+		{"not set", monthly, []step{{date(2, 1), 100, 100}, {time.Unix(0, 0), 5, 105}, {date(2, 2), 1, 106}}},
+		{"not set after one that was ahead", monthly, []step{{wrong, 100, 100}, {time.Unix(0, 0), 5, 105}, {date(2, 2), 1, 1}}},
+		{"idle while it is mended", monthly, []step{{wrong, 2000, 2000}, {date(2, 1), 0, 0}}},
+		{"a day, ahead by years", daily, []step{{wrong, 2000, 2000}, {date(2, 1), 1, 1}}},
+		{"a day, back across midnight", daily, []step{{date(3, 1), 100, 100}, {date(2, 23), 1, 101}, {date(3, 2), 1, 102}}},
+		{"another time zone", daily, []step{{date(3, 12), 100, 100}, {date(3, 12).In(time.FixedZone("", -9*3600)), 1, 101}, {date(3, 13), 1, 102}}},
+	} {
+		file := filepath.Join(t.TempDir(), "quota.json")
+		for i, s := range c.steps {
+			u, log := openUsage(file) // also across a restart
+			u.Add(s.now, "lte", c.quota, s.bytes)
+			if got := u.Used("lte"); got != s.want || log.Len() > 0 {
+				t.Errorf("%s, step %d: %d bytes are used, want %d; log %q", c.name, i+1, got, s.want, log)
+			}
+			check(t, u.Save())
+		}
+	}
+}
+
+func TestFewOtherPeriodsAreKept(t *testing.T) {
+	u, _ := openUsage(filepath.Join(t.TempDir(), "quota.json"))
+	for day := range 9 {
+		u.Add(date(day+1, 1), "lte", Quota{Period: Day}, 1)
+	}
+	if n := len(u.byPath["lte"].Others); n != maxOthers {
+		t.Errorf("%d other periods are kept, want %d", n, maxOthers)
 	}
 }
