@@ -24,6 +24,12 @@ var early = host.Sysctl{Key: "net/ipv4/tcp_early_demux", Value: "0", Optional: t
 // connection of the box, for an hour. The core remembers such paths by destination.
 var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Optional: true}
 
+// unchecked switches MPTCP's checksums off (RFC 8684, section 3.3). A gateway that changes
+// bytes on a line, as it does for FTP and SIP, then acts as without a box. With checksums,
+// after a change on the only subflow of a connection, Linux 6.18 falls back to TCP and
+// delivers the same bytes again and again.
+var unchecked = host.Sysctl{Key: "net/mptcp/checksum_enabled", Value: "0", Optional: true}
+
 // looseLoopback lets packets with the addresses of other machines in by lo, where the box
 // loops released SYNs itself. Those that the kernel loops bring their route along.
 var looseLoopback = host.Sysctl{Key: "net/ipv4/conf/lo/rp_filter", Value: "2", Optional: true}
@@ -34,14 +40,14 @@ var sysctls = map[Role][]host.Sysctl{
 		{Key: "net/mptcp/enabled", Value: "1"},
 		// The box opens the subflows, not the kernel.
 		{Key: "net/mptcp/pm_type", Value: "1"},
-		blackhole, early,
+		blackhole, early, unchecked,
 	},
 	HAG: {
 		{Key: "net/mptcp/enabled", Value: "1"},
 		{Key: "net/mptcp/pm_type", Value: "0"},
 		// The C flag, RFC 8684, section 3.1: no joins to the server's own address.
 		{Key: "net/mptcp/allow_join_initial_addr_port", Value: "0"},
-		blackhole, early,
+		blackhole, early, unchecked,
 	},
 }
 
