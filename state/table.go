@@ -51,6 +51,7 @@ type Table struct {
 	reasons [NumReasons]uint64
 	rules   map[string]uint64 // flows by the name of the rule that chose their action
 	serial  uint32            // of the newest ID
+	crowded time.Duration     // until when the memory lacks flows that have ended, for want of room
 }
 
 // NewTable returns an empty table.
@@ -98,6 +99,18 @@ func (t *Table) Last(k Key) (Flow, bool) {
 		return Flow{}, false
 	}
 	return t.flows.at(n).Flow, true
+}
+
+// MayReuse reports whether a SYN with key k may use the ports of a relayed flow again that
+// has ended lately, so that the kernel may still have sockets of it.
+func (t *Table) MayReuse(now time.Duration, k Key) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.slots[k]; n != none {
+		f := &t.flows.at(n).Flow
+		return f.Action == Relay && !f.State.Live()
+	}
+	return now < t.crowded
 }
 
 // Begun is what a SYN means to the table.
@@ -250,7 +263,9 @@ func (t *Table) enter(n slot) {
 		t.flows.push(n)
 	}
 	if ended := root(Closed); t.len[ended] > t.cfg.MaxEnded {
-		t.forget(t.flows.oldest(ended))
+		oldest := t.flows.oldest(ended)
+		t.crowded = max(t.crowded, t.flows.at(oldest).Changed+t.cfg.Memory)
+		t.forget(oldest)
 	}
 }
 

@@ -158,6 +158,9 @@ func (b *Box) prepare(undo *undo) error {
 	}
 	undo.add(b.machine.Close)
 	undo.add(b.machine.ForgetClosed)
+	if err := b.machine.ForgetClosed(); err != nil { // of a box that has crashed
+		b.cfg.Log.Warn("sockets of closed connections", "err", err)
+	}
 	b.set = paths.NewSet(b.machine, b.cfg.Paths, b.cfg.Join...)
 	if err := b.meet(undo); err != nil {
 		return err
@@ -241,8 +244,12 @@ func (b *Box) adopt(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case c := <-b.cfg.Changes:
+			learnt := b.core.Learns()
 			b.change(c)
 			b.kernel.relay.SetKeepalive(c.Keepalive)
+			if b.core.Learns() == learnt {
+				continue // new rules would cost the packets in the queue (nf_queue_nf_hook_drop)
+			}
 			// The rules say which packets come; the policy must be there first.
 			if err := b.installRules(); err != nil {
 				b.cfg.Log.Error("the rules stay as they are", "err", err)

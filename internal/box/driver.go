@@ -3,6 +3,7 @@
 package box
 
 import (
+	"errors"
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
@@ -80,9 +81,21 @@ func (b *Box) decide(d *core.Decision) {
 	case d.Packet.Data != nil:
 		b.recorder.Decided(d)
 	}
+	if d.Reuses {
+		b.endClosed(d.Key)
+	}
 	if err := b.verdict(d); err != nil {
 		b.stray.Add(1)
 		b.cfg.Log.Debug("verdict", "id", d.Packet.ID, "verdict", d.Verdict, "err", err)
+	}
+}
+
+// endClosed ends the sockets that the kernel keeps of a relayed flow whose ports are used
+// again by a connection that passes: they would take its packets.
+func (b *Box) endClosed(k state.Key) {
+	err := errors.Join(b.halfOpen.EndClosed(k.Server(), k.Client()), b.halfOpen.EndClosed(k.Client(), k.Server()))
+	if err != nil {
+		b.cfg.Log.Debug("sockets of a closed connection", "err", err) // doctor says so if the kernel cannot
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,7 @@ type bench struct {
 	mu      sync.Mutex
 	tracked map[uint32]paths.SubflowPolicy // by token
 	gone    bool                           // half-open connections
+	ended   []netip.AddrPort               // local ends of closed connections that were ended
 }
 
 // doubleRelay is a [relaytest.Relay] as a dialer.
@@ -113,6 +115,14 @@ func (x *bench) AtHAG(token uint32) bool { return token != elsewhereToken }
 
 // Connected implements halfOpen.
 func (x *bench) Connected(netip.AddrPort, netip.AddrPort) (bool, error) { return !x.gone, nil }
+
+// EndClosed implements halfOpen.
+func (x *bench) EndClosed(local, _ netip.AddrPort) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ended = append(x.ended, local)
+	return nil
+}
 
 // ticking runs the box's clock while f runs.
 func (x *bench) ticking(f func()) {
@@ -354,6 +364,25 @@ func TestPortsThatAreUsedAgainWaitForTheOldFlow(t *testing.T) {
 		x.dialEnded(id(conn), conn, nil)
 		x.want(packet, nfqtest.Verdict{Mark: nfq.ToPlain})
 	})
+}
+
+// What the kernel keeps of a closed connection would take the packets of one that passes.
+func TestPortsOfAClosedFlowThatAreUsedAgainByOneThatPasses(t *testing.T) {
+	x := newBench(t, Config{})
+	x.queue.Put(lan, synOf(t, 1))
+	conn := x.last()
+	x.dialEnded(id(conn), conn, nil)
+	x.paired(id(conn), conn.Dial)
+	x.closed(id(conn), nil)
+	x.core.SetPolicy(&core.Policy{Default: state.Pass})
+	x.want(x.queue.Put(lan, synOf(t, 2)), nfqtest.Verdict{})
+	if want := []netip.AddrPort{packettest.Server6, packettest.Client6}; !slices.Equal(x.ended, want) {
+		t.Errorf("ended are the connections from %v, want %v", x.ended, want)
+	}
+	x.want(x.queue.Put(lan, synOf(t, 3)), nfqtest.Verdict{})
+	if len(x.ended) != 2 {
+		t.Errorf("after a flow that has passed: %v", x.ended)
+	}
 }
 
 func TestBusyAddressIsTriedAgain(t *testing.T) {

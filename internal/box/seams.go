@@ -55,6 +55,8 @@ type subflows interface {
 // complete. [host.Diag] is one.
 type halfOpen interface {
 	Connected(local, remote netip.AddrPort) (bool, error)
+	// EndClosed ends what the kernel keeps of a closed connection.
+	EndClosed(local, remote netip.AddrPort) error
 }
 
 // sharedDiag is a [host.Diag] for several goroutines.
@@ -68,6 +70,13 @@ func (d *sharedDiag) Connected(local, remote netip.AddrPort) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.Diag.Connected(local, remote)
+}
+
+// EndClosed implements halfOpen.
+func (d *sharedDiag) EndClosed(local, remote netip.AddrPort) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Diag.EndClosed(local, remote)
 }
 
 // kernelRelay is a [relay.Relay] as a dialer.

@@ -136,6 +136,10 @@ type Decision struct {
 	// Supersedes reports whether this SYN takes the place of another one that was held
 	// for the flow. That one is dropped, which is a Decision of its own.
 	Supersedes bool
+	// Reuses reports whether the packet is a SYN that passes, and may have the ports of a
+	// relayed flow that has ended: sockets of that which the kernel still has (TIME-WAIT) would
+	// take the packets of the new connection, and must go first.
+	Reuses bool
 	// Settles reports whether the packet was held until now, for the time Held.
 	Settles bool
 	Held    time.Duration

@@ -223,7 +223,7 @@ func TestOutcomeOfADialIsWhatTheClientIsToSee(t *testing.T) {
 				d, ok = core.dialed(2*time.Second, key6, c.err)
 			}
 			want := Decision{
-				Packet: Packet{ID: 7}, Verdict: c.verdict, Reason: reasonNamed(c.reason), Key: key6, Settles: true, Held: 2 * time.Second,
+				Packet: Packet{ID: 7}, Verdict: c.verdict, Reason: reasonNamed(c.reason), Key: key6, Settles: true, Held: 2 * time.Second, Reuses: c.verdict == Accept,
 			}
 			if !ok || !reflect.DeepEqual(d, want) {
 				t.Errorf("decision %+v, %v, want %v because of %q", d, ok, c.verdict, c.reason)

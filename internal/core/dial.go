@@ -102,6 +102,7 @@ func (c *Core) NeighbourFailed(acts []Action, now time.Duration, dials ...state.
 func settled(now time.Duration, f state.Flow, v Verdict, why state.Reason) Action {
 	return Action{Kind: Decide, Flow: f.ID, Decision: Decision{
 		Packet: Packet{ID: f.Held, Side: f.Side}, Verdict: v, Reason: why, Key: f.Key, Settles: true, Held: now - f.Began,
+		Reuses: v == Accept,
 	}}
 }
 

@@ -102,6 +102,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	}
 	at := beginnings[f.Action]
 	f.State = at.state
+	reuses := at.verdict != Hold && c.table.MayReuse(now, f.Key)
 	begun := c.table.Begin(now, f)
 	switch {
 	case begun.Full != state.None:
@@ -113,7 +114,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case begun.Repeat:
 		return c.repeat(acts, now, s, f.Key, begun)
 	}
-	d := Decision{Packet: s.Packet, Verdict: at.verdict, Reason: f.Reason, Rule: f.Rule, Key: f.Key}
+	d := Decision{Packet: s.Packet, Verdict: at.verdict, Reason: f.Reason, Rule: f.Rule, Key: f.Key, Reuses: reuses}
 	switch f.Action {
 	case state.Relay:
 		kept := h // what the map keeps is on the heap: only what is relayed pays for that

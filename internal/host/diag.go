@@ -75,6 +75,31 @@ func (d *Diag) Close() error { return d.conn.Close() }
 // Connected reports whether the kernel has a socket for the packets from remote to
 // local. A handshake that is not complete counts, too (TCP_NEW_SYN_RECV).
 func (d *Diag) Connected(local, remote netip.AddrPort) (bool, error) {
+	s, err := d.find(local, remote)
+	return s != nil, err
+}
+
+// EndClosed ends the kernel's socket of a closed connection (TIME-WAIT and the like)
+// between local and remote, if there is one.
+func (d *Diag) EndClosed(local, remote netip.AddrPort) error {
+	s, err := d.find(local, remote)
+	if s == nil || orphanStates&(1<<s[diagState]) == 0 {
+		return err
+	}
+	kill := diagRequest(s[0], orphanStates)
+	copy(kill[diagRequestID:], s[diagMessageID:diagMessageID+diagIDSize]) // with its cookie: this socket, and no other
+	_, err = d.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge}, Data: kill,
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil // it has ended by itself
+	}
+	return err
+}
+
+// find returns the message about the kernel's socket between local and remote, nil if there
+// is none.
+func (d *Diag) find(local, remote netip.AddrPort) ([]byte, error) {
 	family := uint8(unix.AF_INET6)
 	if local.Addr().Is4() {
 		family = unix.AF_INET
@@ -90,13 +115,16 @@ func (d *Diag) Connected(local, remote netip.AddrPort) (bool, error) {
 		Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request}, Data: request,
 	})
 	if errors.Is(err, unix.ENOENT) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	// Without a connection, the kernel finds a listener on that port.
-	return len(answers) == 1 && len(answers[0].Data) > diagState && answers[0].Data[diagState] != stateListen, nil
+	if len(answers) != 1 || len(answers[0].Data) < diagMessageSize || answers[0].Data[diagState] == stateListen {
+		return nil, nil
+	}
+	return answers[0].Data, nil
 }
 
 // CanEndSockets returns nil if the kernel ends sockets on request

@@ -3,6 +3,7 @@
 package host
 
 import (
+	"io"
 	"net/netip"
 	"testing"
 
@@ -52,6 +53,60 @@ func TestSocketsHaveTheirEndsAndStates(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+func TestEndClosedEndsClosedConnectionsOnly(t *testing.T) {
+	n := build(t)
+	if err := n.CPE.Do(CanEndSockets); err != nil {
+		t.Skip("kernel without CONFIG_INET_DIAG_DESTROY: ", err)
+	}
+	l, err := n.HAG.Listen("tcp", at(n.Lines[0].HAG6, 0).String())
+	check(t, err)
+	defer l.Close()
+	c, err := n.CPE.Dial(t.Context(), "tcp", "", l.Addr().String())
+	check(t, err)
+	defer c.Close()
+	served, err := l.Accept()
+	check(t, err)
+	local, remote := netip.MustParseAddrPort(c.LocalAddr().String()), netip.MustParseAddrPort(c.RemoteAddr().String())
+	// ends asks for the end of the client's socket, and reports whether it is still there.
+	ends := func() (there bool) {
+		check(t, n.CPE.Do(func() error {
+			d, err := OpenDiag()
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			if err := d.EndClosed(local, remote); err != nil {
+				return err
+			}
+			there, err = d.Connected(local, remote)
+			return err
+		}))
+		return there
+	}
+	if !ends() {
+		t.Error("a live connection has been ended")
+	}
+	c.Close()
+	served.Close()
+	if _, err := io.ReadAll(served); err == nil {
+		t.Error("the server's end is open")
+	}
+	if ends() {
+		t.Error("a closed connection is still there")
+	}
+	check(t, n.HAG.Do(func() error { // only a listener is there
+		d, err := OpenDiag()
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		return d.EndClosed(remote, at(local.Addr(), local.Port()^1))
+	}))
+	again, err := n.CPE.Dial(t.Context(), "tcp", "", l.Addr().String())
+	check(t, err)
+	again.Close()
 }
 
 func FuzzSocket(f *testing.F) {
