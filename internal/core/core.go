@@ -36,6 +36,7 @@ type Core struct {
 	reach      reach
 	tries      []try
 	expired    time.Duration // when Tick last looked for what has waited too long
+	trace      func(Step)    // of a core that only tries: see Explain
 }
 
 // handshake has the facts about a flow to be relayed that are needed from its SYN on

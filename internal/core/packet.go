@@ -87,10 +87,15 @@ func (c *Core) choose(now time.Duration, s *heldSYN) (f state.Flow, subflows Sub
 		Key: state.KeyOf(s.seg.Src, s.seg.Dst), Side: s.Side, Capable: s.mptcp.Capable, Held: s.ID, ISN: s.seg.Seq,
 		Action: choice.Action, Reason: choice.Reason, Rule: choice.Rule,
 	}
+	c.tracePolicy(s, choice)
 	if f.Action == state.Learn {
 		f.Action, f.Reason = c.recall(now, &s.seg, s.mptcp)
+		c.traceRecall(&f)
 	}
-	return f, choice.Subflows, c.dialPolicy.apply(&f)
+	action := f.Action
+	from = c.dialPolicy.apply(&f)
+	c.traceDial(action, &f, from)
+	return f, choice.Subflows, from
 }
 
 // begin records the flow of a SYN, unless it is there already or there is no
@@ -104,6 +109,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	f.State = at.state
 	reuses := at.verdict != Hold && c.table.MayReuse(now, f.Key)
 	begun := c.table.Begin(now, f)
+	c.traceBegin(begun)
 	switch {
 	case begun.Full != state.None:
 		f.Action, f.Reason, f.Rule = state.Strip, begun.Full, ""

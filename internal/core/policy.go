@@ -79,12 +79,26 @@ func (p *Policy) Learns() bool {
 }
 
 func (r *Rule) matches(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) bool {
-	return (r.Side == nil || *r.Side == side) &&
-		(r.Capable == nil || *r.Capable == syn.Capable) &&
-		within(r.From, seg.Src.Addr()) && within(r.To, seg.Dst.Addr()) &&
-		(len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(p PortRange) bool {
-			return p.First <= seg.Dst.Port() && seg.Dst.Port() <= p.Last
-		}))
+	return r.mismatch(side, seg, syn) == ""
+}
+
+// mismatch names the first key of a rule that a SYN does not match, "" if it matches all.
+func (r *Rule) mismatch(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) string {
+	switch {
+	case r.Side != nil && *r.Side != side:
+		return "side"
+	case r.Capable != nil && *r.Capable != syn.Capable:
+		return "mp_capable"
+	case !within(r.From, seg.Src.Addr()):
+		return "from"
+	case !within(r.To, seg.Dst.Addr()):
+		return "to"
+	case len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(p PortRange) bool {
+		return p.First <= seg.Dst.Port() && seg.Dst.Port() <= p.Last
+	}):
+		return "ports"
+	}
+	return ""
 }
 
 func within(prefixes []netip.Prefix, a netip.Addr) bool {

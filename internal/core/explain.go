@@ -1,0 +1,143 @@
+package core
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/synbond/synbond/rewrite"
+	"github.com/synbond/synbond/state"
+)
+
+// Step is one step of a decision, for people.
+type Step struct {
+	Name string // policy, learnt, dial, flow or limits
+	Text string
+}
+
+// Explanation is what a core would decide about a SYN, and why.
+type Explanation struct {
+	Steps    []Step
+	Flow     state.Flow // as it would begin; the zero Flow if there would be none
+	Decision Decision
+	Dial     Dial // of a flow that would be relayed
+	// Waits reports whether the SYN would wait for the end of the last connection of its
+	// 5-tuple before it is decided on.
+	Waits bool
+	Room  state.Room
+}
+
+// Explain decides about the SYN p by the functions that decide about packets, and changes
+// nothing. It tries them on a core that has the policies, the memory and the limits of this
+// one, and of its flows only the one of the SYN.
+func (c *Core) Explain(now time.Duration, p Packet) (e Explanation) {
+	trial := c.trial(p)
+	e.Room = trial.table.Room()
+	trial.trace = func(s Step) { e.Steps = append(e.Steps, s) }
+	e.Waits = true
+	for _, a := range trial.Packet(nil, now, p) {
+		switch {
+		case a.Kind == Decide && a.Decision.Packet.Data != nil: // not that of a SYN whose place it takes
+			e.Decision, e.Waits = a.Decision, false
+		case a.Kind == Connect:
+			e.Dial = a.Dial
+		}
+	}
+	if e.Decision.Key != (state.Key{}) {
+		e.Flow, _ = trial.table.Last(e.Decision.Key)
+	}
+	return e
+}
+
+// trial returns a core on which to try one SYN.
+func (c *Core) trial(p Packet) *Core {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var seg rewrite.Segment
+	var key state.Key
+	if seg.Parse(p.Data) == nil {
+		key = state.KeyOf(seg.Src, seg.Dst)
+	}
+	table, was := c.table.Trial(key)
+	return &Core{
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, handshakes: make(map[state.ID]*handshake),
+		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
+	}
+}
+
+// say traces a step.
+func (c *Core) say(name, format string, args ...any) {
+	c.trace(Step{name, fmt.Sprintf(format, args...)})
+}
+
+// tracePolicy traces the choice of the policy, with the rules before it.
+func (c *Core) tracePolicy(s *heldSYN, choice Choice) {
+	if c.trace == nil {
+		return
+	}
+	if s.mptcp.Join {
+		c.say("policy", "an MP_JOIN always passes")
+		return
+	}
+	by := "the default action"
+	for i := range c.policy.Rules {
+		r := &c.policy.Rules[i]
+		key := r.mismatch(s.Side, &s.seg, s.mptcp)
+		if key == "" {
+			by = "rule " + r.Name
+			break
+		}
+		c.say("policy", "rule %s does not match: %s", r.Name, key)
+	}
+	if choice.Reason != state.None {
+		c.say("policy", "%s, although %s may say otherwise: %s", choice.Action, by, explained(choice.Reason))
+		return
+	}
+	c.say("policy", "%s, by %s", choice.Action, by)
+}
+
+// traceRecall traces what was learnt of the destination.
+func (c *Core) traceRecall(f *state.Flow) {
+	switch {
+	case c.trace == nil:
+	case f.Action == state.Learn:
+		c.say("learnt", "nothing is known of the destination: ask it")
+	default:
+		c.say("learnt", "%s: %s", f.Action, explained(f.Reason))
+	}
+}
+
+// traceDial traces the dial policy for a flow with an action that it may have changed.
+func (c *Core) traceDial(action state.Action, f *state.Flow, from Source) {
+	switch {
+	case c.trace == nil || action != state.Relay || f.Side != state.Plain:
+	case c.dialPolicy.Mode == AsClient:
+		c.say("dial", "new flows are dialed from the client's address")
+	case c.dialPolicy.Mode == OwnSource && from.Addr.IsValid():
+		c.say("dial", "new flows are dialed from %s by %s: %s", from.Addr, from.Interface, explained(c.dialPolicy.Reason))
+	default:
+		c.say("dial", "new flows pass: %s", explained(c.dialPolicy.Reason))
+	}
+}
+
+// traceBegin traces the flow table's answer.
+func (c *Core) traceBegin(b state.Begun) {
+	switch {
+	case c.trace == nil:
+	case b.Full != state.None:
+		c.say("limits", "%s", explained(b.Full))
+	case b.Repeat && b.Other:
+		c.say("flow", "there is a flow with this 5-tuple, which is %s", b.State)
+	case b.Repeat:
+		c.say("flow", "there is a flow with this 5-tuple, which is %s: the SYN is a repeat", b.State)
+	}
+}
+
+// explained returns a reason with its meaning.
+func explained(r state.Reason) string {
+	_, meaning, found := strings.Cut(r.Meaning(), ": ")
+	if !found {
+		meaning = r.Meaning()
+	}
+	return r.String() + " (" + meaning + ")"
+}
