@@ -55,12 +55,14 @@ func (c *Core) trial(p Packet) *Core {
 	defer c.mu.Unlock()
 	var seg rewrite.Segment
 	var key state.Key
+	reach := newReach()
 	if seg.Parse(p.Data) == nil {
 		key = state.KeyOf(seg.Src, seg.Dst)
+		reach = c.reach.about(seg.Dst)
 	}
 	table, was := c.table.Trial(key)
 	return &Core{
-		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, handshakes: make(map[state.ID]*handshake),
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, reach: reach, handshakes: make(map[state.ID]*handshake),
 		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
 	}
 }
@@ -117,6 +119,19 @@ func (c *Core) traceDial(action state.Action, f *state.Flow, from Source) {
 		c.say("dial", "new flows are dialed from %s by %s: %s", from.Addr, from.Interface, explained(c.dialPolicy.Reason))
 	default:
 		c.say("dial", "new flows pass: %s", explained(c.dialPolicy.Reason))
+	}
+}
+
+// traceAvoid traces what earlier dials to the server have shown.
+func (c *Core) traceAvoid(f *state.Flow, h *handshake) {
+	switch {
+	case c.trace == nil:
+	case h.obstacle != state.None:
+		c.say("learnt", "try again what has failed: %s", explained(h.obstacle))
+	case h.dial.Plain:
+		c.say("learnt", "dial without MP_CAPABLE: %s", explained(f.Reason))
+	case f.Reason == state.MPTCPBlocked || f.Reason == state.Unanswered:
+		c.say("learnt", "pass: %s", explained(f.Reason))
 	}
 }
 

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -27,20 +28,20 @@ func randomCore(t *testing.T, r *rand.Rand) *driver {
 		}
 		policy.Rules = append(policy.Rules, rule)
 	}
-	d := newDriver(t, Config{Policy: policy, Table: state.Config{MaxFlows: 1 + r.IntN(3), MaxHalfOpen: 1 + r.IntN(3)}, Gone: func(f state.Flow) bool { return f.ISN%2 == 0 }})
+	d := newDriver(t, Config{Policy: policy, Table: state.Config{MaxFlows: 1 + r.IntN(6), MaxHalfOpen: 1 + r.IntN(4)}, Gone: func(f state.Flow) bool { return f.ISN%2 == 0 }})
 	d.SetDialPolicy(nil, 0, DialPolicy{Mode: Mode(r.IntN(3)), Reason: state.FirstPathDown, Sources: [2]Source{lte, {}}})
-	for n := range r.IntN(6) {
-		now := time.Duration(n) * time.Second
+	for n := range r.IntN(13) {
+		now := time.Duration(n) * time.Second / 2
 		d.acts = d.Packet(d.acts[:0], now, randomPacket(t, r))
 		for id := range d.handshakes {
 			switch r.IntN(4) {
 			case 0:
-				d.DialEnded(nil, now, id, nil)
+				d.DialEnded(nil, now, id, Dialed{MPTCP: r.IntN(2) == 0})
 			case 1:
-				d.DialEnded(nil, now, id, nil)
+				d.DialEnded(nil, now, id, Dialed{MPTCP: r.IntN(2) == 0})
 				d.Paired(nil, now, id)
 			case 2:
-				d.DialEnded(nil, now, id, syscall.ECONNREFUSED)
+				d.DialEnded(nil, now, id, Dialed{Err: syscall.ECONNREFUSED})
 			}
 		}
 	}
@@ -80,7 +81,9 @@ func facts(d *driver) []any {
 		flows = append(flows, f)
 	}
 	handshakes, retries := d.Backlog()
-	return []any{flows, d.Totals(), d.LearntLen(), handshakes, retries, d.Pending()}
+	pending := d.Pending()
+	slices.SortFunc(pending, func(a, b Pending) int { return cmp.Compare(a.Flow, b.Flow) })
+	return []any{flows, d.Totals(), d.LearntLen(), handshakes, retries, pending, len(d.Obstacles())}
 }
 
 // An explanation is what the core then decides, and changes nothing.
@@ -115,7 +118,7 @@ func TestExplainedIsWhatIsDecided(t *testing.T) {
 	}
 	for _, want := range []string{
 		"hold ", "hold some", "accept first-path-down", "hold first-path-down", "prohibited ", "accept end-to-end", "accept half-open-full", "hold repeat",
-		"deliver repeat", "it waits", "rewrite ", "step policy", "step dial", "step limits", "step flow", "step learnt",
+		"deliver repeat", "it waits", "rewrite ", "step policy", "step dial", "step limits", "accept mptcp-blocked", "step flow", "step learnt",
 	} {
 		if !seen[want] {
 			t.Errorf("never seen: %s", want)

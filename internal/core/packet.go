@@ -61,6 +61,7 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 	}
 	h.dial.leave(from)
 	s.wait = c.avoid(now, &f, &h)
+	c.traceAvoid(&f, &h)
 	return c.begin(acts, now, &s, f, h)
 }
 

@@ -134,6 +134,22 @@ func (r *reach) proved(now time.Duration, path uint8, to netip.AddrPort, level i
 	return r.at(placeAt(path, to, level)).isProved(now)
 }
 
+// about returns a copy of what is known of a server, over all paths.
+func (r *reach) about(to netip.AddrPort) reach {
+	out := newReach()
+	for path := range int(plainSide) + 1 {
+		for level := range pathLevel + 1 {
+			p := placeAt(uint8(path), to, level)
+			for _, generation := range []map[place]*answers{r.old, r.young} {
+				if a := generation[p]; a != nil {
+					out.young[p] = new(*a)
+				}
+			}
+		}
+	}
+	return out
+}
+
 // obstacle is the reason not to dial to a destination as usual.
 type obstacle struct {
 	why  state.Reason  // None if there is no obstacle
