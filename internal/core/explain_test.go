@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -33,7 +34,7 @@ func randomCore(t *testing.T, r *rand.Rand) *driver {
 	for n := range r.IntN(13) {
 		now := time.Duration(n) * time.Second / 2
 		d.acts = d.Packet(d.acts[:0], now, randomPacket(t, r))
-		for id := range d.handshakes {
+		for _, id := range slices.Sorted(maps.Keys(d.handshakes)) {
 			switch r.IntN(4) {
 			case 0:
 				d.DialEnded(nil, now, id, Dialed{MPTCP: r.IntN(2) == 0})
@@ -44,6 +45,9 @@ func randomCore(t *testing.T, r *rand.Rand) *driver {
 				d.DialEnded(nil, now, id, Dialed{Err: syscall.ECONNREFUSED})
 			}
 		}
+	}
+	if r.IntN(4) == 0 {
+		d.reach.fail(6*time.Second, 0, server6, state.MPTCPBlocked, 0)
 	}
 	return d
 }
