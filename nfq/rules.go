@@ -169,7 +169,7 @@ func (r Rules) released() chain {
 // hold takes what the router has decided to forward from one side to the other: SYNs, and
 // SYN+ACKs if they are wanted.
 func (r Rules) hold() chain {
-	c := chain{"hold", nftables.ChainHookForward, "forward", 1000, []rule{{isSYN(), jump("syns")}}}
+	c := chain{"hold", nftables.ChainHookForward, "forward", HoldPriority, []rule{{isSYN(), jump("syns")}}}
 	if r.QueueSYNACKs {
 		for _, s := range r.sides() {
 			c.rules = append(c.rules, rule{isSYNACK(), iifname(s.name), oifname(s.opposite), queue(r.Queue, r.xtQueue)})

@@ -5,6 +5,8 @@
 //
 //	GET /flows        [Dump]: live flows and totals
 //	GET /flows?all    [Dump]: also flows that ended lately, and learnt destinations
+//	GET /flows?port=N [Dump]: the flows that a [FlowFilter] selects
+//	GET /explain?…    [Explanation] of an [ExplainQuery]
 //	GET /paths        [Paths]
 //	GET /findings     [Findings]
 //

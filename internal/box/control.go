@@ -143,6 +143,13 @@ func (b *Box) controlHandler() http.Handler {
 		}
 		return b.writeDump(w, filter)
 	})
+	answer(api.ExplainResource, func(w io.Writer, r *http.Request) error {
+		e, err := b.explain(r.URL.Query())
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(w).Encode(e)
+	})
 	answer(api.PathsResource, func(w io.Writer, _ *http.Request) error { return json.NewEncoder(w).Encode(b.paths()) })
 	answer(api.FindingsResource, func(w io.Writer, _ *http.Request) error {
 		return json.NewEncoder(w).Encode(api.Findings{Role: string(b.cfg.Role), Findings: b.knownFindings()})

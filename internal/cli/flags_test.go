@@ -27,6 +27,7 @@ var wrongValues = map[string]struct{ value, want string }{
 	"scenario":        {"none", "--list"},
 	"client":          {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	"server":          {"192.0.2.0/33", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
+	"in":              {"a/b", "want an interface: a name of at most 15 characters"},
 	"port":            {"0", "want a port from 1 to 65535"},
 	"reason":          {"bad-luck", "want truncated, bad-ip-header, fragment"},
 	"state":           {"open", "want dialing, released, learning, relaying, passed, rejected, closed, abandoned, refused, unreachable, timed-out or failed"},

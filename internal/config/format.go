@@ -52,3 +52,6 @@ func (f format) check(text string) error {
 
 // ParseSocket reads the path of a unix socket.
 func ParseSocket(path string) (string, error) { return path, isSocket.check(path) }
+
+// ParseInterface reads the name of an interface.
+func ParseInterface(name string) (string, error) { return name, isInterface.check(name) }
