@@ -60,7 +60,9 @@ func TestBoxDoesWhatItExplains(t *testing.T) {
 			{"passed by a rule", passed, p.cpe, "accept", []string{"policy: pass, by rule odd", "outcome: let the SYN pass, by rule odd"}},
 		} {
 			t.Run(f.name+", "+c.name, func(t *testing.T) {
-				eventually(t, "the HAG is up", func() bool { return strings.Contains(text(explain(t, p.cpe, api.ExplainQuery{Client: client, Server: relayed})), "HAG up") })
+				eventually(t, "the HAG is up", func() bool {
+					return strings.Contains(text(explain(t, p.cpe, api.ExplainQuery{Client: client, Server: relayed})), "HAG up")
+				})
 				before := len(dump(t, c.box).Flows)
 				e := explain(t, c.box, api.ExplainQuery{Client: client, Server: c.to})
 				if !e.Taken || e.Verdict != c.verdict {
