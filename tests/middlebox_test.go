@@ -255,3 +255,33 @@ func TestFlowsOfAHAGThatHasRestartedAreReset(t *testing.T) {
 		return f.State == "relaying" && f.MPTCP && ctx.Err() == nil
 	})
 }
+
+// TestHAGsHalfEndsAfterACPEWasWithoutPower takes the power of a CPE: its sockets vanish
+// without a packet. A new run at its addresses makes the HAG ask what lives on there.
+func TestHAGsHalfEndsAfterACPEWasWithoutPower(t *testing.T) {
+	p := meddled(t)
+	tooltest.Need(t, "sockets that vanish", "ss")
+	var conns []net.Conn
+	for _, f := range families {
+		conns = append(conns, chatter(t, p.Network, f))
+	}
+	sees(t, p.cpe, "lte", "has its subflows", has(len(conns)))
+	undo := []func(){meddle(t, p, "dsl", "meta l4proto tcp drop"), meddle(t, p, "lte", "meta l4proto tcp drop")}
+	if err := p.cpe.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	admin(t, p.CPE, "ss -K -t >/dev/null")
+	for _, u := range undo {
+		u()
+	}
+	var err error
+	if p.cpe, err = p.StartCPE(synbond(), p.dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range conns {
+		eventually(t, "the HAG's half of "+c.LocalAddr().String()+" has no subflow", func() bool {
+			f, ok := flowFrom(t, p.hag, c)
+			return ok && len(f.Subflows) == 0
+		})
+	}
+}

@@ -100,17 +100,21 @@ func (c *conns) carried(id state.ID) (conn connection, may uint8, live bool) {
 }
 
 // of returns the connections, by their tokens, that a run of the HAG which is over has
-// carried. One that began after its last answer may belong to the next run.
-func (c *conns) of(d paths.Departed) map[uint32]connection {
+// carried, and those that began after its last answer: they may belong to the next run.
+func (c *conns) of(d paths.Departed) (its, late map[uint32]connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make(map[uint32]connection)
+	its, late = make(map[uint32]connection), make(map[uint32]connection)
 	for _, e := range c.byID {
-		if !e.over && e.token != 0 && e.instance == d.Instance && e.tracked.Before(d.Heard) {
-			out[e.token] = e.connection
+		switch {
+		case e.over || e.token == 0 || e.instance != d.Instance:
+		case e.tracked.Before(d.Heard):
+			its[e.token] = e.connection
+		default:
+			late[e.token] = e.connection
 		}
 	}
-	return out
+	return its, late
 }
 
 // token returns the token by which a connection is tracked, 0 if it is not.

@@ -5,9 +5,12 @@ package box
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/relay"
 	"github.com/synbond/synbond/state"
 )
 
@@ -51,6 +54,9 @@ func (b *Box) watchStranded(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if b.responder != nil {
+			b.pokeArrived(b.responder.Arrivals())
+		}
 		if len(round) == 0 {
 			round = b.conns.live(round)
 		}
@@ -71,6 +77,36 @@ func (b *Box) endStranded(stranded *paths.Stranded, ids []state.ID) {
 		}
 		if stranded.Look(b.now(), uint64(id), c.Alive(), usable&may != 0) {
 			b.end(c, state.NoSubflow)
+		}
+	}
+}
+
+// pokeTime is enough for unanswered keepalives to end a subflow.
+const pokeTime = 10 * time.Second
+
+// poke has the subflows of a connection send keepalives now. A peer that knows nothing of
+// them answers with resets.
+func poke(c connection) {
+	if k, ok := c.(paths.Keeper); ok {
+		k.SetKeepalive(time.Second)
+		time.AfterFunc(pokeTime, func() { k.SetKeepalive(0) })
+	}
+}
+
+// pokeArrived pokes the connections with subflows to some addresses at which a run of a CPE
+// has begun. If the CPE was without power, the HAG's halves would otherwise last for hours.
+func (b *Box) pokeArrived(at map[netip.Addr]bool) {
+	if len(at) == 0 {
+		return
+	}
+	for _, id := range b.conns.live(nil) {
+		c, _, live := b.conns.carried(id)
+		if !live {
+			continue
+		}
+		info, _ := c.Info()
+		if slices.ContainsFunc(info.Subflows, func(s relay.Subflow) bool { return at[s.Remote.Addr()] }) {
+			poke(c)
 		}
 	}
 }
@@ -98,12 +134,16 @@ func (b *Box) end(c connection, why state.Reason) {
 // endDeparted ends the flows of a run of the HAG that is over. The resets by which it
 // ended them may have been lost.
 func (b *Box) endDeparted(d paths.Departed) {
+	its, late := b.conns.of(d)
 	n := 0
-	for token, c := range b.conns.of(d) {
+	for token, c := range its {
 		if b.subflows.AtHAG(token) {
 			b.end(c, state.HAGRestarted)
 			n++
 		}
+	}
+	for _, c := range late {
+		poke(c)
 	}
 	b.cfg.Log.Info("the HAG has restarted: its flows have ended", "flows", n)
 }

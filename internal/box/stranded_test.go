@@ -118,3 +118,24 @@ func TestRefusalsOfAPathAreFindings(t *testing.T) {
 		}
 	})
 }
+
+func TestHAGWaitsLongerForItsHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{Role: HAG})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- x.watchStranded(ctx) }()
+		defer func() { cancel(); <-done }()
+		c := x.relayed(1000, 1)
+		c.Dead = true
+		time.Sleep(paths.HAGPatience - time.Second)
+		if c.Ended() != nil {
+			t.Error("it has ended before a CPE's keepalive may have come")
+		}
+		time.Sleep(3 * time.Second)
+		if err := c.Ended(); reasonOf(err) != state.NoSubflow {
+			t.Errorf("it has ended because of %v", err)
+		}
+		x.closed(id(c), c.Ended())
+	})
+}

@@ -71,27 +71,30 @@ func (ps peers) stale(m message, from netip.Addr) bool {
 }
 
 // confirm takes a probe that is not stale and comes from a confirmed address. It
-// reports whether more paths are down than before.
-func (ps peers) confirm(now time.Time, m message, from netip.Addr) (moreDown bool) {
+// reports whether more paths are down than before, and whether the address is new to
+// this run of the CPE.
+func (ps peers) confirm(now time.Time, m message, from netip.Addr) (moreDown, arrived bool) {
 	p, known := ps[m.box]
 	if !known {
 		if len(ps) >= maxPeers {
-			return false
+			return false, false
 		}
 		p = &peer{revision: m.revision - 1}
 		ps[m.box] = p
 	}
 	p.heard = now
-	*p.origin(m, from) = origin{from, now, m.sequence}
+	at := p.origin(m, from)
+	arrived = at.addr != from
+	*at = origin{from, now, m.sequence}
 	if int32(m.revision-p.revision) <= 0 { // probes overtake each other
-		return false
+		return false, arrived
 	}
 	moreDown = m.down&^p.down != 0
 	p.revision, p.down = m.revision, m.down
 	if moreDown {
 		p.searches, p.next = searches, now
 	}
-	return moreDown
+	return moreDown, arrived
 }
 
 // expire forgets the CPEs that have not been heard of for long.

@@ -56,7 +56,7 @@ func TestAddressesOfAPathThatIsDownAreSearchedTwice(t *testing.T) {
 		{"a path that was never heard of", 1 << 5, lteA, 1, nil, nil},
 	} {
 		ps := heardFrom(t, now)
-		if !ps.confirm(now, report(1, c.path, 9, 2, c.down), c.over) {
+		if more, _ := ps.confirm(now, report(1, c.path, 9, 2, c.down), c.over); !more {
 			t.Errorf("%s: the report changes nothing", c.name)
 		}
 		for _, at := range []time.Duration{0, searchInterval} {
@@ -77,7 +77,7 @@ func TestAddressesOfAPathThatIsDownAreSearchedTwice(t *testing.T) {
 func TestFirstPathThatFailedBeforeItsFirstProbeIsSearched(t *testing.T) {
 	now := time.Unix(1000, 0)
 	ps := make(peers)
-	if !ps.confirm(now, report(1, 1, 1, 1, 1), lteA) {
+	if more, _ := ps.confirm(now, report(1, 1, 1, 1, 1), lteA); !more {
 		t.Error("the report changes nothing")
 	}
 	if down, others := due(ps, now); len(down) > 0 || !slices.Equal(others, []netip.Addr{lteA}) {
@@ -101,7 +101,7 @@ func TestReportsCountInTheOrderOfTheirRevisions(t *testing.T) {
 		{6, 0, false},
 	} {
 		m := report(1, 0, 0, c.revision, c.down)
-		if got := ps.confirm(now, m, dslA); got != c.moreDown {
+		if got, _ := ps.confirm(now, m, dslA); got != c.moreDown {
 			t.Errorf("revision %d: moreDown %v, want %v", c.revision, got, c.moreDown)
 		}
 	}
@@ -195,6 +195,22 @@ func TestFailedPathsMatchTheSubflowsOfTheirCPE(t *testing.T) {
 	} {
 		if got := paths.Dispensable(c.all, c.f.matches); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestAddressIsNewToEachRunOfACPE(t *testing.T) {
+	ps, now := make(peers), time.Now()
+	for i, c := range []struct {
+		box, sequence uint64
+		from          netip.Addr
+		arrived       bool
+	}{
+		{1, 1, lteA, true}, {1, 2, lteA, false}, {1, 3, lte4, true}, {1, 4, lteA, false},
+		{2, 1, lteA, true}, {1, 5, lteA, false}, {1, 6, dslA, true}, {1, 7, lteA, true},
+	} {
+		if _, got := ps.confirm(now, report(c.box, 1, c.sequence, 1, 0), c.from); got != c.arrived {
+			t.Errorf("probe %d: the address is new: %v", i, got)
 		}
 	}
 }

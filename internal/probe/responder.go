@@ -41,6 +41,9 @@ type Responder struct {
 
 	mu    sync.Mutex
 	peers peers
+	// arrivals are the addresses at which a run of a CPE was heard first since
+	// [Responder.Arrivals] was called; no more than maxPeers.
+	arrivals map[netip.Addr]bool
 }
 
 // NewResponder opens UDP sockets at the join addresses and their ports.
@@ -60,7 +63,7 @@ func NewResponder(joins []netip.AddrPort, secret string, end EndSubflows, log *s
 }
 
 func newResponder(secret string, end EndSubflows, log *slog.Logger) *Responder {
-	r := &Responder{secret: secret, end: end, log: log, moreDown: make(chan struct{}, 1), peers: make(peers)}
+	r := &Responder{secret: secret, end: end, log: log, moreDown: make(chan struct{}, 1), peers: make(peers), arrivals: make(map[netip.Addr]bool)}
 	var instance [8]byte
 	rand.Read(instance[:])
 	rand.Read(r.key[:])
@@ -81,6 +84,19 @@ func (r *Responder) Peers() []Peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.peers.list()
+}
+
+// Arrivals returns the addresses at which a run of a CPE was first heard since the last
+// call. What an earlier run had there may be dead.
+func (r *Responder) Arrivals() map[netip.Addr]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.arrivals) == 0 {
+		return nil
+	}
+	out := r.arrivals
+	r.arrivals = make(map[netip.Addr]bool)
+	return out
 }
 
 // Run replies until ctx ends.
@@ -176,7 +192,14 @@ func (r *replier) note(m message, from netip.Addr, now time.Time) (confirmed, fr
 	if r.peers.stale(m, from) {
 		return confirmed, false
 	}
-	if confirmed && r.peers.confirm(now, m, from) {
+	if !confirmed {
+		return false, true
+	}
+	moreDown, arrived := r.peers.confirm(now, m, from)
+	if arrived && len(r.arrivals) < maxPeers {
+		r.arrivals[from] = true
+	}
+	if moreDown {
 		r.log.Debug("a CPE has lost a path", "from", from, "down", fmt.Sprintf("%08b", m.down))
 		select {
 		case r.moreDown <- struct{}{}:
