@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
@@ -61,8 +62,10 @@ func (b *Box) paths() api.Paths {
 	for i, s := range v.statuses {
 		at := b.pathState(b.set.Paths[i], s, now)
 		at.Use, at.RateUp, at.RateDown, at.Subflows = v.desired[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
-		if at.Reason == "" && s.Up {
-			at.Reason = v.refusals[i].Reason
+		if s.Up {
+			at.Reason = cmp.Or(at.Reason, v.refusals[i].Reason)
+			at.Reason = strings.TrimPrefix(at.Reason+"; "+s.FamilyReason(), "; ")
+			at.Reason = strings.TrimSuffix(at.Reason, "; ")
 		}
 		out.Paths[i].PathState = at
 	}
@@ -71,7 +74,7 @@ func (b *Box) paths() api.Paths {
 
 func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *api.PathState {
 	out := &api.PathState{
-		State: upOrDown(s.Up), Reason: cmp.Or(s.Reason, s.FamilyReason()), SinceMS: now.Sub(s.Since).Milliseconds(), Mode: string(p.Mode),
+		State: upOrDown(s.Up), Reason: s.Reason, SinceMS: now.Sub(s.Since).Milliseconds(), Mode: string(p.Mode),
 		Address4: s.Addr4, Address6: s.Addr6, Reason4: s.Reason4, Reason6: s.Reason6, Join: p.Join, Seen4: s.Seen4, Seen6: s.Seen6,
 		FurtherWindow4: b.furtherWindow(s.Addr4, p.Join), FurtherWindow6: b.furtherWindow(s.Addr6, p.Join),
 		RTTUS: s.RTT.Microseconds(), Loss: s.Loss, Probed: s.Probed, BytesUp: s.BytesSent, BytesDown: s.BytesReceived,

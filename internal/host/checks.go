@@ -22,7 +22,7 @@ var checks = []struct {
 	{"clock", Survey.clock},
 	{"firewall", Survey.firewall},
 	{"interfaces", Survey.interfaces},
-	{"reverse-path filter", Survey.reversePath},
+	{"routes to the join addresses", Survey.joinRoutes},
 }
 
 // Result is the result of one check.

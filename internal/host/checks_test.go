@@ -68,11 +68,12 @@ func (d double) tracked(count, most string) {
 
 // router has nothing in a box's way.
 func router() double {
+	lte := netip.MustParseAddr("198.51.100.2")
 	return double{
 		sysctls:   map[string]string{"net/ipv6/conf/all/forwarding": "1", "net/ipv4/ip_forward": "1"},
 		addresses: map[string][]netip.Prefix{"lan": {netip.MustParsePrefix("192.168.1.1/24")}},
-		links:     map[string]paths.Link{"lan": {Index: 2}, "lte": {Index: 3, Carrier: true}},
-		source:    paths.Source{Addr: netip.MustParseAddr("198.51.100.2")},
+		links:     map[string]paths.Link{"lan": {Index: 2}, "lte": {Index: 3, Carrier: true, Usable: []netip.Addr{lte}}},
+		source:    paths.Source{Addr: lte},
 	}
 }
 
@@ -92,6 +93,7 @@ func TestChecksFindEachObstacle(t *testing.T) {
 		{"a path without an interface", func(d *double) { delete(d.links, "lte") }, []string{"no-interface lte on mobile"}},
 		{"a port of a bridge", func(d *double) { d.links["lan"] = paths.Link{Index: 2, Master: "br0"} }, []string{"port-of-master lan"}},
 		{"a strict filter", func(d *double) { d.source.Filter = "net.ipv4.conf.all.rp_filter=1" }, []string{"reverse-path-filter lte on mobile"}},
+		{"no route to the join address", func(d *double) { d.source = paths.Source{} }, []string{"no-join-route IPv4 on mobile"}},
 		{"a filter that marks may pass", func(d *double) { d.source.Filter, d.source.MarkMatters = "net.ipv4.conf.all.rp_filter=1", true }, nil},
 		{"IPv4 off on an interface", func(d *double) { d.sysctls["net/ipv4/conf/lte/forwarding"] = "0" }, []string{"not-forwarding net/ipv4/conf/lte/forwarding on mobile"}},
 		{"IPv6 off on an interface", func(d *double) { d.sysctls["net/ipv6/conf/lan/disable_ipv6"] = "1" }, []string{"no-family net/ipv6/conf/lan/disable_ipv6"}},

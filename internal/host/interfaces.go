@@ -46,20 +46,34 @@ func (s Survey) interfaces() (found []Finding, err error) {
 	return found, nil
 }
 
-// reversePath finds paths on which the kernel drops the answers from the HAG.
-func (s Survey) reversePath() (found []Finding, err error) {
+// families are the address families of joins.
+var families = []struct {
+	name string
+	is4  bool
+}{{"IPv6", false}, {"IPv4", true}}
+
+// joinRoutes finds paths that have an address of a family and no route to the join address,
+// and those on which the kernel drops the answers from there.
+func (s Survey) joinRoutes() (found []Finding, err error) {
 	network, err := s.Network()
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range s.Paths {
-		at, join := network.Link(p.Interface), paths.PickJoin(p.Join, true)
-		if !at.Carrier || !join.IsValid() {
-			continue
-		}
-		if src := network.Source(join.Addr(), at.Index); src.Filter != "" && !src.MarkMatters {
-			found = append(found, ReversePath.Finding(p.Interface, src.Filter+" drops what comes back").On(p.Name).
-				With("sysctl "+src.FilterRemedy+", or a policy rule that sends packets from "+src.Addr.String()+" by "+p.Interface))
+		at := network.Link(p.Interface)
+		for _, f := range families {
+			join := paths.PickJoin(p.Join, f.is4)
+			if !at.Carrier || !join.IsValid() || !at.Addr(f.is4).IsValid() {
+				continue
+			}
+			switch src := network.Source(join.Addr(), at.Index); {
+			case !src.Addr.IsValid():
+				found = append(found, NoJoinRoute.Finding(f.name, "no "+f.name+" route to "+join.Addr().String()+" by "+p.Interface).On(p.Name).
+					With("ip route add "+join.Addr().String()+" via GATEWAY dev "+p.Interface+", or a default route with a higher metric"))
+			case src.Filter != "" && !src.MarkMatters:
+				found = append(found, ReversePath.Finding(p.Interface, src.Filter+" drops what comes back").On(p.Name).
+					With("sysctl "+src.FilterRemedy+", or a policy rule that sends packets from "+src.Addr.String()+" by "+p.Interface))
+			}
 		}
 	}
 	return found, nil

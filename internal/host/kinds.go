@@ -40,6 +40,10 @@ var (
 		"port-of-master", Warning, "an interface of the configuration is a port of a bridge, a bond or a team",
 		"packets come in by the other interface, and the box does not see them", "name the bridge, bond or team in its place",
 	})
+	NoJoinRoute = kind(Kind{
+		"no-join-route", Warning, "an address family of a path has no route to the join address",
+		"connections of that family get no subflow on the path", "add a route to the join address by the path's interface; a default route with a higher metric is enough",
+	})
 	ReversePath = kind(Kind{
 		"reverse-path-filter", Warning, "a strict reverse-path filter drops what comes back over a path",
 		"IPv4 connections get no subflow on the path", "set net.ipv4.conf.IFACE.rp_filter of the path's interface to 2",
