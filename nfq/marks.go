@@ -28,9 +28,9 @@ const (
 	ToPlain Mark = 0x5b000020
 	ToPaths Mark = 0x5b000021
 	// PlainSocket and PathSocket mark the box's own sockets that face the plain and the
-	// multipath side; OwnSocket marks those that face the multipath side from an address
-	// of the machine itself. Five more bits are the DSCP of the packets that the socket
-	// sends: see [Mark.WithDSCP].
+	// multipath side; OwnSocket marks those that dial to either side from an address of the
+	// machine itself. Five more bits are the DSCP of the packets that the socket sends: see
+	// [Mark.WithDSCP].
 	PlainSocket Mark = 0x5b000081
 	PathSocket  Mark = 0x5b000082
 	OwnSocket   Mark = 0x5b000083

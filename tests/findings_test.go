@@ -5,6 +5,8 @@ package tests
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -149,5 +151,61 @@ func TestSettingsInTheWayAreSaid(t *testing.T) {
 			admin(t, h, "sysctl -qw "+s.key+"="+s.good)
 		}
 		eventually(t, b.Role+" finds nothing", func() bool { return len(findings(t, b)) == 0 })
+	}
+}
+
+// TestTranslatedSourcesAreDialedFromTheBox has a router translate the sources of all that
+// leaves towards the server, since nobody there knows the way back to the client.
+func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
+	tooltest.Need(t, "the boxes beside masquerade", "nft", "ip", "sh")
+	for _, c := range []struct{ role, out, elsewhere string }{
+		{"cpe", "{ dsl, lte }", "hag"}, {"hag", "wan", "server"},
+	} {
+		for _, masquerade := range []string{
+			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " masquerade; }; }'",
+			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; iifname lo accept; oifname " + c.out + " jump out; }; chain out { meta nfproto { ipv4, ipv6 } masquerade; }; }'",
+		} {
+			t.Run(c.role, func(t *testing.T) {
+				p := &pair{Network: netlabtest.Build(t, twoLines), dir: scratch(t)}
+				h, far := p.CPE, p.HAG
+				if c.role == "hag" {
+					h, far = p.HAG, p.Server
+				}
+				admin(t, far, "ip route add blackhole "+netlab.Client4.String()+"/32", "ip -6 route add blackhole "+netlab.Client6.String()+"/128")
+				admin(t, h, masquerade)
+				seen := func() (all []netip.Addr) {
+					for _, f := range families {
+						l := listen(t, p.Server, "tcp", netip.AddrPortFrom(f.server, 0))
+						serve(l, func(c net.Conn) { io.WriteString(c, c.RemoteAddr().String()) }) //nolint:errcheck // the client will notice
+						peer, err := netip.ParseAddrPort(greeting(t, p.Client, addrOf(l)))
+						if err != nil {
+							t.Errorf("%s: %v", f.name, err)
+						}
+						all = append(all, peer.Addr())
+					}
+					return all
+				}
+				want := seen() // without boxes
+				p.up(t)
+				t.Cleanup(func() { p.down(t) })
+				b := map[string]*netlab.Box{"cpe": p.cpe, "hag": p.hag}[c.role]
+				if got := seen(); !slices.Equal(got, want) {
+					t.Errorf("the server sees %v, want %v as without boxes", got, want)
+				}
+				if d := dump(t, b); d.Totals.Entered["relaying"] != uint64(len(families)) {
+					t.Errorf("%d connections are relayed, want %d", d.Totals.Entered["relaying"], len(families))
+				}
+				if !slices.Contains(findings(t, b), "own-source") {
+					t.Errorf("%s does not say that it dials from its own address", c.role)
+				}
+				admin(t, h, "nft delete table inet nat")
+				eventually(t, "the rule is gone", func() bool { return len(findings(t, b)) == 0 })
+				admin(t, h, masquerade)
+				eventually(t, "the rule is found while the box runs", func() bool { return slices.Contains(findings(t, b), "own-source") })
+				if got := seen(); !slices.Equal(got, want) {
+					t.Errorf("then the server sees %v, want %v", got, want)
+				}
+			})
+		}
 	}
 }

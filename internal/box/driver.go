@@ -134,7 +134,7 @@ func (b *Box) connect(a *core.Action) {
 		Plain: a.Dial.Plain, OtherPort: a.Dial.OtherPort, From: a.Dial.From.Addr, Interface: a.Dial.From.Interface,
 		DSCP: a.Dial.Traits.DSCP, MSS: a.Dial.Traits.MSS, HopLimit: a.Dial.Traits.HopLimit - 1,
 	}
-	d.OwnSource = d.From.IsValid() || b.cfg.OwnSource4 && d.MPTCP && d.Client.Addr().Is4()
+	d.OwnSource = d.From.IsValid() || b.dialsAsItself(d, a.Dial.Out)
 	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP).Beside(a.Dial.Mark))
 	if b.installed.byInput.Load() && a.Dial.Out != 0 {
 		d.Interface = interfaceName(a.Dial.Out)
@@ -161,10 +161,10 @@ func (b *Box) abort(id state.ID) {
 // dials so.
 func markOf(d relay.Dial) nfq.Mark {
 	switch {
+	case d.OwnSource: // it is tracked, so that translation applies
+		return nfq.OwnSocket
 	case !d.MPTCP:
 		return nfq.PlainSocket
-	case d.OwnSource:
-		return nfq.OwnSocket
 	}
 	return nfq.PathSocket
 }

@@ -4,11 +4,13 @@ package box
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/relay"
 )
 
 // checkEvery is the time between two looks at the machine. A look reads some settings
@@ -36,6 +38,38 @@ func (b *Box) check() {
 		}
 		b.findings.Report("check of "+r.Name, r.Findings...)
 	}
+	if all, err := b.survey.Translations(); err == nil {
+		b.installed.translates.Store(newSourceRules(all))
+	}
+}
+
+// sourceRules has the ways out on which sources are translated.
+type sourceRules map[wayOut]bool
+
+type wayOut struct {
+	index uint32 // of the interface
+	is4   bool
+}
+
+func newSourceRules(all []host.Translation) *sourceRules {
+	t := make(sourceRules)
+	for _, at := range all {
+		if dev, err := net.InterfaceByName(at.Interface); err == nil {
+			t[wayOut{uint32(dev.Index), at.IPv4}] = true
+		}
+	}
+	return &t
+}
+
+// dialsAsItself reports whether the box dials from its own address in the place of the client's,
+// which translation would have replaced. The SYN was to leave by the interface out.
+func (b *Box) dialsAsItself(d relay.Dial, out uint32) bool {
+	is4 := d.Client.Addr().Is4()
+	if b.cfg.OwnSource4 && d.MPTCP && is4 {
+		return true
+	}
+	t := b.installed.translates.Load()
+	return t != nil && (*t)[wayOut{out, is4}]
 }
 
 // checkPause is the time between a change of an interface or a route and the look.

@@ -16,6 +16,8 @@ import (
 
 // installed is what a box knows of its rules and policy routing in the kernel.
 type installed struct {
+	translates atomic.Pointer[sourceRules] // by the checks of the machine
+
 	byInput atomic.Bool // a policy rule of another program asks for a packet's incoming interface
 
 	mu         sync.Mutex // guards what follows, and makes an installation one step

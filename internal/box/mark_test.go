@@ -17,6 +17,7 @@ func TestMarkSaysWhoseSocketItIs(t *testing.T) {
 		{false, false, nfq.PlainSocket},
 		{true, false, nfq.PathSocket},
 		{true, true, nfq.OwnSocket},
+		{false, true, nfq.OwnSocket},
 	} {
 		if got := markOf(relay.Dial{MPTCP: c.mptcp, OwnSource: c.own}); got != c.want {
 			t.Errorf("MPTCP %v, own source %v: %#x, want %#x", c.mptcp, c.own, got, c.want)

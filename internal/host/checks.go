@@ -21,6 +21,7 @@ var checks = []struct {
 	{"connection tracking", Survey.tracking},
 	{"clock", Survey.clock},
 	{"firewall", Survey.firewall},
+	{"translation of sources", Survey.ownSource},
 	{"interfaces", Survey.interfaces},
 	{"routes to the join addresses", Survey.joinRoutes},
 }

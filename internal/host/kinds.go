@@ -28,6 +28,10 @@ var (
 		"mark-lost", Warning, "another program overwrites the mark of packets to the box, after the box has set it",
 		"relayed connections hang", "let its chain accept packets with the box's mark, or change only bits of 0x00ffff00",
 	})
+	OwnSource = kind(Kind{
+		"own-source", Note, "another program translates the sources of connections that the box relays, as `masquerade` does",
+		"the box dials them from its own address", "nothing, or leave hosts whose addresses are routed out of the translation",
+	})
 	JoinDrops = kind(Kind{
 		"join-drops", Warning, "a firewall or a reverse-path filter of this machine drops joins, probes or their answers",
 		"no further subflows over this path", "accept TCP and UDP of the join port, in both directions",
