@@ -94,17 +94,6 @@ func Remove(role string) error {
 	return nil
 }
 
-// Installed reports whether every table of the rules is there.
-func (r Rules) Installed() (bool, error) {
-	_, there, err := find(r.Role)
-	for _, t := range r.tables() {
-		if !slices.ContainsFunc(there, func(o *nftables.Table) bool { return o.Family == t.family }) {
-			return false, err
-		}
-	}
-	return true, err
-}
-
 // find returns the tables of a role.
 func find(role string) (*nftables.Conn, []*nftables.Table, error) {
 	c, err := nftables.New()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
@@ -47,10 +48,11 @@ func (r Routes) Install() error {
 	if err := r.Remove(); err != nil {
 		return err
 	}
-	return r.add()
+	return r.Mend()
 }
 
-func (r Routes) add() error {
+// Mend adds what [Routes.Missing] finds.
+func (r Routes) Mend() error {
 	if err := netlink.RouteReplace(r.local()); err != nil {
 		return fmt.Errorf("add local route to table %d: %w", routeTable, err)
 	}
@@ -62,26 +64,64 @@ func (r Routes) add() error {
 	return nil
 }
 
-// Repair puts back what is missing, and reports whether anything was.
-func (r Routes) Repair() (missing bool, err error) {
+// Missing names what is not there of the policy routing, "" if all is there.
+func (r Routes) Missing() (string, error) {
 	there, err := r.installed()
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	routes, err := netlink.RouteListFiltered(r.Family, r.local(), netlink.RT_FILTER_TABLE|netlink.RT_FILTER_TYPE)
+	n := 0
+	for _, want := range r.rules() {
+		if !slices.ContainsFunc(there, func(is netlink.Rule) bool {
+			return is.IifName == want.IifName && is.Priority == want.Priority && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
+		}) {
+			n++
+		}
+	}
+	routed, err := r.routed()
+	var words []string
+	if n > 0 {
+		words = append(words, fmt.Sprintf("%d of %d policy rules are gone", n, len(r.rules())))
+	}
+	if !routed && err == nil {
+		words = append(words, fmt.Sprintf("the route of table %d is gone", routeTable))
+	}
+	return strings.Join(words, ", "), err
+}
+
+// routed reports whether the local route is there. The kernel lists the routes of one table
+// only: a router may have a million others.
+func (r Routes) routed() (bool, error) {
+	c, err := mdnetlink.Dial(unix.NETLINK_ROUTE, nil)
+	if err != nil {
+		return false, fmt.Errorf("list routes: %w", err)
+	}
+	defer c.Close()
+	_ = c.SetOption(mdnetlink.GetStrictCheck, true) // before Linux 4.20 all are listed
+	request := make([]byte, unix.SizeofRtMsg)
+	request[rtmFamily], request[rtmTable] = byte(r.Family), routeTable
+	got, err := c.Execute(mdnetlink.Message{
+		Header: mdnetlink.Header{Type: unix.RTM_GETROUTE, Flags: mdnetlink.Request | mdnetlink.Dump}, Data: request,
+	})
+	if errors.Is(err, unix.ENOENT) { // there is no such table
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("list routes of table %d: %w", routeTable, err)
 	}
-	missing = len(routes) == 0 || slices.ContainsFunc(r.rules(), func(want *netlink.Rule) bool {
-		return !slices.ContainsFunc(there, func(is netlink.Rule) bool {
-			return is.IifName == want.IifName && is.Priority == want.Priority && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
-		})
-	})
-	if !missing {
-		return false, nil
-	}
-	return true, r.add()
+	return slices.ContainsFunc(got, func(m mdnetlink.Message) bool {
+		return len(m.Data) >= unix.SizeofRtMsg && m.Data[rtmTable] == routeTable && m.Data[rtmPrefix] == 0 && m.Data[rtmType] == unix.RTN_LOCAL
+	}), nil
 }
+
+// Offsets in struct rtmsg, uapi linux/rtnetlink.h. Family and table are at the same places
+// in struct fib_rule_hdr, uapi linux/fib_rules.h.
+const (
+	rtmFamily = 0
+	rtmPrefix = 1
+	rtmTable  = 4
+	rtmType   = 7
+)
 
 // Remove undoes [Routes.Install], also that of an earlier box on other interfaces. It is no
 // error if there is nothing to undo.
@@ -156,12 +196,18 @@ func (r Routes) ByInput() bool {
 
 // WatchRoutes calls changed once at the start, and then each time that a policy rule
 // comes or goes, or a route of the box's table goes, in this network namespace, until ctx
-// ends.
-func WatchRoutes(ctx context.Context, changed func()) error {
+// ends. Family is that of the change, unix.AF_UNSPEC for any. By is the netlink port of the
+// program that has made it: in most cases its process ID, 0 if unknown.
+func WatchRoutes(ctx context.Context, changed func(family int, by uint32)) error {
 	groups := []uint32{unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE}
 	err := nl.Watch(ctx, unix.NETLINK_ROUTE, groups, func(messages []mdnetlink.Message) {
-		if messages == nil || slices.ContainsFunc(messages, concernsRoutes) {
-			changed()
+		if messages == nil {
+			changed(unix.AF_UNSPEC, 0)
+		}
+		for _, m := range messages {
+			if concernsRoutes(m) {
+				changed(int(m.Data[rtmFamily]), m.Header.PID)
+			}
 		}
 	})
 	if err != nil {
@@ -173,12 +219,14 @@ func WatchRoutes(ctx context.Context, changed func()) error {
 // concernsRoutes reports whether a message is about a policy rule, or the loss of a route
 // of the box's table.
 func concernsRoutes(m mdnetlink.Message) bool {
-	const tableOffset = 4 // struct rtmsg: family, dst_len, src_len, tos, table
+	if len(m.Data) <= rtmTable {
+		return false
+	}
 	switch m.Header.Type {
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return true
 	case unix.RTM_DELROUTE:
-		return len(m.Data) > tableOffset && m.Data[tableOffset] == routeTable
+		return m.Data[rtmTable] == routeTable
 	}
 	return false
 }

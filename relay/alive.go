@@ -50,17 +50,31 @@ func (r *Relay) End(c *Conn, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.phase == paired {
-		c.onward.reg.loop.end(ending{c, err})
+		c.onward.reg.loop.end(ending{conn: c, err: err})
 	}
 }
 
-// giveUp carries out [Relay.End] on the loop of the connection.
-func (c *Conn) giveUp(l *loop, err error) {
+// Reset resets both legs of a paired connection at once. Of another connection it is a
+// no-op. It may be called from any goroutine; [Events.Closed] reports err.
+func (r *Relay) Reset(c *Conn, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase == paired {
+		c.onward.reg.loop.end(ending{conn: c, err: err, atOnce: true})
+	}
+}
+
+// giveUp carries out [Relay.End] or [Relay.Reset] on the loop of the connection.
+func (c *Conn) giveUp(l *loop, e ending) {
 	g := c.multipath()
-	if g.reg.loop == nil { // the connection has ended meanwhile
+	switch {
+	case g.reg.loop == nil: // the connection has ended meanwhile
+		return
+	case e.atOnce:
+		c.end(e.err)
 		return
 	}
-	g.fail(err)
+	g.fail(e.err)
 	// Reads then return the bytes that are there, and the end. It cannot fail on a leg
 	// that was connected; were it to, the other leg would be reset without these bytes.
 	_ = unix.Shutdown(g.fd, unix.SHUT_RD)

@@ -43,8 +43,9 @@ type loop struct {
 
 // ending is a connection that the box has given up.
 type ending struct {
-	conn *Conn
-	err  error
+	conn   *Conn
+	err    error
+	atOnce bool // whatever the legs have delivered
 }
 
 // slot leads from an event to its source. The generation distinguishes the events of
@@ -133,7 +134,7 @@ func (l *loop) woken() (stop bool) {
 	stop = l.stopped
 	l.mu.Unlock()
 	for _, e := range todo {
-		e.conn.giveUp(l, e.err)
+		e.conn.giveUp(l, e)
 	}
 	return stop
 }

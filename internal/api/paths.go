@@ -15,6 +15,20 @@ type Paths struct {
 	Peers []Peer `json:"peers,omitempty"`
 	// Findings are the obstacles that the box knows of, see [Findings].
 	Findings []Finding `json:"findings,omitempty"`
+	// Kept are the things that the box has installed or set on its machine, as far as others
+	// have changed them since it started.
+	Kept []Kept `json:"kept,omitempty"`
+}
+
+// Kept is a thing that others have changed, and that the box has put back.
+type Kept struct {
+	Thing     string `json:"thing"`
+	State     string `json:"state"`   // kept, or left: others have changed it too often
+	Changes   uint64 `json:"changes"` // by others
+	Last      string `json:"last"`    // the last change
+	By        string `json:"by"`      // the program behind it, "" if unknown
+	AgoMS     int64  `json:"ago_ms"`
+	AgainInMS int64  `json:"again_in_ms,omitempty"` // until the box tries again; if left
 }
 
 // Transport lists the settings of multipath legs, fixed when the box started.

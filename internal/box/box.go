@@ -17,6 +17,7 @@ import (
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/guard"
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
@@ -39,21 +40,23 @@ type Box struct {
 	subflows subflows // of a CPE
 	halfOpen halfOpen
 
-	kernel    kernel
-	installed installed
-	journal   *host.Journal
-	machine   *host.Machine
-	set       *paths.Set
-	steering  *steering        // of a CPE
-	responder *probe.Responder // of a HAG
-	sides     *sides
-	recorder  Recorder
-	findings  *host.Findings
-	survey    host.Survey
-	recheck   chan struct{} // has room for one: the machine has changed
-	transport api.Transport
-	window    *mptcp.Window // nil if the kernel takes none
-	families  []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
+	kernel      kernel
+	installed   installed
+	guard       *guard.Guard
+	journal     *host.Journal
+	pathManager *mptcp.PM
+	machine     *host.Machine
+	set         *paths.Set
+	steering    *steering        // of a CPE
+	responder   *probe.Responder // of a HAG
+	sides       *sides
+	recorder    Recorder
+	findings    *host.Findings
+	survey      host.Survey
+	recheck     chan struct{} // has room for one: the machine has changed
+	transport   api.Transport
+	window      *mptcp.Window // nil if the kernel takes none
+	families    []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
 	// plainBuffer is the initial receive buffer, in bytes, that the machine has without the box.
 	plainBuffer int
 
@@ -110,8 +113,7 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		_ = g.Wait() // the cause is known
 		return err
 	}
-	g.Go(func() error { return b.guardRules(ctx) })
-	g.Go(func() error { return b.guardRoutes(ctx) })
+	b.keep(ctx, g)
 	g.Go(func() error { return b.keepChecking(ctx) })
 	fmt.Fprintln(ready, b.announcement())
 	if cfg.bondsNothing() {
@@ -173,7 +175,11 @@ func (b *Box) prepare(undo *undo) error {
 	if err := b.record(undo); err != nil {
 		return err
 	}
-	return b.openKernel(undo)
+	if err := b.openKernel(undo); err != nil {
+		return err
+	}
+	b.guard = b.newGuard()
+	return nil
 }
 
 // openKernel opens the queue and the sockets.
@@ -251,7 +257,7 @@ func (b *Box) adopt(ctx context.Context) error {
 				continue // new rules would cost the packets in the queue (nf_queue_nf_hook_drop)
 			}
 			// The rules say which packets come; the policy must be there first.
-			if err := b.installRules(); err != nil {
+			if err := b.guard.Vitally(b.installRules); err != nil {
 				b.cfg.Log.Error("the rules stay as they are", "err", err)
 			}
 		}

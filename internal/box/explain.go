@@ -92,13 +92,17 @@ func (x *explainer) joins() (all []netip.AddrPort) { return x.cfg.Rules(nfq.List
 
 // installedText is empty if the rules are there.
 func (x *explainer) installedText() string {
-	if x.kernel.relay == nil { // there are doubles
+	if x.guard == nil { // there are doubles
 		return ""
 	}
+	if x.guard.IsAside() {
+		return "; but the box stands aside, as others remove its rules or routes again and again: all SYNs pass"
+	}
 	x.installed.mu.Lock()
-	defer x.installed.mu.Unlock()
-	if there, err := x.rules().Installed(); err == nil && !there {
-		return "; but the box's rules are gone: all SYNs pass"
+	kept := *x.installed.kept // that of the guard has its own notion of what is new
+	x.installed.mu.Unlock()
+	if words, _, err := kept.Changes(); err == nil && words != "" {
+		return "; but others have just changed the box's rules: " + words
 	}
 	return ""
 }

@@ -41,6 +41,7 @@ func (b *Box) check() {
 	if all, err := b.survey.Translations(); err == nil {
 		b.installed.translates.Store(newSourceRules(all))
 	}
+	b.checkPathManagers()
 }
 
 // sourceRules has the ways out on which sources are translated.

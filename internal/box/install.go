@@ -4,12 +4,10 @@ package box
 
 import (
 	"context"
-	"errors"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/nfq"
 )
@@ -24,6 +22,7 @@ type installed struct {
 	reinjects  bool       // the kernel cannot loop released SYNs
 	tracked    bool       // the rules ask what has been translated
 	translated uint64     // packets that earlier rules have counted
+	kept       *nfq.Kept  // the rules in the kernel
 }
 
 // divert binds the queue and then sends it SYNs.
@@ -75,11 +74,13 @@ func (b *Box) installRulesLocked() error {
 	if b.installed.tracked, err = nfq.Translates(); err != nil {
 		return err
 	}
-	if err := b.rules().Install(); err != nil {
+	rules := b.rules()
+	if err := rules.Install(); err != nil {
 		return err
 	}
 	b.installed.translated += n
-	return nil
+	b.installed.kept, err = rules.Keep()
+	return err
 }
 
 // translated returns the number of SYNs that passed because something on the machine has
@@ -97,44 +98,25 @@ func (b *Box) translated() uint64 {
 	return b.installed.translated + n
 }
 
-// guardRules puts the rules back when somebody has removed them, as firewalls do that begin
-// with `flush ruleset`, and fits them to what else there is, until ctx ends.
-func (b *Box) guardRules(ctx context.Context) error {
-	return nfq.Watch(ctx, func() {
-		b.machineChanged()
-		b.installed.mu.Lock()
-		defer b.installed.mu.Unlock()
-		there, err := b.rules().Installed()
-		tracked, err2 := nfq.Translates()
-		if errors.Join(err, err2) != nil || there && tracked == b.installed.tracked {
-			return
-		}
-		switch err := b.installRulesLocked(); {
-		case err != nil:
-			b.cfg.Log.Error("the nftables rules are gone", "err", err)
-		case !there:
-			b.cfg.Log.Warn("the nftables rules were gone and are installed again")
-		}
-	})
+// rulesChanged returns what others have changed about the rules, "" for nothing. It also
+// fits the rules to what else there is on the machine.
+func (b *Box) rulesChanged() (string, error) {
+	b.installed.mu.Lock()
+	defer b.installed.mu.Unlock()
+	words, moved, err := b.installed.kept.Changes()
+	if words != "" || !moved || err != nil {
+		return words, err
+	}
+	if tracked, err := nfq.Translates(); err != nil || tracked == b.installed.tracked {
+		return "", err
+	}
+	return "", b.installRulesLocked()
 }
 
-// guardRoutes puts the policy routing back when somebody has removed it, as managers of
-// networks do with what they have not made, until ctx ends.
-func (b *Box) guardRoutes(ctx context.Context) error {
-	return nfq.WatchRoutes(ctx, func() {
-		b.machineChanged()
-		byInput := false
-		for _, r := range b.routes() {
-			byInput = byInput || r.ByInput()
-			switch missing, err := r.Repair(); {
-			case err != nil:
-				b.cfg.Log.Error("the policy routing is gone", "err", err)
-			case missing:
-				b.cfg.Log.Warn("the policy routing was gone and is installed again", "protocol", map[int]string{unix.AF_INET: "IPv4", unix.AF_INET6: "IPv6"}[r.Family])
-			}
-		}
-		b.installed.byInput.Store(byInput)
-	})
+// routesChanged looks for policy rules of other programs that ask for a packet's incoming
+// interface.
+func (b *Box) routesChanged() {
+	b.installed.byInput.Store(slices.ContainsFunc(b.routes(), nfq.Routes.ByInput))
 }
 
 // interfaceName returns the name of an interface, "" if it has gone.

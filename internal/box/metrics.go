@@ -54,6 +54,8 @@ var (
 	waitingDesc    = desc("queue_waiting", "Packets without a verdict.")
 	translatedDesc = desc("translated_total", "SYNs that passed because the machine has changed their destination.")
 	findingDesc    = desc("finding", "Obstacles on the machine or in the network that the box knows of: 1.", "id")
+	keptDesc       = desc("kept_changes_total", "Changes by others of what the box has installed or set.", "thing")
+	leftDesc       = desc("kept_left", "Things that others have changed too often, and that are left to them: 1.", "thing")
 	recordDesc     = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
@@ -63,7 +65,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, recordDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, keptDesc, leftDesc, recordDesc} {
 		ch <- d
 	}
 	for _, d := range pathDescs {
@@ -107,6 +109,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if t.Recording != nil {
 		count(recordDesc, t.Recording.Packets, "written")
 		count(recordDesc, t.Recording.Dropped, "dropped")
+	}
+	for _, k := range c.b.kept() {
+		count(keptDesc, k.Changes, k.Thing)
+		gauge(leftDesc, truth(k.State == "left"), k.Thing)
 	}
 	c.b.collectPaths(ch)
 }

@@ -41,7 +41,7 @@ func (c *Config) transport() (t api.Transport, err error) {
 // paths describes the paths as they are now.
 func (b *Box) paths() api.Paths {
 	now := time.Now()
-	out := api.Paths{Role: string(b.cfg.Role), Transport: b.transport, Findings: b.knownFindings()}
+	out := api.Paths{Role: string(b.cfg.Role), Transport: b.transport, Findings: b.knownFindings(), Kept: b.kept()}
 	blocked := b.blockedFamilies()
 	for i, p := range b.set.Paths {
 		out.Paths = append(out.Paths, api.Path{Name: p.Name, Interface: p.Interface, Blocked: blocked[i]})

@@ -34,6 +34,7 @@ type steering struct {
 	kernel struct { // of a live box
 		monitor *probe.Monitor
 		manager *mptcp.Manager
+		shaper  *host.Shaper
 	}
 }
 
@@ -108,7 +109,8 @@ func (b *Box) newSteering(undo *undo) (err error) {
 	}
 	undo.add(s.kernel.manager.Close)
 	s.monitor = s.kernel.monitor
-	s.paths = kernelPaths{s.kernel.manager, host.NewShaper(b.journal, b.cfg.Log), b.set}
+	s.kernel.shaper = host.NewShaper(b.journal, b.cfg.Log)
+	s.paths = kernelPaths{s.kernel.manager, s.kernel.shaper, b.set}
 	b.subflows, b.steering = s.kernel.manager, s
 	s.look(len(b.set.Paths))
 	return nil

@@ -13,6 +13,9 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
+// enabled: the machine's sockets speak MPTCP.
+var enabled = host.Sysctl{Key: "net/mptcp/enabled", Value: "1"}
+
 // early is early demux. With it the kernel would match packets of a passed connection
 // with what it keeps of a closed one, TIME-WAIT in a client's name, and then not
 // forward them (ip_forward drops what has a socket). It must hold after a crash,
@@ -30,6 +33,10 @@ var blackhole = host.Sysctl{Key: "net/mptcp/blackhole_timeout", Value: "0", Opti
 // delivers the same bytes again and again.
 var unchecked = host.Sysctl{Key: "net/mptcp/checksum_enabled", Value: "0", Optional: true}
 
+// noJoinBack sets the C flag (RFC 8684, section 3.1): no joins to the address at this end of
+// a connection. At a HAG that is the server's, at a CPE that of a customer's host.
+var noJoinBack = host.Sysctl{Key: "net/mptcp/allow_join_initial_addr_port", Value: "0"}
+
 // looseLoopback lets packets with the addresses of other machines in by lo, where the box
 // loops released SYNs itself. Those that the kernel loops bring their route along.
 var looseLoopback = host.Sysctl{Key: "net/ipv4/conf/lo/rp_filter", Value: "2", Optional: true}
@@ -37,17 +44,15 @@ var looseLoopback = host.Sysctl{Key: "net/ipv4/conf/lo/rp_filter", Value: "2", O
 // sysctls of each role, restored when the box stops.
 var sysctls = map[Role][]host.Sysctl{
 	CPE: {
-		{Key: "net/mptcp/enabled", Value: "1"},
+		enabled,
 		// The box opens the subflows, not the kernel.
 		{Key: "net/mptcp/pm_type", Value: "1"},
-		blackhole, early, unchecked,
+		noJoinBack, blackhole, early, unchecked,
 	},
 	HAG: {
-		{Key: "net/mptcp/enabled", Value: "1"},
+		enabled,
 		{Key: "net/mptcp/pm_type", Value: "0"},
-		// The C flag, RFC 8684, section 3.1: no joins to the server's own address.
-		{Key: "net/mptcp/allow_join_initial_addr_port", Value: "0"},
-		blackhole, early, unchecked,
+		noJoinBack, blackhole, early, unchecked,
 	},
 }
 
@@ -86,6 +91,10 @@ func (b *Box) installSystem(undo *undo) error {
 	b.journal = j
 	undo.add(j.Restore)
 	b.families = host.Families()
+	if b.pathManager, err = mptcp.Open(); err != nil {
+		return err
+	}
+	undo.add(b.pathManager.Close)
 	if err := j.SetLoopbackUp(); err != nil {
 		return err
 	}
@@ -129,34 +138,37 @@ func (c *Config) raiseFileLimit() (short bool, err error) {
 
 // installJoins makes the kernel accept joins, as many as a CPE may have paths.
 func (b *Box) installJoins(j *host.Journal) error {
-	pm, err := mptcp.Open()
-	if err != nil {
+	if err := b.raiseLimits(); err != nil {
 		return err
 	}
-	defer pm.Close()
-	limits, err := pm.Limits()
-	if err != nil {
-		return err
-	}
-	if limits.Subflows < paths.MaxPaths {
-		if err := j.RecordLimits(limits); err != nil {
-			return err
-		}
-		if err := pm.SetLimits(paths.SubflowLimits{Subflows: paths.MaxPaths, Announcements: limits.Announcements}); err != nil {
-			return err
-		}
-	}
-	// Clients rely on this order of announcements: see [paths.Planner.Announced].
-	joins := slices.SortedStableFunc(slices.Values(b.cfg.Join), func(a, b netip.AddrPort) int {
-		return cmp.Compare(b.Addr().BitLen(), a.Addr().BitLen()) // IPv6 first
-	})
-	for _, addr := range joins {
+	for _, addr := range b.joinsInOrder() {
 		if err := j.RecordJoin(addr); err != nil {
 			return err
 		}
-		if err := pm.AddEndpoint(addr); err != nil {
+		if err := b.pathManager.AddEndpoint(addr); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// joinsInOrder returns the join addresses, IPv6 first. Clients rely on this order of
+// announcements: see [paths.Planner.Announced].
+func (b *Box) joinsInOrder() []netip.AddrPort {
+	return slices.SortedStableFunc(slices.Values(b.cfg.Join), func(a, b netip.AddrPort) int {
+		return cmp.Compare(b.Addr().BitLen(), a.Addr().BitLen())
+	})
+}
+
+// raiseLimits raises the limits of the kernel's path manager as a HAG needs them.
+func (b *Box) raiseLimits() error {
+	limits, err := b.pathManager.Limits()
+	if err != nil || limits.Subflows >= paths.MaxPaths {
+		return err
+	}
+	want := paths.SubflowLimits{Subflows: paths.MaxPaths, Announcements: limits.Announcements}
+	if err := b.journal.RecordLimits(limits, want); err != nil {
+		return err
+	}
+	return b.pathManager.SetLimits(want)
 }

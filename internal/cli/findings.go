@@ -27,3 +27,19 @@ func printCount(w io.Writer, byID map[string]int) {
 		fmt.Fprintf(w, "in the way: %s (see `synbond doctor`)\n", strings.Join(slices.Sorted(maps.Keys(byID)), ", "))
 	}
 }
+
+// printKept prints a line per thing that others have changed.
+func printKept(w io.Writer, all []api.Kept) {
+	for _, k := range all {
+		by := ""
+		if k.By != "" {
+			by = " by " + k.By
+		}
+		fmt.Fprintf(w, "%s: changed %d times, last %s ago%s (%s); ", k.Thing, k.Changes, ago(k.AgoMS), by, k.Last)
+		if k.AgainInMS > 0 {
+			fmt.Fprintf(w, "left as it is for %s\n", ago(k.AgainInMS))
+		} else {
+			fmt.Fprintln(w, "put back")
+		}
+	}
+}

@@ -31,7 +31,10 @@ func pathsCommand() *cobra.Command {
 
 // printPaths prints a table: a line per path, or on a HAG per path of a CPE.
 func printPaths(w io.Writer, p *api.Paths) {
-	defer printFindings(w, p.Findings) // after the table's flush
+	defer func() { // after the table's flush
+		printFindings(w, p.Findings)
+		printKept(w, p.Kept)
+	}()
 	printTransport(w, p.Transport)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	defer tw.Flush()

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -18,15 +20,21 @@ import (
 // Journal changes the machine for a box, and restores it. It is a file beside the
 // control socket with the state before each change, written before the change is
 // made: after a crash the next box with the same control socket restores the machine.
-// It is for one goroutine at a time.
+// Its methods are safe for concurrent use.
 type Journal struct {
 	path        string
 	pathManager func() (PathManager, error)
 
-	NetNS        string               `json:"netns"` // the namespace of the changes
-	Sysctls      map[string]string    `json:"sysctls"`
+	mu sync.Mutex // guards what follows, and the file
+
+	NetNS   string            `json:"netns"` // the namespace of the changes
+	Sysctls map[string]string `json:"sysctls"`
+	// Set has the values that the box has given to Sysctls. A setting with another value
+	// belongs to whoever has changed it since.
+	Set          map[string]string    `json:"set,omitempty"`
 	LoopbackDown bool                 `json:"loopback_down,omitempty"`
 	Limits       *paths.SubflowLimits `json:"limits,omitempty"`
+	SetLimits    *paths.SubflowLimits `json:"set_limits,omitempty"` // by the box
 	Joins        []netip.AddrPort     `json:"joins,omitempty"`
 	Shaped       map[string]string    `json:"shaped,omitempty"` // interfaces, and the ifb device of each
 }
@@ -34,6 +42,7 @@ type Journal struct {
 // PathManager is the kernel's MPTCP path manager, as far as a journal restores it.
 type PathManager interface {
 	RemoveEndpoint(netip.AddrPort) error
+	Limits() (paths.SubflowLimits, error)
 	SetLimits(paths.SubflowLimits) error
 	Close() error
 }
@@ -61,12 +70,14 @@ func OpenJournal(control string, pathManager func() (PathManager, error)) (*Jour
 	}
 	return &Journal{
 		path: old.path, pathManager: pathManager, NetNS: netns,
-		Sysctls: make(map[string]string), Shaped: make(map[string]string),
+		Sysctls: make(map[string]string), Set: make(map[string]string), Shaped: make(map[string]string),
 	}, nil
 }
 
 // record changes the journal by note, and writes it to its file.
 func (j *Journal) record(note func()) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	note()
 	b, err := json.MarshalIndent(j, "", "\t")
 	if err != nil {
@@ -82,14 +93,19 @@ func (j *Journal) record(note func()) error {
 	return nil
 }
 
-// RecordLimits records the limits of the kernel's path manager before a change.
-func (j *Journal) RecordLimits(l paths.SubflowLimits) error {
-	return j.record(func() { j.Limits = &l })
+// RecordLimits records the limits of the kernel's path manager before and after a change
+// that is about to be made.
+func (j *Journal) RecordLimits(before, after paths.SubflowLimits) error {
+	return j.record(func() { j.Limits, j.SetLimits = &before, &after })
 }
 
 // RecordJoin records a join address before it is added to the kernel's path manager.
 func (j *Journal) RecordJoin(addr netip.AddrPort) error {
-	return j.record(func() { j.Joins = append(j.Joins, addr) })
+	return j.record(func() {
+		if !slices.Contains(j.Joins, addr) {
+			j.Joins = append(j.Joins, addr)
+		}
+	})
 }
 
 // SetLoopbackUp brings the loopback interface up: relayed packets are delivered over it.
@@ -104,24 +120,24 @@ func (j *Journal) SetLoopbackUp() error {
 	if err := j.record(func() { j.LoopbackDown = true }); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("bring loopback up: %w; it takes root's rights over this network namespace", err)
-	}
-	return nil
+	return Loopback{}.Mend()
 }
 
-// Restore undoes every change, and removes the journal's file unless a change could
-// not be undone.
+// Restore undoes every change that nobody has changed since, and removes the journal's file
+// unless a change could not be undone.
 func (j *Journal) Restore() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	var errs []error
 	for key, value := range j.Sysctls {
-		if now, _ := ReadSysctl(key); now != value {
+		now, _ := ReadSysctl(key)
+		if set, known := j.Set[key]; now != value && (!known || now == set) {
 			errs = append(errs, writeSysctl(key, value))
 		}
 	}
 	errs = append(errs, j.restorePathManager())
-	for name := range j.Shaped {
-		errs = append(errs, j.unshape(name))
+	for name, ifb := range j.Shaped {
+		errs = append(errs, unshape(name, ifb))
 	}
 	if j.LoopbackDown {
 		lo, err := netlink.LinkByName("lo")
@@ -153,7 +169,11 @@ func (j *Journal) restorePathManager() error {
 		errs = append(errs, pm.RemoveEndpoint(addr))
 	}
 	if j.Limits != nil {
-		errs = append(errs, pm.SetLimits(*j.Limits))
+		now, err := pm.Limits()
+		errs = append(errs, err)
+		if err == nil && (j.SetLimits == nil || now == *j.SetLimits) {
+			errs = append(errs, pm.SetLimits(*j.Limits))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -21,12 +21,17 @@ import (
 
 // fakePathManager is a [PathManager] that writes down its calls. Package mptcp has a
 // test of the journal with the kernel's.
-type fakePathManager struct{ calls []string }
+type fakePathManager struct {
+	calls  []string
+	limits paths.SubflowLimits
+}
 
 func (p *fakePathManager) RemoveEndpoint(a netip.AddrPort) error {
 	p.calls = append(p.calls, "remove "+a.String())
 	return nil
 }
+
+func (p *fakePathManager) Limits() (paths.SubflowLimits, error) { return p.limits, nil }
 
 func (p *fakePathManager) SetLimits(l paths.SubflowLimits) error {
 	p.calls = append(p.calls, fmt.Sprintf("limits %d %d", l.Subflows, l.Announcements))
@@ -39,7 +44,7 @@ func (p *fakePathManager) Close() error { p.calls = append(p.calls, "close"); re
 // host.
 func journalAt(t *testing.T, control string) (*Journal, *fakePathManager) {
 	t.Helper()
-	p := &fakePathManager{}
+	p := &fakePathManager{limits: boxLimits}
 	j, err := OpenJournal(control, func() (PathManager, error) { return p, nil })
 	check(t, err)
 	return j, p
@@ -65,6 +70,9 @@ const (
 	another = "net/mptcp/stale_loss_cnt"
 )
 
+// boxLimits are those that a box sets.
+var boxLimits = paths.SubflowLimits{Subflows: 8, Announcements: 1}
+
 var endpoint = netip.MustParseAddrPort("[::1]:7100")
 
 // change makes the changes of a box.
@@ -73,7 +81,7 @@ func change(t *testing.T, j *Journal) {
 	for _, s := range []Sysctl{{setting, "0", false}, {another, "9", false}} {
 		check(t, j.SetSysctl(s))
 	}
-	check(t, j.RecordLimits(paths.SubflowLimits{Subflows: 2, Announcements: 1}))
+	check(t, j.RecordLimits(paths.SubflowLimits{Subflows: 2, Announcements: 1}, boxLimits))
 	check(t, j.RecordJoin(endpoint))
 }
 

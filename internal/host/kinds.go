@@ -52,6 +52,23 @@ var (
 		"reverse-path-filter", Warning, "a strict reverse-path filter drops what comes back over a path",
 		"IPv4 connections get no subflow on the path", "set net.ipv4.conf.IFACE.rp_filter of the path's interface to 2",
 	})
+	StandsAside = kind(Kind{
+		"stands-aside", Warning, "others remove, again and again, what relayed connections need on the machine: rules, routes, loopback, MPTCP",
+		"connections pass and are not bonded", "let the other program leave alone what belongs to the box; the box tries again by itself",
+	})
+	Contested = kind(Kind{
+		"contested", Warning, "others change a setting of the box again and again", "it stays as they want it, and may cost bonding or speed",
+		"let the other program leave the setting alone; the box tries again by itself",
+	})
+	OtherEndpoints = kind(Kind{
+		"other-endpoints", Note, "other programs have given the kernel MPTCP endpoints",
+		"relayed connections do not use them; the machine's own connections may",
+		"delete them with `ip mptcp endpoint`, or with NetworkManager by `connection.mptcp-flags disabled`, if nothing else needs them",
+	})
+	OtherManager = kind(Kind{
+		"other-path-manager", Warning, "another program listens to MPTCP events, as path managers do",
+		"it may open and end subflows of relayed connections", "stop it while the box runs, or have it leave these connections alone",
+	})
 )
 
 // Findings of a running box.

@@ -3,8 +3,10 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +75,9 @@ func Families() []int {
 	return out
 }
 
+// hasFamily reports whether this machine has an address family now.
+func hasFamily(family int) bool { return slices.Contains(Families(), family) }
+
 // enabled reports whether a family's loopback address can be bound: the kernel may
 // have IPv6 with net.ipv6.conf.*.disable_ipv6 set.
 func enabled(family int) bool {
@@ -90,4 +95,24 @@ func enabled(family int) bool {
 		}
 	}
 	return true
+}
+
+// ProcessAt names the process behind a netlink port (sockaddr_nl.nl_pid), "" if that cannot
+// be told. The port of a process's first socket is its process ID. The process must have
+// this network namespace, since the ID may be one of another PID namespace.
+func ProcessAt(port uint32) string {
+	dir := fmt.Sprintf("/proc/%d/", port)
+	name, err := os.ReadFile(dir + "comm")
+	switch {
+	case port == 0:
+		return ""
+	case errors.Is(err, os.ErrNotExist):
+		return "a process that has ended"
+	}
+	here, err2 := os.Readlink("/proc/thread-self/ns/net")
+	there, err3 := os.Readlink(dir + "ns/net")
+	if errors.Join(err, err2, err3) != nil || here != there {
+		return ""
+	}
+	return strings.TrimSpace(string(name))
 }

@@ -60,24 +60,49 @@ func (j *Journal) RaiseSizes(key string, least [3]int) error {
 	return j.SetSysctl(Sysctl{Key: key, Value: fmt.Sprintf("%d\t%d\t%d", sizes[0], sizes[1], sizes[2])})
 }
 
-// SetSysctl changes a kernel setting, unless it has the value already.
+// SetSysctl changes a kernel setting, unless it has the value already. The value before is
+// what the journal restores.
 func (j *Journal) SetSysctl(s Sysctl) error {
 	old, err := ReadSysctl(s.Key)
 	if errors.Is(err, os.ErrNotExist) {
 		if s.Optional {
 			return nil
 		}
-		return fmt.Errorf("kernel has no %s: it needs CONFIG_MPTCP (see `synbond doctor`)", strings.ReplaceAll(s.Key, "/", "."))
+		return fmt.Errorf("kernel has no %s: it needs CONFIG_MPTCP (see `synbond doctor`)", s.Name())
 	}
 	if err != nil || old == s.Value {
 		return err
 	}
-	if err := j.record(func() { j.Sysctls[s.Key] = old }); err != nil {
+	if err := j.record(func() { j.Sysctls[s.Key], j.Set[s.Key] = old, s.Value }); err != nil {
 		return err
 	}
 	if err := writeSysctl(s.Key, s.Value); err != nil {
 		return fmt.Errorf("set %s to %s: %w; it takes root's rights over this network namespace and a writable /proc/sys",
-			strings.ReplaceAll(s.Key, "/", "."), s.Value, err)
+			s.Name(), s.Value, err)
 	}
 	return nil
+}
+
+// Name returns the name of the setting as in sysctl(8).
+func (s Sysctl) Name() string { return strings.ReplaceAll(s.Key, "/", ".") }
+
+// Changed returns what others have made of the setting, "" if it has its value.
+func (s Sysctl) Changed() (string, error) {
+	now, err := ReadSysctl(s.Key)
+	if errors.Is(err, os.ErrNotExist) && s.Optional || err == nil && now == s.Value {
+		return "", nil
+	}
+	return fmt.Sprintf("set to %s instead of %s", now, s.Value), err
+}
+
+// Lowered returns what others have made of [ReceiveBuffer] or [SendBuffer], "" if its values
+// are at least these.
+func Lowered(key string, least [3]int) (string, error) {
+	sizes, err := ReadSizes(key)
+	for i := range sizes {
+		if sizes[i] < least[i] {
+			return fmt.Sprintf("lowered to %d %d %d", sizes[0], sizes[1], sizes[2]), err
+		}
+	}
+	return "", err
 }

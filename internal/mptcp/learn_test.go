@@ -21,8 +21,6 @@ import (
 const (
 	solMPTCP  = 284
 	mptcpInfo = 1
-
-	flagSubflow = 1 << 1 // MPTCP_PM_ADDR_FLAG_SUBFLOW
 )
 
 // further is the address from which a connection's second subflow comes.

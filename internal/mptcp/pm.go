@@ -47,8 +47,10 @@ const (
 	addrFlags   = 6
 	addrIfIndex = 7
 
-	flagSignal = 1 << 0 // MPTCP_PM_ADDR_FLAG_SIGNAL
-	flagBackup = 1 << 2 // MPTCP_PM_ADDR_FLAG_BACKUP
+	flagSignal   = 1 << 0 // MPTCP_PM_ADDR_FLAG_SIGNAL
+	flagSubflow  = 1 << 1 // MPTCP_PM_ADDR_FLAG_SUBFLOW
+	flagBackup   = 1 << 2 // MPTCP_PM_ADDR_FLAG_BACKUP
+	flagFullmesh = 1 << 3 // MPTCP_PM_ADDR_FLAG_FULLMESH
 )
 
 const (
@@ -113,6 +115,9 @@ type Address struct {
 	Flags     uint32
 	Interface int // index, 0 for any
 }
+
+// Signals reports whether the kernel announces the endpoint, and takes joins at its port.
+func (a Address) Signals() bool { return a.Flags&flagSignal != 0 }
 
 // append appends the address as a nest of attributes.
 func (a Address) append(b []byte, kind uint16) []byte {

@@ -205,6 +205,9 @@ func TestSubflowOfAnUnknownConnectionIsAnError(t *testing.T) {
 	}
 }
 
+// boxLimits are those that a box sets.
+var boxLimits = paths.SubflowLimits{Subflows: 8, Announcements: 1}
+
 func TestJournalRestoresLimitsAndEndpoints(t *testing.T) {
 	n := build(t)
 	p := pm(t, n.HAG)
@@ -218,7 +221,7 @@ func TestJournalRestoresLimitsAndEndpoints(t *testing.T) {
 			return err
 		}
 		return errors.Join(
-			j.RecordLimits(before), p.SetLimits(paths.SubflowLimits{Subflows: 8, Announcements: 1}),
+			j.RecordLimits(before, boxLimits), p.SetLimits(boxLimits),
 			j.RecordJoin(addr), p.AddEndpoint(addr), j.Restore(),
 		)
 	}))

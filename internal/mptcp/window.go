@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -29,6 +30,8 @@ import (
 type Window struct {
 	initial  int       // segments
 	learnt   *ebpf.Map // windows in segments (u32) by windowAddressPair
+	program  *ebpf.Program
+	cgroup   int // descriptor of the cgroup to which the program is attached
 	attached *link.RawLink
 }
 
@@ -46,10 +49,12 @@ func OpenWindow(segments int) (*Window, error) {
 	if err := spec.LoadAndAssign(&loaded, nil); err != nil {
 		return nil, explain("load BPF program", err)
 	}
-	defer loaded.windowPrograms.Close()
-	w := &Window{initial: segments, learnt: loaded.SynbondWindows}
-	if w.attached, err = attach(loaded.SynbondWindow); err != nil {
-		return nil, errors.Join(err, w.learnt.Close())
+	w := &Window{initial: segments, learnt: loaded.SynbondWindows, program: loaded.SynbondWindow}
+	if w.cgroup, err = ownCgroup(); err != nil {
+		return nil, errors.Join(err, w.program.Close(), w.learnt.Close())
+	}
+	if err := w.Mend(); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil
 }
@@ -71,18 +76,34 @@ func windowSpec(segments int) (*ebpf.CollectionSpec, error) {
 	)
 }
 
-// attach makes the kernel call the program for the sockets of this process's cgroup.
-func attach(program *ebpf.Program) (*link.RawLink, error) {
-	cgroup, err := ownCgroup()
-	if err != nil {
-		return nil, err
+// Mend makes the kernel call the program for the sockets of this process's cgroup.
+func (w *Window) Mend() error {
+	if w.attached != nil {
+		_ = w.attached.Close() // it is attached to nothing
 	}
-	defer unix.Close(cgroup)
-	attached, err := link.AttachRawLink(link.RawLinkOptions{Target: cgroup, Program: program, Attach: ebpf.AttachCGroupSockOps})
+	var err error
+	w.attached, err = link.AttachRawLink(link.RawLinkOptions{Target: w.cgroup, Program: w.program, Attach: ebpf.AttachCGroupSockOps})
 	if err != nil {
-		return nil, fmt.Errorf("attach BPF program: %w", err)
+		return fmt.Errorf("attach BPF program: %w", err)
 	}
-	return attached, nil
+	return nil
+}
+
+// Detached returns what others have made of the program, "" if the kernel calls it.
+func (w *Window) Detached() (string, error) {
+	info, err := w.program.Info()
+	if err != nil {
+		return "", err
+	}
+	own, _ := info.ID()
+	there, err := link.QueryPrograms(link.QueryOptions{Target: w.cgroup, Attach: ebpf.AttachCGroupSockOps})
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(there.Programs, func(p link.AttachedProgram) bool { return p.ID == own }) {
+		return "", nil
+	}
+	return "detached", nil
 }
 
 // explain wraps an error of the BPF library. For EPERM the library suggests a memory
@@ -95,7 +116,13 @@ func explain(what string, err error) error {
 }
 
 // Close removes the program: later subflows begin with the kernel's initial window.
-func (w *Window) Close() error { return errors.Join(w.attached.Close(), w.learnt.Close()) }
+func (w *Window) Close() error {
+	var err error
+	if w.attached != nil {
+		err = w.attached.Close()
+	}
+	return errors.Join(err, unix.Close(w.cgroup), w.program.Close(), w.learnt.Close())
+}
 
 // Further returns the initial window, in segments, of a further subflow between these
 // addresses.
