@@ -36,3 +36,16 @@ func TestConnectionThatTheBoxGivesUpIsResetAfterItsBytes(t *testing.T) {
 		}
 	})
 }
+
+func TestConnectionThatTheBoxResetsIsResetAtBothEnds(t *testing.T) {
+	inModes(t, func(t *testing.T, b *bench, client, server *net.TCPConn) {
+		c := b.last()
+		b.relay.Reset(c, errGivenUp)
+		receiveToReset(t, client, nil)
+		receiveToReset(t, server, nil)
+		if got := b.ended(); got.conn != c || !errors.Is(got.err, errGivenUp) {
+			t.Errorf("closed because of %v", got.err)
+		}
+		b.relay.Reset(c, errGivenUp) // without effect
+	})
+}
