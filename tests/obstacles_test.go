@@ -34,7 +34,12 @@ func middlebox(t *testing.T, h *netlab.Host, rule string) (end func()) {
 // connectTo connects the client and returns what the server says, or the error in short.
 func connectTo(t *testing.T, n *netlab.Network, to netip.AddrPort) string {
 	t.Helper()
-	c, err := n.Client.Dial(within(t, 8*time.Second), "tcp", "", to.String())
+	return connectFrom(t, n.Client, to)
+}
+
+func connectFrom(t *testing.T, h *netlab.Host, to netip.AddrPort) string {
+	t.Helper()
+	c, err := h.Dial(within(t, 8*time.Second), "tcp", "", to.String())
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -72,11 +77,14 @@ const capableSYNs = "tcp flags & (syn | ack) == syn tcp option 30 exists "
 
 func TestPathThatBlocksMPTCP(t *testing.T) {
 	for _, f := range families {
-		for how, rule := range map[string]string{"dropped": "drop", "reset": "reject with tcp reset"} {
+		for how, rule := range map[string]string{
+			"dropped": capableSYNs + "drop", "reset": capableSYNs + "reject with tcp reset",
+			"answers dropped": "tcp flags & (syn | ack) == (syn | ack) tcp option 30 exists drop",
+		} {
 			t.Run(how+" "+f.name, func(t *testing.T) {
 				tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
 				n := netlabtest.Build(t, twoLines)
-				end := middlebox(t, n.Line("dsl").Router(), capableSYNs+rule)
+				end := middlebox(t, n.Line("dsl").Router(), rule)
 				p := start(t, n)
 				at := netip.AddrPortFrom(f.server, 0)
 				first, second := greet(t, p.Server, at, "hello"), greet(t, p.Server, at, "hello")
@@ -133,6 +141,49 @@ func refusing(t *testing.T, h *netlab.Host, at netip.Addr) netip.AddrPort {
 	l := listen(t, h, "tcp", netip.AddrPortFrom(at, 0))
 	defer l.Close()
 	return addrOf(l)
+}
+
+// TestHAGWhosePathBlocksMPTCP has servers of the Internet connect to the customer's host.
+func TestHAGWhosePathBlocksMPTCP(t *testing.T) {
+	tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
+	for how, rule := range map[string]string{"dropped": "drop", "reset": "reject with tcp reset"} {
+		t.Run(how, func(t *testing.T) {
+			n := netlabtest.Build(t, twoLines)
+			middlebox(t, n.Line("dsl").Router(), capableSYNs+rule)
+			p := start(t, n)
+			for _, f := range families {
+				to := greet(t, p.Client, netip.AddrPortFrom(f.client, 0), "hello")
+				for i := range 2 {
+					if got := connectFrom(t, p.Server, to); got != "hello" {
+						t.Errorf("%s, connection %d: %q", f.name, i+1, got)
+					}
+				}
+				wantFlow(t, p.hag, to, f.name, isPassed("mptcp-blocked"))
+			}
+		})
+	}
+}
+
+// TestPathThatBeginsToBlockMPTCP has connections to a server work with MPTCP before.
+func TestPathThatBeginsToBlockMPTCP(t *testing.T) {
+	tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
+	for how, rule := range map[string]string{"dropped": "drop", "reset": "reject with tcp reset"} {
+		t.Run(how, func(t *testing.T) {
+			p := start(t, netlabtest.Build(t, twoLines))
+			for _, f := range families {
+				to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+				p.wantGreeting(t, to, "hello", true)
+				end := middlebox(t, p.Line("dsl").Router(), capableSYNs+rule)
+				for i := range 2 {
+					if got := connectTo(t, p.Network, to); got != "hello" {
+						t.Errorf("%s, connection %d: %q", f.name, i+1, got)
+					}
+				}
+				wantFlow(t, p.cpe, to, f.name, isPassed("mptcp-blocked"))
+				end()
+			}
+		})
+	}
 }
 
 func TestPathThatStripsMPTCPIsNoObstacle(t *testing.T) {

@@ -55,7 +55,7 @@ type subflows interface {
 // complete. [host.Diag] is one.
 type halfOpen interface {
 	Connected(local, remote netip.AddrPort) (bool, error)
-	// EndClosed ends what the kernel keeps of a closed connection.
+	// EndClosed ends what the kernel keeps of a connection that is closed, or half-open.
 	EndClosed(local, remote netip.AddrPort) error
 }
 

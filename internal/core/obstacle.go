@@ -18,6 +18,8 @@ import (
 //	  · the client repeats its SYN       → dial without MP_CAPABLE, after a round trip
 //	no dial to the server was lately answered
 //	  · the client repeats its SYN twice → it passes
+//	a dial was lately answered
+//	  · the client repeats its SYN twice → dial without MP_CAPABLE
 //	the other box repeats its SYN without MP_CAPABLE → it passes
 //
 // What fails is an obstacle for later flows (reach.go): they pass, or are dialed without
@@ -149,13 +151,20 @@ func (c *Core) dialOtherwise(acts []Action, now time.Duration, id state.ID, h *h
 	return append(acts, Action{Kind: Connect, Flow: f.ID, Dial: h.dial})
 }
 
+// givenUp reports whether the other box repeats the SYN of a flow without MP_CAPABLE: nothing
+// is left to be bonded. It may have got no SYN+ACK, if a middlebox drops those with MP_CAPABLE.
+func (c *Core) givenUp(id state.ID, s *heldSYN) bool {
+	f, live := c.table.ByID(id)
+	return live && f.Side == state.Multipath && f.Capable && !s.mptcp.Capable
+}
+
 // repeated takes the event that the client of a flow that is being dialed repeats its SYN.
 func (c *Core) repeated(acts []Action, now time.Duration, b state.Begun, s *heldSYN) []Action {
 	h := c.handshakes[b.ID]
 	if h == nil {
 		return acts
 	}
-	if h.side == state.Multipath && !s.mptcp.Capable { // nothing is left to be bonded
+	if c.givenUp(b.ID, s) {
 		acts = c.failed(acts, now, h, state.Unanswered, 0)
 		return c.passHeld(acts, now, b.ID, state.PlainTCP)
 	}
@@ -174,6 +183,8 @@ func (c *Core) repeated(acts []Action, now time.Duration, b state.Begun, s *held
 	case h.repeats > 1 && h.dial.From == (Source{}) && !c.reach.proved(now, h.way(), server, serverLevel):
 		acts = c.failed(acts, now, h, state.Unanswered, 0)
 		return c.passHeld(acts, now, b.ID, state.Unanswered)
+	case h.repeats > 1 && h.dial.offers(): // the kernel would go on with MP_CAPABLE for some time
+		return c.dialPlain(acts, now, b.ID, h, false)
 	}
 	return acts
 }

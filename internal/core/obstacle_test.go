@@ -240,11 +240,11 @@ func TestDropsThatBeginWhileOthersAreAnswered(t *testing.T) {
 	n.connect(t, "192.0.2.5:443").want(t, "the next one there", Accept, state.MPTCPBlocked, 0, 0)
 }
 
-func TestSYNThatTheKernelRepeatsWithoutMPCapable(t *testing.T) {
+func TestServerThatHasJustAnsweredIsDialedWithoutMPCapableAfterTwoRepeats(t *testing.T) {
 	n := newNetwork(t, sound)
 	n.connect(t, "192.0.2.2:443")
 	n.answer = drops // within the minute
-	n.connect(t, "192.0.2.2:443").want(t, "one to the same server", Deliver, state.MPTCPBlocked, 3200*time.Millisecond, 1)
+	n.connect(t, "192.0.2.2:443").want(t, "one to the same server", Deliver, state.MPTCPBlocked, 3200*time.Millisecond, 2)
 	n.connect(t, "192.0.2.2:443").want(t, "the next one", Accept, state.MPTCPBlocked, 0, 0)
 }
 
@@ -300,6 +300,22 @@ func TestSYNPassesTheHAGWhenItsCPEGivesMPTCPUp(t *testing.T) {
 	}
 	if d := core.acts[3].Decision; d.Packet.ID != 8 || d.Verdict != Accept || d.Reason != state.PlainTCP {
 		t.Errorf("decision %+v", d)
+	}
+}
+
+// A middlebox may drop SYN+ACKs with MP_CAPABLE: the CPE does not see what the HAG has sent.
+func TestSYNPassesTheHAGWhenItsCPEHasGotNoAnswer(t *testing.T) {
+	for _, again := range [][]byte{otherSYN(t), syn(t, mss)} { // a new dial, the kernel's repeat
+		core := newCore(t, state.Relay)
+		core.decide(0, state.Multipath, 7, syn(t, mss, capable))
+		core.dialed(0, key6, nil)
+		core.acts = core.Packet(core.acts[:0], time.Second, Packet{ID: 8, Side: state.Multipath, Data: again})
+		if !slices.Equal(core.kinds(), []Kind{Abort, Decide}) {
+			t.Fatalf("actions %+v", core.acts)
+		}
+		if d := core.acts[1].Decision; d.Packet.ID != 8 || d.Verdict != Accept || d.Reason != state.PlainTCP || !d.Reuses {
+			t.Errorf("decision %+v", d)
+		}
 	}
 }
 

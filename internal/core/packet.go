@@ -115,7 +115,8 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case begun.Full != state.None:
 		f.Action, f.Reason, f.Rule = state.Strip, begun.Full, ""
 		return c.begin(acts, now, s, f, h)
-	case begun.Repeat && begun.State == state.Released && begun.Other && s.firstOrLast(now) && c.over(begun.ID):
+	case begun.Repeat && begun.State == state.Released &&
+		(c.givenUp(begun.ID, s) || begun.Other && s.firstOrLast(now) && c.over(begun.ID)):
 		c.table.Move(now, begun.ID, state.Abandoned, state.Reset)
 		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
 	case begun.Repeat:

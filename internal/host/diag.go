@@ -39,6 +39,7 @@ const (
 // TCP states (linux/tcp_states.h), and sets of them.
 const (
 	stateEstablished = 1
+	stateSynRecv     = 3 // as the kernel reports TCP_NEW_SYN_RECV
 	stateFinWait1    = 4
 	stateFinWait2    = 5
 	stateTimeWait    = 6
@@ -79,14 +80,15 @@ func (d *Diag) Connected(local, remote netip.AddrPort) (bool, error) {
 	return s != nil, err
 }
 
-// EndClosed ends the kernel's socket of a closed connection (TIME-WAIT and the like)
-// between local and remote, if there is one.
+// EndClosed ends the kernel's socket of a closed connection (TIME-WAIT and the like), or of a
+// handshake that is not complete, between local and remote, if there is one.
 func (d *Diag) EndClosed(local, remote netip.AddrPort) error {
 	s, err := d.find(local, remote)
-	if s == nil || orphanStates&(1<<s[diagState]) == 0 {
+	const ends = orphanStates | 1<<stateNewSynRecv | 1<<stateSynRecv
+	if s == nil || ends&(1<<s[diagState]) == 0 {
 		return err
 	}
-	kill := diagRequest(s[0], orphanStates)
+	kill := diagRequest(s[0], ends)
 	copy(kill[diagRequestID:], s[diagMessageID:diagMessageID+diagIDSize]) // with its cookie: this socket, and no other
 	_, err = d.conn.Execute(netlink.Message{
 		Header: netlink.Header{Type: sockDestroy, Flags: netlink.Request | netlink.Acknowledge}, Data: kill,

@@ -222,6 +222,9 @@ func (p *process) verdict(d core.Decision) {
 	}
 	delete(p.held, d.Packet.ID)
 	p.w.checkHeld(p, in)
+	if d.Reuses {
+		p.endHalfOpen(d.Key)
+	}
 	refused := packet{src: in.dst, dst: in.src, flags: rewrite.RST | rewrite.ACK, ack: in.seq, attempt: in.attempt}
 	switch d.Verdict {
 	case core.Accept:
@@ -240,6 +243,13 @@ func (p *process) verdict(d core.Decision) {
 	case core.NoRoute, core.HostUnreachable, core.Prohibited:
 		refused.unreachable, refused.flags = true, 0
 		p.forward(in.side.Opposite(), refused)
+	}
+}
+
+// endHalfOpen ends the kernel's half-open connection with the client of a flow.
+func (p *process) endHalfOpen(k state.Key) {
+	if c := p.stack.conns[tuple{k.Server(), k.Client()}]; c != nil && c.phase == synReceived {
+		c.drop()
 	}
 }
 

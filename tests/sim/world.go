@@ -59,9 +59,12 @@ const (
 	drops
 	resets
 	strips
+	dropsAnswers // SYN+ACKs with it
 )
 
-func (m middlebox) String() string { return [...]string{"harmless", "drops", "resets", "strips"}[m] }
+func (m middlebox) String() string {
+	return [...]string{"harmless", "drops", "resets", "strips", "drops answers"}[m]
+}
 
 // link carries packets, late, and some of them not at all.
 type link struct {
@@ -172,7 +175,7 @@ func (w *world) build() {
 		}
 	}
 	w.paths = [2]*link{w.links["dsl"], w.links["lte"]}
-	w.middlebox = oneOf(w, harmless, harmless, harmless, drops, resets, strips)
+	w.middlebox = oneOf(w, harmless, harmless, harmless, drops, resets, strips, dropsAnswers)
 	w.aroundHAG = w.rnd.IntN(6) == 0
 	w.tell("SYNs with MP_CAPABLE on dsl: %v; the server's packets go around the HAG: %v", w.middlebox, w.aroundHAG)
 	w.client, w.server = newStack(w, "client"), newStack(w, "server")
@@ -189,8 +192,8 @@ func (w *world) build() {
 		})
 	}
 	fourth := state.Learn
-	if w.middlebox == resets {
-		fourth = state.Relay // who learns does not see resets
+	if w.middlebox == resets || w.middlebox == dropsAnswers {
+		fourth = state.Relay // who learns does not see resets, and repeats its SYN to a server that has answered
 	}
 	w.cpe = w.newBox("cpe", state.Relay, state.Relay, state.Relay, fourth, state.Pass)
 	w.hag = w.newBox("hag", state.Relay, state.Relay, state.Relay, state.Learn, state.Strip)
@@ -271,7 +274,14 @@ func (w *world) meddle(p *packet) bool {
 }
 
 func (w *world) down(c *conn, p packet) {
-	w.carry(w.pathOf(c, p.dst), p, func(p packet) { w.cpe.enter(state.Multipath, p) })
+	path := w.pathOf(c, p.dst)
+	w.carry(path, p, func(p packet) {
+		if path == "dsl" && w.middlebox == dropsAnswers && p.is(synACK) && p.capable() {
+			w.tell("the middlebox drops %v", &p)
+			return
+		}
+		w.cpe.enter(state.Multipath, p)
+	})
 }
 
 func (w *world) pathOf(c *conn, end netip.AddrPort) string {
