@@ -47,7 +47,7 @@ func (c *Conn) noteSometimes() {
 
 // note notes figures of a leg that lives. Those of one that has been reset are empty.
 func (c *Conn) note(info Info) {
-	if len(info.Subflows) > 0 && !(c.last.MPTCP && !info.MPTCP) {
+	if len(info.Subflows) > 0 && (info.MPTCP || !c.last.MPTCP || info.fellBack()) {
 		c.last = info
 	}
 }
@@ -56,7 +56,12 @@ func (c *Conn) note(info Info) {
 // have left meanwhile keep the figures that they had.
 func (c *Conn) noteEnd() {
 	info, ok := c.info()
-	if !ok || c.last.MPTCP && !info.MPTCP {
+	if !ok || c.last.MPTCP && !info.MPTCP && !info.fellBack() {
+		return
+	}
+	if c.last.MPTCP && !info.MPTCP {
+		info.Token = c.last.Token
+		c.last = info
 		return
 	}
 	if info.Token == 0 {
@@ -69,4 +74,10 @@ func (c *Conn) noteEnd() {
 		}
 	}
 	c.last = info
+}
+
+// fellBack reports whether figures of TCP are those of a leg that has fallen back. A leg of
+// MPTCP that has been reset also looks like TCP, but its connection is closed.
+func (i *Info) fellBack() bool {
+	return !i.MPTCP && len(i.Subflows) == 1 && !i.Subflows[0].left
 }

@@ -165,6 +165,21 @@ func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
 	}
 }
 
+func TestFirstLineThatStripsOptionsIsNamed(t *testing.T) {
+	p := meddled(t)
+	undo := meddle(t, p, "dsl", stripsOptions)
+	few := func(f family) {
+		for range 3 {
+			chatter(t, p.Network, f).Close()
+		}
+	}
+	few(families[0])
+	eventually(t, "the line is named", func() bool { return slices.Contains(findings(t, p.cpe), "removes-options") })
+	undo()
+	few(families[1])
+	eventually(t, "the line is named no longer", func() bool { return !slices.Contains(findings(t, p.cpe), "removes-options") })
+}
+
 // endsWithReset sends and reads until a connection ends, and fails the test unless it ends
 // with a reset within a few seconds.
 func endsWithReset(t *testing.T, c net.Conn) {

@@ -62,6 +62,7 @@ type Box struct {
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
 	stray              atomic.Uint64 // verdicts that could not be given
+	fallbacks          atomic.Int32  // in a row, of flows of a CPE: see countFallback
 }
 
 // kernel has the kernel's side of a live box, beyond the seams.

@@ -272,6 +272,7 @@ func (b *Box) closed(id state.ID, err error) {
 	if c, ok := b.conns.end(id); ok {
 		b.bytesUp.Add(c.BytesUp())
 		b.bytesDown.Add(c.BytesDown())
+		b.countFallback(id, c)
 	}
 }
 

@@ -201,9 +201,9 @@ func (b *Box) steerOnce() {
 	}
 }
 
-// reportRefusals shows which paths refuse subflows.
+// reportRefusals shows which paths refuse subflows, or take their options away.
 func (b *Box) reportRefusals(all []paths.Refusal) {
-	var found []host.Finding
+	found := b.strippedFindings()
 	for i, r := range all {
 		if r.Reason != "" {
 			found = append(found, host.RefusesSubflows.Finding("", r.Reason).On(b.cfg.Paths[i].Name).With(r.Likely))

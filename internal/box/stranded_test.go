@@ -139,3 +139,25 @@ func TestHAGWaitsLongerForItsHalf(t *testing.T) {
 		x.closed(id(c), c.Ended())
 	})
 }
+
+func TestFallbacksInARowAreAFinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		for i, c := range []struct {
+			fallback bool
+			bytes    uint64
+			want     int // findings
+		}{{true, 1, 0}, {true, 1, 0}, {false, 1, 0}, {true, 1, 0}, {true, 0, 0}, {true, 1, 0}, {true, 1, 1}, {true, 1, 1}, {false, 0, 1}, {false, 1, 0}} {
+			conn := x.relayed(uint16(1000+i), uint32(i+1))
+			conn.Up = c.bytes
+			if c.fallback {
+				conn.Tok = 0
+			}
+			x.closed(id(conn), nil)
+			x.change(f, func() {})
+			if all := x.findings.All(); len(all) != c.want || c.want > 0 && (all[0].ID != "removes-options" || all[0].Path != "dsl") {
+				t.Errorf("after flow %d: findings %+v", i, all)
+			}
+		}
+	})
+}

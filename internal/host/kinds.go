@@ -77,6 +77,11 @@ var (
 		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
 		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",
 	})
+	RemovesOptions = kind(Kind{
+		"removes-options", Warning, "the network removes MPTCP options after the handshake on the first path",
+		"connections run as without a box, over that path only",
+		"have the operator let TCP option 30 through, or make another path the first one",
+	})
 )
 
 // Kinds of findings about settings.
