@@ -42,9 +42,60 @@ func openZstd(r io.Reader) (io.Reader, error) {
 	return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 }
 
-// openXZ expands xz. A file may demand a dictionary of up to 4 GiB, which costs memory as far
-// as the file fills it.
-func openXZ(r io.Reader) (io.Reader, error) { return xz.NewReader(bufio.NewReader(r)) }
+// openXZ expands xz. A dictionary of up to 128 MiB is read: xz -9 takes 64 MiB. A file may
+// name one of 4 GiB, and fill it with few bytes. Further blocks have the size of the first,
+// unless somebody has put a file together by hand.
+func openXZ(r io.Reader) (io.Reader, error) {
+	const most = 128 << 20
+	buf := bufio.NewReaderSize(r, longestXZHeader)
+	head, _ := buf.Peek(longestXZHeader) // of a short file as much as there is
+	if size := xzDictionary(head); size > most {
+		return nil, fmt.Errorf("a dictionary of %d MiB, and %d MiB are read", size>>20, most>>20)
+	}
+	return xz.NewReader(buf)
+}
+
+// longestXZHeader is the length of a stream header and the longest block header (the .xz
+// file format, sections 2.1.1 and 3.1.1).
+const longestXZHeader = 12 + 1024
+
+// xzDictionary returns the size of the dictionary that the first block of a file names, in
+// bytes; 0 if it names none (the .xz file format, sections 3.1 and 5.3.1).
+func xzDictionary(head []byte) int64 {
+	const stream, lzma2 = 12, 0x21
+	if len(head) < stream+2 || head[stream] == 0 {
+		return 0
+	}
+	flags, at := head[stream+1], stream+2
+	number := func() (n uint64) {
+		for shift := 0; at < len(head) && shift < 63; shift += 7 {
+			b := head[at]
+			at++
+			n |= uint64(b&0x7f) << shift
+			if b&0x80 == 0 {
+				break
+			}
+		}
+		return n
+	}
+	for _, sized := range []byte{0x40, 0x80} {
+		if flags&sized != 0 {
+			number()
+		}
+	}
+	for range flags&3 + 1 {
+		id, size := number(), number()
+		if at >= len(head) {
+			break
+		}
+		if id == lzma2 {
+			n := head[at] & 0x3f
+			return int64(2|n&1) << (n/2 + 11)
+		}
+		at += int(min(size, longestXZHeader))
+	}
+	return 0
+}
 
 // input is the decompressed source of a capture.
 type input struct {

@@ -141,7 +141,6 @@ func resizeUDP(f *Frame, i int) {
 	}
 	clear(b[6:8])
 	src, dst := addresses(f.Data[f.places[i-1].at:])
-	const protocolUDP = 17
 	sum := rewrite.Checksum(pseudoHeader(src, dst, protocolUDP, length), b[:length])
 	if sum == 0 {
 		sum = 0xffff

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -244,6 +246,41 @@ func TestSecondsOfTicks(t *testing.T) {
 	} {
 		if s, n := secondsOf(c.ticks, c.resolution); s != c.seconds || n != c.nanosec {
 			t.Errorf("%d at %#x: %d s, %d ns; want %d, %d", c.ticks, c.resolution, s, n, c.seconds, c.nanosec)
+		}
+	}
+}
+
+// A file may name a dictionary of gigabytes: it is refused before it gets the memory.
+func TestXZWithAHugeDictionaryIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		size int
+		fine bool
+	}{{8 << 20, true}, {64 << 20, true}, {128 << 20, true}, {192 << 20, false}, {1 << 30, false}} {
+		var out bytes.Buffer
+		w, err := xz.WriterConfig{DictCap: 1 << 20}.NewWriter(&out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.Write(readFile(t, filepath.Join(goldenDir, "raw.hag.pcapng")))
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		file := out.Bytes()
+		if got := xzDictionary(file); got != 1<<20 {
+			t.Fatalf("the file names %d bytes", got)
+		}
+		for n := range byte(41) { // the byte of the size, and the checksum of its header
+			if int64(2|n&1)<<(n/2+11) == int64(c.size) {
+				header := file[12 : 12+int(file[12])*4+4]
+				header[bytes.IndexByte(header[2:], 0x21)+4] = n
+				binary.LittleEndian.PutUint32(header[len(header)-4:], crc32.ChecksumIEEE(header[:len(header)-4]))
+			}
+		}
+		if got := xzDictionary(file); got != int64(c.size) {
+			t.Fatalf("the file names %d bytes, want %d", got, c.size)
+		}
+		if _, err := readAll(bytes.NewReader(file)); (err == nil) != c.fine {
+			t.Errorf("%d MiB: error %v", c.size>>20, err)
 		}
 	}
 }

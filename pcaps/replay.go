@@ -26,6 +26,10 @@ type Config struct {
 	Table    state.Config
 	Learnt   state.LearntConfig
 	MaxFlows int // largest number of flows in the report, the first ones; default 10,000
+	// Anonymized gets each frame of the capture as an [Anonymizer] changes it, unless it is
+	// nil. Replay does not flush it.
+	Anonymized *Writer
+	anonymizer *Anonymizer // nil for a new one
 	// Decided is called with each decision, unless it is nil. An error ends the replay.
 	Decided func(Decision) error
 	// Progress is called every 1,024 packets with their number so far, unless it is nil.
@@ -39,6 +43,8 @@ type replay struct {
 	learns bool
 	in     *Reader
 	out    *Writer // or nil
+
+	anonymizer *Anonymizer
 
 	completer
 	acts       []core.Action      // of the last event
@@ -70,6 +76,9 @@ func Replay(ctx context.Context, in *Reader, out *Writer, cfg Config) (*Report, 
 		cfg: cfg, core: core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy}),
 		learns: cfg.Policy.Learns(), waiting: make(map[uint32]waiting),
 		in: in, out: out, tracks: newTracks(), tokens: make(map[uint32]tokenOwner), unread: make(map[kind]uint64),
+	}
+	if r.anonymizer = cfg.anonymizer; r.anonymizer == nil {
+		r.anonymizer = NewAnonymizer()
 	}
 	r.report.Totals.Verdicts, r.report.Totals.Unread = make(map[string]uint64), make(map[string]uint64)
 	timeouts := cfg.Table.WithDefaults()
@@ -105,10 +114,22 @@ func (r *replay) run(ctx context.Context) error {
 				r.cfg.Progress(f.Number)
 			}
 		}
+		if err := r.anonymize(f); err != nil {
+			return err
+		}
 		if err := r.frame(f); err != nil {
 			return err
 		}
 	}
+}
+
+// anonymize writes a frame for others to read, if that is wanted.
+func (r *replay) anonymize(f *Frame) error {
+	if r.cfg.Anonymized == nil {
+		return nil
+	}
+	in := r.iface(f)
+	return r.cfg.Anonymized.Write(r.anonymizer.Frame(f, in.LinkType), r.anonymizer.Interface(in))
 }
 
 // frame handles the next frame.

@@ -22,10 +22,11 @@ import (
 // replayCommand runs the decisions of a box on a capture file.
 func replayCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--json] [--expect FILE]",
-		Short:   "show the decisions of a box on a capture, and the packets that it would send",
-		Example: "  synbond replay in.pcap --role cpe --out out.pcapng",
-		Args:    oneArgument("a capture file, or - for standard input"),
+		Use:   "replay FILE [--role cpe|hag] [--action A] [--config FILE] [--out FILE] [--anonymize] [--json] [--expect FILE]",
+		Short: "show the decisions of a box on a capture, and the packets that it would send",
+		Example: "  synbond replay in.pcap --role cpe --out out.pcapng\n" +
+			"  synbond replay in.pcap --anonymize --out shared.pcapng",
+		Args: oneArgument("a capture file, or - for standard input"),
 	}
 	o := bindReplay(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) }
@@ -67,7 +68,13 @@ func (o *replayOptions) replay(cmd *cobra.Command, in string, cfg pcaps.Config, 
 	}
 	printer := expected.with(newReplayPrinter(cmd.OutOrStdout(), o.json, p))
 	cfg.Decided, cfg.Progress = printer.decided, p.show
+	if o.anonymize {
+		cfg.Anonymized, writer = writer, nil
+	}
 	report, err := pcaps.Replay(cmd.Context(), reader, writer, cfg)
+	if cfg.Anonymized != nil {
+		err = errors.Join(err, cfg.Anonymized.Flush())
+	}
 	p.clear()
 	ended := printer.end(report)
 	if errors.Is(err, ended) { // the output fails, and has failed before
@@ -107,7 +114,8 @@ type replayOptions struct {
 	paths []string // interfaces
 	json  bool
 
-	expect string // JSON of an earlier replay
+	anonymize bool   // write the capture itself, for others to read
+	expect    string // JSON of an earlier replay
 }
 
 func bindReplay(cmd *cobra.Command) *replayOptions {
@@ -118,6 +126,7 @@ func bindReplay(cmd *cobra.Command) *replayOptions {
 	f.StringSliceVar(&o.paths, "path", nil, "interface (`IF`) that faces the multipath side (repeat for more)")
 	bindFile(f, &o.file)
 	f.StringVar(&o.out, "out", "", "write the packets that the box would have sent to this `FILE`: pcap if it ends with .pcap, else pcapng")
+	f.BoolVar(&o.anonymize, "anonymize", false, "write the capture itself to the file of --out, with other addresses, payloads, keys and names, so that it can be shared")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
 	f.StringVar(&o.expect, "expect", "", "compare the results with this `FILE`, the --json of an earlier replay; exit with 1 if they differ")
 	return o
@@ -127,6 +136,9 @@ func bindReplay(cmd *cobra.Command) *replayOptions {
 func (o *replayOptions) config() (pcaps.Config, error) {
 	if o.out == "-" {
 		return pcaps.Config{}, usagef("--out needs a file: standard output has the decisions")
+	}
+	if o.anonymize && o.out == "" {
+		return pcaps.Config{}, usagef("--anonymize needs --out FILE, for the capture to be shared")
 	}
 	s, err := config.Load("", o.file, o.flags)
 	if err != nil {

@@ -186,3 +186,18 @@ func TestReplayProgressIsABarOnATerminal(t *testing.T) {
 		t.Errorf("drawn: %q", screen.String())
 	}
 }
+
+func TestReplayAnonymizesTheCapture(t *testing.T) {
+	in, out := capture(t), filepath.Join(t.TempDir(), "shared.pcapng")
+	if code, _, errs := run("replay", in, "--anonymize"); code != exitUsage || !strings.Contains(errs, "--anonymize needs --out FILE") {
+		t.Errorf("without --out: exit %d, %q", code, errs)
+	}
+	code, want, errs := run("replay", in, "--role", "cpe", "--anonymize", "--out", out)
+	if code != 0 || errs != "" {
+		t.Fatalf("exit %d, %q", code, errs)
+	}
+	_, got, _ := run("replay", out, "--role", "cpe")
+	if strings.Count(got, "\n") != strings.Count(want, "\n") || strings.Contains(got, "2001:db8:1::2") {
+		t.Errorf("before\n%s\nafter\n%s", want, got)
+	}
+}
