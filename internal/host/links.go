@@ -37,7 +37,7 @@ func (m *Machine) list() error {
 	for _, dev := range all {
 		flags := dev.Attrs().RawFlags
 		at := paths.Link{
-			Index: dev.Attrs().Index, Enabled: flags&unix.IFF_UP != 0,
+			Index: dev.Attrs().Index, MTU: dev.Attrs().MTU, Enabled: flags&unix.IFF_UP != 0,
 			Carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0,
 			Master:  master(all, dev), Removals: m.removals[dev.Attrs().Index],
 		}

@@ -143,6 +143,15 @@ func (h *Health) Probed(now time.Time, sequence uint64, ok bool) {
 	}
 }
 
+// SentBeside counts a packet of the path's prober that is no probe for this health.
+func (h *Health) SentBeside() { h.activity.probes++ }
+
+// Busy reports whether the path carries many packets.
+func (h *Health) Busy(now time.Time) bool { return now.Before(h.activity.busyUntil) }
+
+// RTT returns the smoothed round trip time, 0 if it is not known.
+func (h *Health) RTT() time.Duration { return h.srtt }
+
 // Received counts a packet that came back to the path's prober, valid or not.
 func (h *Health) Received() { h.activity.replies++ }
 

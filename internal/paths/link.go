@@ -9,6 +9,7 @@ import (
 type Link struct {
 	Index   int
 	Enabled bool
+	MTU     int    // 0 if it is not known
 	Carrier bool   // it is enabled and could carry packets (IFF_RUNNING, RFC 2863)
 	Master  string // the bridge, bond or team of which it is a port; "" for none
 	// Addrs are all its addresses. Usable are the global ones that are neither tentative

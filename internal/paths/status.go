@@ -21,6 +21,10 @@ type Status struct {
 	Interface                int    // its index, 0 without an interface
 	BytesSent, BytesReceived uint64 // by the interface, since it was made
 
+	// Limit4 and Limit6 are the sizes in bytes of the largest packets that the path
+	// carries, 0 where full size passes or nothing is known.
+	Limit4, Limit6 int
+
 	Carrier      bool       // the interface is up and has a carrier
 	Addr4, Addr6 netip.Addr // from which subflows can be opened; the zero Addr without one
 	Seen4, Seen6 netip.Addr // from which the HAG sees them come; the zero Addr if it is not known
@@ -49,7 +53,8 @@ func (s Status) FamilyReason() string {
 // Alike reports whether two statuses differ in figures only.
 func (s Status) Alike(o Status) bool {
 	return s.Up == o.Up && s.Reason == o.Reason && s.Reason6 == o.Reason6 && s.Reason4 == o.Reason4 && s.Carrier == o.Carrier && s.Probed == o.Probed &&
-		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6 && s.Seen4 == o.Seen4 && s.Seen6 == o.Seen6
+		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6 && s.Seen4 == o.Seen4 && s.Seen6 == o.Seen6 &&
+		s.Limit4 == o.Limit4 && s.Limit6 == o.Limit6
 }
 
 // Translation returns which addresses of the path a NAT translates, as far as it is known.

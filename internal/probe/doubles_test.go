@@ -87,7 +87,9 @@ type fakeNetwork struct {
 	mu        sync.Mutex
 	delay     time.Duration // one way
 	silent    map[string]bool
-	responder *Responder // nil: port unreachable
+	largest   map[string]int // packets that a path carries, IP header included; 0: all
+	noItems   bool           // the responder's box knows none
+	responder *Responder     // nil: port unreachable
 }
 
 // fakePort is the source port of all datagrams through a fakeNetwork.
@@ -127,8 +129,11 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 	time.AfterFunc(n.delay, func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.silent[c.ifname] {
+		if n.silent[c.ifname] || n.largest[c.ifname] > 0 && len(b)+headers(c.local) > n.largest[c.ifname] {
 			return
+		}
+		if n.noItems {
+			probe = withoutItems(probe)
 		}
 		var reply []byte
 		if n.responder != nil {
@@ -145,6 +150,16 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 		})
 	})
 	return len(b), nil
+}
+
+// withoutItems returns a probe as a box sees it that knows no items: nothing if it has some.
+func withoutItems(probe []byte) []byte {
+	m, err := newCodec("").parse(probe)
+	if err != nil || len(probe) != messageSize {
+		return nil
+	}
+	m.instance = 0 // a field that it does not look at
+	return newCodec("").append(nil, m)
 }
 
 func (c *fakeConn) Close() error {
@@ -180,7 +195,7 @@ func inRig(t *testing.T, cfg paths.ProbeConfig, test func(*rig)) {
 				links: make(map[string]paths.Link), changed: make(chan struct{}), counters: make(map[int]paths.LinkCounters),
 				busy: true, silent: make(map[string]bool),
 			},
-			network: &fakeNetwork{delay: 20 * time.Millisecond, silent: make(map[string]bool)},
+			network: &fakeNetwork{delay: 20 * time.Millisecond, silent: make(map[string]bool), largest: make(map[string]int)},
 			changes: make(chan struct{}, 1),
 		}
 		var all []paths.Path

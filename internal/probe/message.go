@@ -14,8 +14,8 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 )
 
-// All messages are UDP datagrams. A reply is never larger than its probe, so that
-// replies amplify nothing. In network byte order:
+// All messages are UDP datagrams. A reply is as large as its probe, so that replies
+// amplify nothing, and large ones show that large packets pass both ways. In network byte order:
 //
 //	 0  magic u32       "sBpr"
 //	 4  version u8      1
@@ -38,10 +38,9 @@ import (
 // An item is a type u8, a length u8 and a value of that length. Items of unknown types
 // are skipped:
 //
-//	1  seen     the address (4 or 16 bytes) and port u16 from which the probe came
-//	3  lives    of a reply: the HAG's processes that still carry flows at this address, by
-//	            their instances, u64 each; the HAG's own is the first
-//	2  shorter  of a probe: the reply shall have this size u16, and not the probe's
+//	1  seen   the address (4 or 16 bytes) and port u16 from which the probe came
+//	2  lives  of a reply: the HAG's processes that still carry flows at this address, by
+//	          their instances, u64 each; the HAG's own is the first
 //
 // A box that knows no items ignores extended messages. So a CPE says in each probe that
 // it takes extended replies (abilityItems), a HAG answers that it takes extended probes
@@ -71,10 +70,9 @@ const (
 
 // Types of items.
 const (
-	itemNone    = 0 // and no further items
-	itemSeen    = 1
-	itemShorter = 2
-	itemLives   = 3
+	itemNone  = 0 // and no further items
+	itemSeen  = 1
+	itemLives = 2
 )
 
 // maxLives is the largest number of instances that are read.
@@ -119,10 +117,9 @@ type message struct {
 	down     uint8
 	reason   refusalReason
 
-	size    int              // of the datagram; 0 is messageSize, without items
-	seen    netip.AddrPort   // zero: not there
-	shorter uint16           // 0: not there
-	lives   [maxLives]uint64 // from the first on; all zero: not there
+	size  int              // of the datagram; 0 is messageSize, without items
+	seen  netip.AddrPort   // zero: not there
+	lives [maxLives]uint64 // from the first on; all zero: not there
 }
 
 var (
@@ -173,13 +170,11 @@ func (m *message) parseItems(b []byte) bool {
 		case kind == itemSeen && (len(value) == 4+2 || len(value) == 16+2):
 			at, _ := netip.AddrFromSlice(value[:len(value)-2])
 			m.seen = netip.AddrPortFrom(at, binary.BigEndian.Uint16(value[len(value)-2:]))
-		case kind == itemShorter && len(value) == 2:
-			m.shorter = binary.BigEndian.Uint16(value)
 		case kind == itemLives && len(value) > 0 && len(value)%8 == 0:
 			for i := range min(len(value)/8, maxLives) {
 				m.lives[i] = binary.BigEndian.Uint64(value[8*i:])
 			}
-		case kind == itemSeen, kind == itemShorter, kind == itemLives:
+		case kind == itemSeen, kind == itemLives:
 			return false
 		}
 	}
@@ -196,9 +191,6 @@ func (m *message) appendItems(b []byte) []byte {
 	}
 	if m.seen.IsValid() {
 		add(itemSeen, binary.BigEndian.AppendUint16(m.seen.Addr().AsSlice(), m.seen.Port()))
-	}
-	if m.shorter > 0 {
-		add(itemShorter, binary.BigEndian.AppendUint16(nil, m.shorter))
 	}
 	if m.lives[0] != 0 {
 		add(itemLives, m.appendLives(nil))

@@ -40,6 +40,7 @@ type Monitor struct {
 	log     *slog.Logger
 	box     uint64
 	codec   *codec
+	large   [maxMessageSize]byte // buffer of a probe
 
 	// Of Run's goroutine.
 	paths     []*path
@@ -202,6 +203,7 @@ func (m *Monitor) step(now time.Time, changed func()) (next time.Time) {
 		if at := p.health.Next(now); at.Before(next) {
 			next = at
 		}
+		next = m.checkSizes(now, p, next)
 	}
 	if m.publish(now) {
 		changed()
@@ -260,19 +262,23 @@ func (m *Monitor) probe(now time.Time, p *path) {
 		return
 	}
 	p.sequence++
-	msg := message{
-		version: messageVersion, kind: kindProbe, path: uint8(p.index), box: m.box, sequence: p.sequence,
-		cookie: at.cookie, revision: m.revision, down: m.down, instance: abilityItems,
-	}
+	msg := m.message(p, at)
 	if at.extend(now, m.instances.Unsettled()) {
 		msg.size, at.asked = extendedSize, now
 	}
-	var buf [extendedSize]byte
-	_, err := at.conn.Write(m.codec.append(buf[:0], msg))
+	_, err := at.conn.Write(m.codec.append(m.large[:0], msg))
 	at.unanswered++
 	p.health.Probed(now, p.sequence, err == nil)
 	if err != nil {
 		m.log.Debug("probe", "path", p.Name, "err", err)
+	}
+}
+
+// message returns the next probe of a path.
+func (m *Monitor) message(p *path, at *prober) message {
+	return message{
+		version: messageVersion, kind: kindProbe, path: uint8(p.index), box: m.box, sequence: p.sequence,
+		cookie: at.cookie, revision: m.revision, down: m.down, instance: abilityItems,
 	}
 }
 
@@ -289,10 +295,12 @@ func (m *Monitor) take(r response) {
 		return
 	}
 	msg, err := m.codec.parse(r.data)
-	if errors.Is(err, errNoMessage) || msg.box != m.box || !h.Expects(msg.sequence) {
+	if errors.Is(err, errNoMessage) || msg.box != m.box {
 		return
 	}
 	switch {
+	case err == nil && msg.kind == kindReply && r.to.sizes.Replied(r.at, msg.sequence):
+	case !h.Expects(msg.sequence):
 	case errors.Is(err, errOtherVersion):
 		m.refused(r, h, fmt.Sprintf("HAG refuses probes: it speaks version %d of their protocol, this box version %d", msg.version, messageVersion))
 	case msg.kind == kindRefusal:

@@ -69,7 +69,7 @@ func (p *path) reopen(i int, m *Monitor, receive func(*prober)) (err error) {
 	if failed != nil {
 		return errors.Join(err, failed) // the link may have changed again: that is reported, too
 	}
-	*at = &prober{conn: conn, index: p.link.Index, local: r.Source.Addr, join: r.Join}
+	*at = &prober{conn: conn, index: p.link.Index, local: r.Source.Addr, join: r.Join, sizes: paths.NewSizeCheck(p.link.MTU, i == 1)}
 	receive(*at)
 	return err
 }
@@ -114,6 +114,7 @@ func (p *path) status() paths.Status {
 	s.Interface, s.Carrier = p.link.Index, p.link.Carrier
 	s.Addr6, s.Addr4 = p.address(0), p.address(1)
 	s.Reason6, s.Reason4 = p.reasons[0], p.reasons[1]
+	s.Limit6, s.Limit4 = p.limits()
 	for i, seen := range []*netip.Addr{&s.Seen6, &s.Seen4} {
 		if at := p.probers[i]; at != nil {
 			*seen = at.seen.Addr()

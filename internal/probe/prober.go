@@ -32,11 +32,21 @@ func DialUDP(ifname string, local netip.Addr, join netip.AddrPort) (Conn, error)
 	d := net.Dialer{
 		LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0)),
 		Control: func(_, _ string, raw syscall.RawConn) (err error) {
-			bind := func(fd uintptr) { err = unix.BindToDevice(int(fd), ifname) }
+			bind := func(fd uintptr) {
+				err = errors.Join(unix.BindToDevice(int(fd), ifname), dontFragment(int(fd), join.Addr()))
+			}
 			return errors.Join(raw.Control(bind), err)
 		},
 	}
 	return d.Dial("udp", join.String())
+}
+
+// dontFragment has a socket send whole packets whatever the kernel knows of the path's MTU.
+func dontFragment(fd int, peer netip.Addr) error {
+	if peer.Is4() {
+		return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 }
 
 // prober probes a path over one address family.
@@ -51,8 +61,9 @@ type prober struct {
 	heard      bool   // the HAG has replied
 	unanswered int    // probes since the last reply
 
-	extends bool           // the HAG takes extended probes
-	asked   time.Time      // time of the last extended probe
+	extends bool      // the HAG takes extended probes
+	asked   time.Time // time of the last extended probe
+	sizes   *paths.SizeCheck
 	seen    netip.AddrPort // from which the HAG sees the probes come; zero: not known
 }
 

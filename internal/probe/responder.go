@@ -58,8 +58,21 @@ func NewResponder(joins []netip.AddrPort, secret string, end EndSubflows, log *s
 			return nil, errors.Join(fmt.Errorf("answer probes at %s: %w", j, err), r.Close())
 		}
 		r.conns = append(r.conns, c)
+		if err := whole(c, j.Addr()); err != nil {
+			return nil, errors.Join(fmt.Errorf("answer probes at %s: %w", j, err), r.Close())
+		}
 	}
 	return r, nil
+}
+
+// whole has replies sent whole.
+func whole(c *net.UDPConn, join netip.Addr) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err2 := raw.Control(func(fd uintptr) { err = dontFragment(int(fd), join) })
+	return errors.Join(err, err2)
 }
 
 func newResponder(secret string, end EndSubflows, log *slog.Logger) *Responder {
@@ -169,18 +182,10 @@ func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time
 			out.flags |= flagItems
 		}
 		if m.size > 0 {
-			out.size, out.seen, out.lives[0] = m.replySize(), source, r.instance
+			out.size, out.seen, out.lives[0] = m.size, source, r.instance
 		}
 	}
 	return r.codec.append(b, out)
-}
-
-// replySize returns the size of the reply to an extended probe.
-func (m *message) replySize() int {
-	if m.shorter > 0 {
-		return max(messageSize, min(int(m.shorter), m.size))
-	}
-	return m.size
 }
 
 // note takes the contents of a probe. It reports whether the probe confirms its

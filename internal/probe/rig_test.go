@@ -70,6 +70,57 @@ func TestSilentBusyPathFailsQuicklyAndReturnsAfterTheHoldTime(t *testing.T) {
 	})
 }
 
+func TestLargestPacketOfAPathIsFound(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		set := func(largest int) {
+			x.network.mu.Lock()
+			defer x.network.mu.Unlock()
+			x.network.largest["lte"] = largest
+		}
+		limit := func(want int) func() bool {
+			return func() bool { s := x.Statuses(); return s[1].Limit6 == want && s[0].Limit6 == 0 }
+		}
+		set(1400)
+		_, stop := x.respond("", nil)
+		defer stop()
+		x.within("the first check", x.await("a limit at the start", limit(1400)), 0, 3*time.Second)
+		if !x.bothProbed() {
+			t.Errorf("the paths are %+v", x.Statuses())
+		}
+		set(0)
+		x.await("no limit any more", limit(0))
+		time.Sleep(10 * time.Second)
+		set(1300)
+		x.within("a later check", x.await("a limit on a busy path", limit(1280)), time.Second, 6*time.Second)
+	})
+}
+
+func TestHAGThatKnowsNoItemsIsNotSentAny(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		x.network.mu.Lock()
+		x.network.noItems = true
+		x.network.mu.Unlock()
+		_, stop := x.respond("", nil)
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		time.Sleep(time.Minute)
+		if s := x.Statuses()[1]; s.Seen6.IsValid() || s.Limit6 != 0 || s.Missed > 0 {
+			t.Errorf("the path is %+v", s)
+		}
+	})
+}
+
+func TestAddressThatTheHAGSeesIsKnown(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		_, stop := x.respond("", nil)
+		defer stop()
+		x.await("the address", func() bool { return x.Statuses()[1].Seen6 == lteA })
+		if x.Statuses()[1].Translation() != (paths.Translation{}) {
+			t.Errorf("the path is %+v", x.Statuses()[1])
+		}
+	})
+}
+
 func TestIdlePathIsProbedSeldomAndFailsLater(t *testing.T) {
 	inRig(t, paths.ProbeConfig{}, func(x *rig) {
 		x.machine.mu.Lock()

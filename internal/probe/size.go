@@ -1,0 +1,50 @@
+package probe
+
+import (
+	"net/netip"
+	"time"
+)
+
+// headers returns the size of the IP and UDP headers of a probe in bytes.
+func headers(a netip.Addr) int {
+	if a.Is4() {
+		return 20 + 8
+	}
+	return 40 + 8
+}
+
+// checkSizes sends the probes by which the path's probers find out how large packets may
+// be, and returns the time of the next ones, if that is before next.
+func (m *Monitor) checkSizes(now time.Time, p *path, next time.Time) time.Time {
+	active := p.health.Busy(now)
+	for _, at := range p.probers {
+		if at == nil || !at.extends || !at.confirmed {
+			continue
+		}
+		for _, size := range at.sizes.Due(now, active, p.health.RTT()) {
+			p.sequence++
+			at.sizes.Sent(p.sequence, size)
+			msg := m.message(p, at)
+			msg.size = size - headers(at.local)
+			// An error counts as a loss: so it is no larger packet that the link takes.
+			if _, err := at.conn.Write(m.codec.append(m.large[:0], msg)); err == nil {
+				p.health.SentBeside()
+			}
+		}
+		if t, needed := at.sizes.Next(active); needed && t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	return next
+}
+
+// limits returns the sizes of the largest packets that the path carries, 0 where full
+// size passes or nothing is known.
+func (p *path) limits() (limit6, limit4 int) {
+	for i, limit := range []*int{&limit6, &limit4} {
+		if at := p.probers[i]; at != nil {
+			*limit = at.sizes.Limit()
+		}
+	}
+	return limit6, limit4
+}
