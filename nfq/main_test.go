@@ -33,6 +33,10 @@ var rules = nfq.Rules{
 		Plain: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000"), netip.MustParseAddrPort("127.0.0.1:7001")},
 		Paths: []netip.AddrPort{netip.MustParseAddrPort("[::1]:7002"), netip.MustParseAddrPort("127.0.0.1:7003")},
 	},
+	Clamps: []nfq.Clamp{
+		{Interface: "dsl", Family: netip.IPv6Unspecified(), Packet: 1400},
+		{Interface: "dsl", Family: netip.IPv4Unspecified(), Packet: 1400},
+	},
 }
 
 // routes are the policy routing of the rules.

@@ -21,6 +21,8 @@ type Rules struct {
 	Joins []netip.AddrPort
 	// AcceptJoins: this box is the HAG, so the join addresses are its own.
 	AcceptJoins bool
+	// Clamps lower the MSS on paths that lose large packets.
+	Clamps []Clamp
 	// QueueSYNACKs also diverts the SYN+ACKs of connections that the box does not relay.
 	QueueSYNACKs bool
 
@@ -113,10 +115,10 @@ func (r Rules) sides() []side {
 
 // chains returns the chains of the table inet in the order in which a packet meets them.
 func (r Rules) chains() []chain {
-	return []chain{
+	return append([]chain{
 		strays(), r.sockets(), deliver(), r.released(), land(),
 		r.syns(), r.hold(), refused(), refuse(), r.emit(), class(),
-	}
+	}, r.clamps()...)
 }
 
 // deliver delivers packets to the box's sockets. The router decides about SYNs, and those

@@ -100,7 +100,7 @@ func TestInstallReplacesEarlierRules(t *testing.T) {
 		"synbond_test deliver": 3, "synbond_test land": 4, "synbond_test sockets": 6,
 		"synbond_test released": 4, "synbond_test strays": 3,
 		"synbond_test refuse": 1, "synbond_test refused": 4,
-		"synbond_test emit": 6, "synbond_test class": 24, "synbond_test loop6": 1, "synbond_test loop4": 1,
+		"synbond_test emit": 6, "synbond_test class": 24, "synbond_test clamp_in": 2, "synbond_test clamp_out": 2, "synbond_test loop6": 1, "synbond_test loop4": 1,
 	}
 	for range 2 {
 		check(t, h.Do(rules.Install))
@@ -270,6 +270,7 @@ func normal(text string) (lines []string) {
 		{`(# ?)?(xt target "NFQUEUE"|xt_NFQUEUE|NFQUEUE|queue (num|to|flags|from) ).*$`, ""},
 		{`tcp flags & \([^)]*\) == (\S+)|tcp flags (\S+) / \S+`, "flags $1$2"},
 		{`flags 0x2`, "flags syn"},
+		{`tcp option mptcp 1`, "tcp option mptcp exists"},
 		{`flags 0x4`, "flags rst"},
 		{`fib daddr oifname (@|\{ ")(\w+)(" \})?`, "fib oifname"},
 		{`fib (s|d)addr type != \S+`, "fib $1 not local"},

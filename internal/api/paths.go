@@ -73,16 +73,20 @@ type PathState struct {
 	Join     []netip.AddrPort `json:"join"`
 	// Seen4 and Seen6 are the addresses from which the HAG sees the path's probes come.
 	// They differ from Address4 and Address6 behind a NAT. "" if it is not known.
-	Seen4     netip.Addr `json:"seen4"`
-	Seen6     netip.Addr `json:"seen6"`
-	Subflows  int        `json:"subflows"` // open now
-	RateUp    uint64     `json:"rate_up"`  // bit/s, of all that the interface carries
-	RateDown  uint64     `json:"rate_down"`
-	RTTUS     int64      `json:"rtt_us"`   // of probes; 0 if none was answered
-	Loss      float64    `json:"loss"`     // share of the last 64 probes
-	BytesUp   uint64     `json:"bytes_up"` // by the interface, since it was made
-	BytesDown uint64     `json:"bytes_down"`
-	Probed    bool       `json:"probed"` // the HAG has answered over it
+	Seen4 netip.Addr `json:"seen4"`
+	Seen6 netip.Addr `json:"seen6"`
+	// LargestPacket4 and LargestPacket6 are the sizes in bytes of the largest packets that
+	// the path carries, 0 where it carries full size, or nothing is known.
+	LargestPacket4 int     `json:"largest_packet4"`
+	LargestPacket6 int     `json:"largest_packet6"`
+	Subflows       int     `json:"subflows"` // open now
+	RateUp         uint64  `json:"rate_up"`  // bit/s, of all that the interface carries
+	RateDown       uint64  `json:"rate_down"`
+	RTTUS          int64   `json:"rtt_us"`   // of probes; 0 if none was answered
+	Loss           float64 `json:"loss"`     // share of the last 64 probes
+	BytesUp        uint64  `json:"bytes_up"` // by the interface, since it was made
+	BytesDown      uint64  `json:"bytes_down"`
+	Probed         bool    `json:"probed"` // the HAG has answered over it
 	// FurtherWindow4 and FurtherWindow6 are the initial windows of further subflows, in
 	// segments, as learnt so far; 0 without an address.
 	FurtherWindow4 int    `json:"further_window4"`

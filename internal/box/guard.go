@@ -199,6 +199,7 @@ func (b *Box) standAside() error {
 			b.kernel.relay.Reset(c.(*relay.Conn), syscall.ECONNABORTED)
 		}
 	}
+	b.installed.aside.Store(true)
 	err := nfq.Remove(string(b.cfg.Role))
 	for _, r := range b.routes() {
 		err = errors.Join(err, r.Remove())
@@ -218,6 +219,7 @@ func (b *Box) comeBack() error {
 		}
 	}
 	if err == nil {
+		b.installed.aside.Store(false)
 		err = b.installRules()
 	}
 	return err

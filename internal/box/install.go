@@ -16,6 +16,7 @@ import (
 type installed struct {
 	translates atomic.Pointer[sourceRules] // by the checks of the machine
 
+	aside   atomic.Bool // the rules are not to be there, see standAside
 	byInput atomic.Bool // a policy rule of another program asks for a packet's incoming interface
 
 	mu         sync.Mutex // guards what follows, and makes an installation one step
@@ -23,6 +24,7 @@ type installed struct {
 	tracked    bool       // the rules ask what has been translated
 	translated uint64     // packets that earlier rules have counted
 	kept       *nfq.Kept  // the rules in the kernel
+	clamps     []nfq.Clamp
 }
 
 // divert binds the queue and then sends it SYNs.
@@ -55,7 +57,7 @@ func (b *Box) routes() (all []nfq.Routes) {
 // rules returns the box's rules as the machine needs them now. The caller holds the lock.
 func (b *Box) rules() nfq.Rules {
 	r := b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Learns())
-	r.Reinjects, r.Tracked = b.installed.reinjects, b.installed.tracked
+	r.Reinjects, r.Tracked, r.Clamps = b.installed.reinjects, b.installed.tracked, b.installed.clamps
 	return r
 }
 

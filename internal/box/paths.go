@@ -63,9 +63,8 @@ func (b *Box) paths() api.Paths {
 		at := b.pathState(b.set.Paths[i], s, now)
 		at.Use, at.RateUp, at.RateDown, at.Subflows = v.desired[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
 		if s.Up {
-			at.Reason = cmp.Or(at.Reason, v.refusals[i].Reason)
-			at.Reason = strings.TrimPrefix(at.Reason+"; "+s.FamilyReason(), "; ")
-			at.Reason = strings.TrimSuffix(at.Reason, "; ")
+			all := []string{cmp.Or(at.Reason, v.refusals[i].Reason), s.FamilyReason(), sizeReason(s)}
+			at.Reason = strings.Join(slices.DeleteFunc(all, func(r string) bool { return r == "" }), "; ")
 		}
 		out.Paths[i].PathState = at
 	}
@@ -76,6 +75,7 @@ func (b *Box) pathState(p paths.Path, s paths.Status, now time.Time) *api.PathSt
 	out := &api.PathState{
 		State: upOrDown(s.Up), Reason: s.Reason, SinceMS: now.Sub(s.Since).Milliseconds(), Mode: string(p.Mode),
 		Address4: s.Addr4, Address6: s.Addr6, Reason4: s.Reason4, Reason6: s.Reason6, Join: p.Join, Seen4: s.Seen4, Seen6: s.Seen6,
+		LargestPacket4: s.Limit4, LargestPacket6: s.Limit6,
 		FurtherWindow4: b.furtherWindow(s.Addr4, p.Join), FurtherWindow6: b.furtherWindow(s.Addr6, p.Join),
 		RTTUS: s.RTT.Microseconds(), Loss: s.Loss, Probed: s.Probed, BytesUp: s.BytesSent, BytesDown: s.BytesReceived,
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/probe"
+	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/state"
 )
 
@@ -58,6 +59,8 @@ type pathControl interface {
 	Renew()
 	// Refusals returns for each path why it gets no subflows.
 	Refusals() []paths.Refusal
+	// Clamp lowers the MSS on paths.
+	Clamp([]nfq.Clamp) error
 	// Shape limits the rate of a path's interface, which has that index.
 	Shape(path, index int)
 }
@@ -67,7 +70,11 @@ type kernelPaths struct {
 	*mptcp.Manager
 	shaper *host.Shaper
 	set    *paths.Set
+	clamp  func([]nfq.Clamp) error
 }
+
+// Clamp implements pathControl.
+func (k kernelPaths) Clamp(all []nfq.Clamp) error { return k.clamp(all) }
 
 // EndPath implements pathControl.
 func (k kernelPaths) EndPath(path int) (int, error) { return mptcp.EndSubflows(k.set.OnPath(path)) }
@@ -110,7 +117,7 @@ func (b *Box) newSteering(undo *undo) (err error) {
 	undo.add(s.kernel.manager.Close)
 	s.monitor = s.kernel.monitor
 	s.kernel.shaper = host.NewShaper(b.journal, b.cfg.Log)
-	s.paths = kernelPaths{s.kernel.manager, s.kernel.shaper, b.set}
+	s.paths = kernelPaths{s.kernel.manager, s.kernel.shaper, b.set, b.setClamps}
 	b.subflows, b.steering = s.kernel.manager, s
 	s.look(len(b.set.Paths))
 	return nil
@@ -191,6 +198,7 @@ func (b *Box) steerOnce() {
 	if now.hag.Instance != before.hag.Instance {
 		s.paths.Renew()
 	}
+	b.fitSizes(before.statuses, now.statuses)
 	s.paths.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
 	now.refusals = s.paths.Refusals()

@@ -33,6 +33,7 @@ type fakePaths struct {
 	departed []paths.Departed
 	renewed  int // times that refusals were forgotten
 	refusals []paths.Refusal
+	clamps   []nfq.Clamp // as set last
 }
 
 // HAG implements pathMonitor.
@@ -47,6 +48,14 @@ func (f *fakePaths) Statuses() []paths.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.statuses)
+}
+
+// Clamp implements pathControl.
+func (f *fakePaths) Clamp(all []nfq.Clamp) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clamps = all
+	return nil
 }
 
 // SetTranslated implements pathControl.
@@ -154,6 +163,21 @@ func TestPathThatFallsIsLeftAtOnce(t *testing.T) {
 		x.change(f, func() { f.statuses[0].Up = true })
 		if !slices.Equal(f.ended, []int{0}) {
 			t.Errorf("a path that comes back is ended: %v", f.ended)
+		}
+	})
+}
+
+func TestPathThatLosesLargePacketsGetsSubflowsWithALowerMSS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		for _, step := range []struct {
+			limit6, limit4 int
+			clamps, ended  int
+		}{{1400, 0, 1, 1}, {1400, 1280, 2, 2}, {1280, 1280, 2, 3}, {1400, 1280, 2, 3}, {0, 0, 0, 3}} {
+			x.change(f, func() { f.statuses[1].Limit6, f.statuses[1].Limit4 = step.limit6, step.limit4 })
+			if len(f.clamps) != step.clamps || len(f.ended) != step.ended || len(x.findings.All()) != step.clamps {
+				t.Errorf("packets of %d and %d bytes: clamps %v, paths %v ended, findings %+v", step.limit6, step.limit4, f.clamps, f.ended, x.findings.All())
+			}
 		}
 	})
 }

@@ -41,6 +41,11 @@ var noJoinBack = host.Sysctl{Key: "net/mptcp/allow_join_initial_addr_port", Valu
 // loops released SYNs itself. Those that the kernel loops bring their route along.
 var looseLoopback = host.Sysctl{Key: "net/ipv4/conf/lo/rp_filter", Value: "2", Optional: true}
 
+// mtuProbing has TCP send shorter segments once it has sent long ones in vain for several
+// timeouts (RFC 4821). It is for connections that have one subflow only, on a path that
+// begins to lose large packets: the MSS of a running subflow stays as it is.
+var mtuProbing = host.Sysctl{Key: "net/ipv4/tcp_mtu_probing", Value: "1", Optional: true}
+
 // sysctls of each role, restored when the box stops.
 var sysctls = map[Role][]host.Sysctl{
 	CPE: {
@@ -100,6 +105,11 @@ func (b *Box) installSystem(undo *undo) error {
 	}
 	for _, s := range sysctls[b.cfg.Role] {
 		if err := j.SetSysctl(s); err != nil {
+			return err
+		}
+	}
+	if v, err := host.ReadSysctl(mtuProbing.Key); err == nil && v == "0" {
+		if err := j.SetSysctl(mtuProbing); err != nil {
 			return err
 		}
 	}

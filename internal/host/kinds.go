@@ -12,6 +12,10 @@ var (
 		"no-family", Note, "the kernel lacks an address family, or it is disabled", "connections of that family are not relayed",
 		"set net.ipv6.conf.*.disable_ipv6 to 0, or do nothing if the network has only the other family",
 	})
+	LargePacketsLost = kind(Kind{
+		"large-packets-lost", Warning, "a path loses large packets, and no ICMP error says so",
+		"the box lowers the MSS of its subflows there; other connections on this line hang unless ICMP errors tell them", "lower the interface's MTU, or let the ICMP errors through",
+	})
 	InputDrops = kind(Kind{
 		"input-drops", Warning, "a firewall drops packets of relayed connections on their way to the box",
 		"relayed connections hang", "let the chain accept packets with the box's mark",

@@ -70,7 +70,7 @@ func snapshotRoutes(nl *netlink.Handle) ([]string, error) {
 
 func snapshotSysctls(*netlink.Handle) ([]string, error) {
 	var lines []string
-	for _, pattern := range []string{"mptcp/*", "ipv4/tcp_[rw]mem", "ipv4/tcp_early_demux"} {
+	for _, pattern := range []string{"mptcp/*", "ipv4/tcp_[rw]mem", "ipv4/tcp_early_demux", "ipv4/tcp_mtu_probing"} {
 		files, err := filepath.Glob("/proc/sys/net/" + pattern)
 		if err != nil {
 			return nil, err

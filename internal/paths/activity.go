@@ -11,6 +11,12 @@ const (
 	// acknowledgements, and so no further packets either.
 	busyPackets = 4
 	busyLinger  = 500 * time.Millisecond
+	// usedPackets sent between two probes mean that connections use the path, and not
+	// only keep it alive.
+	usedPackets = 3
+	// useLinger is the time for which a path counts as used afterwards: a connection that
+	// has stalled sends little.
+	useLinger = 15 * time.Second
 )
 
 // activity counts the packets of a path's interface, without probes and replies.
@@ -20,6 +26,7 @@ type activity struct {
 	sent      int64
 	mark      int64 // sent, at the time of the last probe
 	busyUntil time.Time
+	used      time.Time // last time at which it had sent usedPackets
 
 	received int64 // at the time since
 	since    time.Time
@@ -33,6 +40,9 @@ func (a *activity) observe(now time.Time, c LinkCounters, window time.Duration) 
 	a.mark = min(a.mark, a.sent)
 	if a.sent-a.mark >= busyPackets {
 		a.busyUntil = now.Add(busyLinger)
+	}
+	if a.sent-a.mark >= usedPackets {
+		a.used = now
 	}
 	received := int64(c.ReceivedPackets) - a.replies
 	more := received - a.received

@@ -146,8 +146,17 @@ func (h *Health) Probed(now time.Time, sequence uint64, ok bool) {
 // SentBeside counts a packet of the path's prober that is no probe for this health.
 func (h *Health) SentBeside() { h.activity.probes++ }
 
-// Busy reports whether the path carries many packets.
-func (h *Health) Busy(now time.Time) bool { return now.Before(h.activity.busyUntil) }
+// SizeInterval returns the time between two checks of the size of packets, 0 while the
+// path is not used.
+func (h *Health) SizeInterval(now time.Time) time.Duration {
+	switch {
+	case now.Sub(h.activity.busyUntil) < useLinger:
+		return busySizeInterval
+	case now.Sub(h.activity.used) < useLinger:
+		return sizeInterval
+	}
+	return 0
+}
 
 // RTT returns the smoothed round trip time, 0 if it is not known.
 func (h *Health) RTT() time.Duration { return h.srtt }

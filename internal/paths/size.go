@@ -23,7 +23,7 @@ type SizeCheck struct {
 	running bool
 	rounds  int       // of the present check that have been sent
 	sent    time.Time // the last one
-	next    time.Time // check
+	ended   time.Time // the last check, zero before the first
 	probes  map[uint64]int
 	small   int // answers to small probes of the present check
 	best    int // largest answer to it
@@ -44,10 +44,11 @@ var packetSizes = []int{1500, 1492, 1480, 1460, 1440, 1420, 1400, 1360, 1320, 12
 const (
 	// sizeRounds is the number of times for which full size, and then smaller ones, are tried.
 	sizeRounds = 4
-	// sizeEvery is the time between two checks of a path that carries bytes.
-	sizeEvery = 3 * time.Second
-	// sizeEveryLimited is the same where large packets are known to be lost.
-	sizeEveryLimited = 30 * time.Second
+	// busySizeInterval is the time between two checks of a path that carries much.
+	busySizeInterval = 3 * time.Second
+	// sizeInterval is the same for one that carries little, or is known to lose large
+	// packets.
+	sizeInterval = 30 * time.Second
 	// minSizePause is the shortest time between two rounds.
 	minSizePause = 200 * time.Millisecond
 )
@@ -75,9 +76,10 @@ func NewSizeCheck(mtu int, is4 bool) *SizeCheck {
 // nothing is known.
 func (s *SizeCheck) Limit() int { return s.limit }
 
-// Due returns the sizes of the packets to send now, nil for none. Active says that the
-// path carries bytes: another one is checked once only. RTT is its round trip time.
-func (s *SizeCheck) Due(now time.Time, active bool, rtt time.Duration) []int {
+// Due returns the sizes of the packets to send now, nil for none. Every is the time between
+// two checks, see [Health.SizeInterval]: with 0 the path is checked once only. RTT is its
+// round trip time.
+func (s *SizeCheck) Due(now time.Time, every, rtt time.Duration) []int {
 	s.pause = max(minSizePause, 2*rtt)
 	switch {
 	case s.running && now.Sub(s.sent) < s.pause:
@@ -85,7 +87,7 @@ func (s *SizeCheck) Due(now time.Time, active bool, rtt time.Duration) []int {
 	case s.running && s.rounds == 2*sizeRounds:
 		s.conclude(now)
 		return nil
-	case !s.running && (now.Before(s.next) || !s.next.IsZero() && !active):
+	case !s.running && !s.due(now, every):
 		return nil
 	case !s.running:
 		s.running, s.rounds, s.small, s.best = true, 0, 0, 0
@@ -97,6 +99,12 @@ func (s *SizeCheck) Due(now time.Time, active bool, rtt time.Duration) []int {
 		return []int{smallPacket, s.full}
 	}
 	return append([]int{smallPacket}, s.sizes...)
+}
+
+// due reports whether the next check is to begin.
+func (s *SizeCheck) due(now time.Time, every time.Duration) bool {
+	at, needed := s.Next(every)
+	return needed && !now.Before(at)
 }
 
 // Sent takes note of a probe of the check.
@@ -113,7 +121,7 @@ func (s *SizeCheck) Replied(now time.Time, sequence uint64) bool {
 	case !s.running:
 	case size == s.full:
 		s.limit = 0
-		s.end(now, sizeEvery)
+		s.end(now)
 	case size == smallPacket:
 		s.small++
 	default:
@@ -122,26 +130,33 @@ func (s *SizeCheck) Replied(now time.Time, sequence uint64) bool {
 	return true
 }
 
+// Told takes the kernel's word that a packet was too large, which it has from an ICMP
+// error, or from the route. TCP then knows it, too: there is nothing to find out.
+func (s *SizeCheck) Told(now time.Time) {
+	s.limit = 0
+	s.end(now)
+}
+
 // conclude ends a check in which no full packet has been answered.
 func (s *SizeCheck) conclude(now time.Time) {
 	// The path may have failed, or be losing most of everything.
 	if s.small >= sizeRounds && slices.Contains(s.sizes, s.best) {
 		s.limit = s.best
 	}
-	s.end(now, sizeEvery)
+	s.end(now)
 }
 
-func (s *SizeCheck) end(now time.Time, every time.Duration) {
-	if s.limit > 0 {
-		every = sizeEveryLimited
-	}
-	s.running, s.next = false, now.Add(every)
-}
+func (s *SizeCheck) end(now time.Time) { s.running, s.ended = false, now }
 
 // Next returns when to call [SizeCheck.Due] again, unless there is an input before.
-func (s *SizeCheck) Next(active bool) (at time.Time, needed bool) {
-	if s.running {
+func (s *SizeCheck) Next(every time.Duration) (at time.Time, needed bool) {
+	switch {
+	case s.running:
 		return s.sent.Add(s.pause), true
+	case s.ended.IsZero():
+		return s.ended, true
+	case s.limit > 0 && every > 0:
+		every = sizeInterval
 	}
-	return s.next, active
+	return s.ended.Add(every), every > 0
 }

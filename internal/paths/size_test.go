@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// checkSizes runs a check for some time over a path that carries packets of up to largest
-// bytes each way, and every lossless'th packet of these only if that is not zero. It returns
-// the bytes sent.
-func checkSizes(s *SizeCheck, now *time.Time, d time.Duration, active bool, passes func(size, n int) bool) (bytes int) {
+// checkSizes runs checks for some time over a path that carries packet n, of that size, and
+// its reply only if passes says so. It returns the bytes sent.
+func checkSizes(s *SizeCheck, now *time.Time, d, every time.Duration, passes func(size, n int) bool) (bytes int) {
 	sequence := uint64(bytes)
 	n := 0
 	for end := now.Add(d); now.Before(end); *now = now.Add(10 * time.Millisecond) {
-		for _, size := range s.Due(*now, active, 50*time.Millisecond) {
+		for _, size := range s.Due(*now, every, 50*time.Millisecond) {
 			sequence, n, bytes = sequence+1, n+1, bytes+size
 			s.Sent(sequence, size)
 			if passes(size, n) {
@@ -48,7 +47,7 @@ func TestSizeCheckFindsTheLargestPacket(t *testing.T) {
 		{"half of all packets are lost", 1500, false, func(_, n int) bool { return n%4 < 2 }, 0},
 	} {
 		s, now := NewSizeCheck(c.mtu, c.is4), time.Unix(1000, 0)
-		checkSizes(s, &now, 3*time.Second, true, c.passes)
+		checkSizes(s, &now, 3*time.Second, busySizeInterval, c.passes)
 		if got := s.Limit(); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
@@ -57,28 +56,40 @@ func TestSizeCheckFindsTheLargestPacket(t *testing.T) {
 
 func TestSizeCheckFollowsAPathThatChanges(t *testing.T) {
 	s, now := NewSizeCheck(1500, false), time.Unix(1000, 0)
-	checkSizes(s, &now, 10*time.Second, true, upTo(1500))
+	checkSizes(s, &now, 10*time.Second, busySizeInterval, upTo(1500))
 	for _, largest := range []int{1400, 1300, 1500} {
-		checkSizes(s, &now, 2*sizeEveryLimited, true, upTo(largest))
+		checkSizes(s, &now, 2*sizeInterval, busySizeInterval, upTo(largest))
 		want := map[int]int{1400: 1400, 1300: 1280, 1500: 0}[largest]
 		if s.Limit() != want {
 			t.Errorf("%d, want %d", s.Limit(), want)
 		}
 	}
-	checkSizes(s, &now, 10*time.Second, true, upTo(1400))
-	checkSizes(s, &now, 2*sizeEveryLimited, true, upTo(0))
+	checkSizes(s, &now, 10*time.Second, busySizeInterval, upTo(1400))
+	checkSizes(s, &now, 2*sizeInterval, busySizeInterval, upTo(0))
 	if s.Limit() != 1400 {
 		t.Errorf("a path that has failed: %d", s.Limit())
 	}
 }
 
+func TestSizeCheckLeavesAPathAloneWhoseICMPErrorsArrive(t *testing.T) {
+	s, now := NewSizeCheck(1500, false), time.Unix(1000, 0)
+	checkSizes(s, &now, 10*time.Second, busySizeInterval, upTo(1400))
+	for range 10 {
+		checkSizes(s, &now, 2*minSizePause, busySizeInterval, upTo(1400))
+		s.Told(now)
+	}
+	if s.Limit() != 0 {
+		t.Errorf("%d", s.Limit())
+	}
+}
+
 func TestIdlePathIsCheckedOnce(t *testing.T) {
 	s, now := NewSizeCheck(1500, false), time.Unix(1000, 0)
-	if n := checkSizes(s, &now, time.Hour, false, upTo(1500)); n != smallPacket+1500 {
+	if n := checkSizes(s, &now, time.Hour, 0, upTo(1500)); n != smallPacket+1500 {
 		t.Errorf("%d bytes", n)
 	}
-	checkSizes(s, &now, time.Second, true, upTo(1500))
-	if _, needed := s.Next(false); needed {
+	checkSizes(s, &now, time.Second, busySizeInterval, upTo(1500))
+	if _, needed := s.Next(0); needed {
 		t.Error("an idle path asks for a check")
 	}
 }

@@ -290,6 +290,10 @@ func (m *Monitor) take(r response) {
 	}
 	h := m.paths[i].health
 	h.Received()
+	if r.tooBig {
+		r.to.sizes.Told(r.at)
+		return
+	}
 	if r.refused {
 		m.refused(r, h, "")
 		return

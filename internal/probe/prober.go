@@ -80,12 +80,13 @@ func (p *prober) extend(now time.Time, ask bool) bool {
 	return p.extends && (ask || !p.seen.IsValid() || now.Sub(p.asked) >= extendEvery)
 }
 
-// response is a datagram for a prober, or a port unreachable.
+// response is a datagram for a prober, or an ICMP error.
 type response struct {
 	to      *prober
 	at      time.Time
 	data    []byte
 	refused bool
+	tooBig  bool // no datagram, but an ICMP error: the last one was too large
 }
 
 // receive hands on the responses until the prober is closed or ctx ends.
@@ -93,11 +94,11 @@ func (p *prober) receive(ctx context.Context, responses chan<- response) {
 	var buf [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
 		n, err := p.conn.Read(buf[:])
-		r := response{to: p, at: time.Now(), refused: errors.Is(err, unix.ECONNREFUSED)}
+		r := response{to: p, at: time.Now(), refused: errors.Is(err, unix.ECONNREFUSED), tooBig: errors.Is(err, unix.EMSGSIZE)}
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case !r.refused && err != nil:
+		case !r.refused && !r.tooBig && err != nil:
 			continue
 		}
 		r.data = bytes.Clone(buf[:n])

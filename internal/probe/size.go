@@ -1,8 +1,13 @@
+//go:build linux
+
 package probe
 
 import (
+	"errors"
 	"net/netip"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // headers returns the size of the IP and UDP headers of a probe in bytes.
@@ -16,22 +21,24 @@ func headers(a netip.Addr) int {
 // checkSizes sends the probes by which the path's probers find out how large packets may
 // be, and returns the time of the next ones, if that is before next.
 func (m *Monitor) checkSizes(now time.Time, p *path, next time.Time) time.Time {
-	active := p.health.Busy(now)
+	every := p.health.SizeInterval(now)
 	for _, at := range p.probers {
 		if at == nil || !at.extends || !at.confirmed {
 			continue
 		}
-		for _, size := range at.sizes.Due(now, active, p.health.RTT()) {
+		for _, size := range at.sizes.Due(now, every, p.health.RTT()) {
 			p.sequence++
 			at.sizes.Sent(p.sequence, size)
 			msg := m.message(p, at)
 			msg.size = size - headers(at.local)
-			// An error counts as a loss: so it is no larger packet that the link takes.
-			if _, err := at.conn.Write(m.codec.append(m.large[:0], msg)); err == nil {
+			switch _, err := at.conn.Write(m.codec.append(m.large[:0], msg)); {
+			case errors.Is(err, unix.EMSGSIZE):
+				at.sizes.Told(now)
+			case err == nil:
 				p.health.SentBeside()
 			}
 		}
-		if t, needed := at.sizes.Next(active); needed && t.After(now) && t.Before(next) {
+		if t, needed := at.sizes.Next(every); needed && t.After(now) && t.Before(next) {
 			next = t
 		}
 	}
