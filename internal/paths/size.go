@@ -21,7 +21,8 @@ type SizeCheck struct {
 
 	limit   int // the largest packet that passes, 0 if full size does or nothing is known
 	running bool
-	rounds  int       // of the present check that have been sent
+	rounds  int       // of the present check that have begun
+	left    []int     // sizes of the present round that have not been sent
 	sent    time.Time // the last one
 	ended   time.Time // the last check, zero before the first
 	probes  map[uint64]int
@@ -49,8 +50,10 @@ const (
 	// sizeInterval is the same for one that carries little, or is known to lose large
 	// packets.
 	sizeInterval = 30 * time.Second
-	// minSizePause is the shortest time between two rounds.
+	// minSizePause is the shortest time between two rounds, sizeSpacing the time between
+	// two probes of a round: the HAG ignores one that another overtakes.
 	minSizePause = 200 * time.Millisecond
+	sizeSpacing  = 10 * time.Millisecond
 )
 
 // NewSizeCheck returns a check for a link with that MTU, 0 if it is not known. Its first
@@ -76,35 +79,36 @@ func NewSizeCheck(mtu int, is4 bool) *SizeCheck {
 // nothing is known.
 func (s *SizeCheck) Limit() int { return s.limit }
 
-// Due returns the sizes of the packets to send now, nil for none. Every is the time between
+// Due returns the size of the packet to send now, 0 for none. Every is the time between
 // two checks, see [Health.SizeInterval]: with 0 the path is checked once only. RTT is its
 // round trip time.
-func (s *SizeCheck) Due(now time.Time, every, rtt time.Duration) []int {
+func (s *SizeCheck) Due(now time.Time, every, rtt time.Duration) (size int) {
 	s.pause = max(minSizePause, 2*rtt)
+	at, needed := s.Next(every)
 	switch {
-	case s.running && now.Sub(s.sent) < s.pause:
-		return nil
-	case s.running && s.rounds == 2*sizeRounds:
-		s.conclude(now)
-		return nil
-	case !s.running && !s.due(now, every):
-		return nil
+	case !needed, now.Before(at):
+		return 0
 	case !s.running:
-		s.running, s.rounds, s.small, s.best = true, 0, 0, 0
+		s.running, s.rounds, s.small, s.best, s.left = true, 0, 0, 0, nil
 		clear(s.probes)
+	case len(s.left) == 0 && s.rounds == 2*sizeRounds:
+		s.conclude(now)
+		return 0
 	}
-	s.rounds++
-	s.sent = now
+	if len(s.left) == 0 {
+		s.rounds++
+		s.left = s.round()
+	}
+	size, s.left, s.sent = s.left[0], s.left[1:], now
+	return size
+}
+
+// round returns the sizes of the packets of a round.
+func (s *SizeCheck) round() []int {
 	if s.rounds <= sizeRounds {
 		return []int{smallPacket, s.full}
 	}
 	return append([]int{smallPacket}, s.sizes...)
-}
-
-// due reports whether the next check is to begin.
-func (s *SizeCheck) due(now time.Time, every time.Duration) bool {
-	at, needed := s.Next(every)
-	return needed && !now.Before(at)
 }
 
 // Sent takes note of a probe of the check.
@@ -148,9 +152,11 @@ func (s *SizeCheck) conclude(now time.Time) {
 
 func (s *SizeCheck) end(now time.Time) { s.running, s.ended = false, now }
 
-// Next returns when to call [SizeCheck.Due] again, unless there is an input before.
+// Next returns when to call [SizeCheck.Due] again, if that is needed.
 func (s *SizeCheck) Next(every time.Duration) (at time.Time, needed bool) {
 	switch {
+	case s.running && len(s.left) > 0:
+		return s.sent.Add(sizeSpacing), true
 	case s.running:
 		return s.sent.Add(s.pause), true
 	case s.ended.IsZero():

@@ -11,7 +11,7 @@ func checkSizes(s *SizeCheck, now *time.Time, d, every time.Duration, passes fun
 	sequence := uint64(bytes)
 	n := 0
 	for end := now.Add(d); now.Before(end); *now = now.Add(10 * time.Millisecond) {
-		for _, size := range s.Due(*now, every, 50*time.Millisecond) {
+		if size := s.Due(*now, every, 50*time.Millisecond); size > 0 {
 			sequence, n, bytes = sequence+1, n+1, bytes+size
 			s.Sent(sequence, size)
 			if passes(size, n) {

@@ -26,23 +26,28 @@ func (m *Monitor) checkSizes(now time.Time, p *path, next time.Time) time.Time {
 		if at == nil || !at.extends || !at.confirmed {
 			continue
 		}
-		for _, size := range at.sizes.Due(now, every, p.health.RTT()) {
-			p.sequence++
-			at.sizes.Sent(p.sequence, size)
-			msg := m.message(p, at)
-			msg.size = size - headers(at.local)
-			switch _, err := at.conn.Write(m.codec.append(m.large[:0], msg)); {
-			case errors.Is(err, unix.EMSGSIZE):
-				at.sizes.Told(now)
-			case err == nil:
-				p.health.SentBeside()
-			}
+		if size := at.sizes.Due(now, every, p.health.RTT()); size > 0 {
+			m.probeSize(now, p, at, size)
 		}
 		if t, needed := at.sizes.Next(every); needed && t.After(now) && t.Before(next) {
 			next = t
 		}
 	}
 	return next
+}
+
+// probeSize sends a probe in a packet of that size.
+func (m *Monitor) probeSize(now time.Time, p *path, at *prober, size int) {
+	p.sequence++
+	at.sizes.Sent(p.sequence, size)
+	msg := m.message(p, at)
+	msg.size = size - headers(at.local)
+	switch _, err := at.conn.Write(m.codec.append(m.large[:0], msg)); {
+	case errors.Is(err, unix.EMSGSIZE):
+		at.sizes.Told(now)
+	case err == nil:
+		p.health.SentBeside()
+	}
 }
 
 // limits returns the sizes of the largest packets that the path carries, 0 where full
