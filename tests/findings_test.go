@@ -5,6 +5,7 @@ package tests
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -207,5 +208,22 @@ func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestOldTablesInTheWayAreSaid has the older tables of iptables drop relayed packets, and
+// translate sources.
+func TestOldTablesInTheWayAreSaid(t *testing.T) {
+	tooltest.Need(t, "the boxes beside iptables", "iptables-legacy", "ip6tables-legacy", "sh")
+	p := neighbours(t)
+	lock := "XTABLES_LOCKFILE=" + scratch(t) + "/lock "
+	for _, c := range []struct{ id, rule string }{
+		{"input-drops", "ip6tables-legacy -t filter %s INPUT -p tcp -i lan -j DROP"},
+		{"output-drops", "iptables-legacy -t mangle %s OUTPUT -p tcp -o dsl -m conntrack --ctstate UNTRACKED -j DROP"},
+		{"loop-drops", "iptables-legacy -t raw %s PREROUTING -i lo ! -s 127.0.0.0/8 -j DROP"},
+		{"own-source", "iptables-legacy -t nat %s POSTROUTING -o dsl -j MASQUERADE"},
+	} {
+		p.wantFinding(t, p.cpe, c.id,
+			func() { admin(t, p.CPE, lock+fmt.Sprintf(c.rule, "-A")) }, func() { admin(t, p.CPE, lock+fmt.Sprintf(c.rule, "-D")) })
 	}
 }

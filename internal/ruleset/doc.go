@@ -8,8 +8,8 @@
 // uncertain rule counts as one that may have accepted the packet. So a packet that is
 // dropped in an [Outcome] is surely dropped; one that is not may be dropped all the same.
 //
-// Rules of iptables are read where they are nftables' underneath (iptables-nft), including
-// its common matches. Tables of the families inet, ip and ip6 are evaluated, flowtables,
+// Rules of iptables are read, too, both those that are nftables' underneath (iptables-nft) and
+// those of the older tables (iptables-legacy), with common matches. Tables of the families inet, ip and ip6 are evaluated, flowtables,
 // bridge and netdev tables are not.
 //
 // Source: uapi linux/netfilter/nf_tables.h, linux/netfilter/nf_conntrack_common.h.

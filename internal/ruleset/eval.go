@@ -40,6 +40,8 @@ type By struct {
 	Chain   string // such as "inet filter input"
 	Rule    uint64 // its handle, as `nft -a list ruleset` shows it; 0 for the chain's policy
 	Comment string // of the rule
+	Legacy  bool   // the chain is one of the older iptables
+	Policy  bool   // by the chain's policy, if Legacy is set; else Rule says it
 	Base    Chain  // the chain at the hook from which the packet came there
 }
 
@@ -52,6 +54,8 @@ func (c Chain) String() string { return c.Family + " " + c.Table + " " + c.Name 
 // String names the cause in a sentence.
 func (b By) String() string {
 	switch {
+	case b.Legacy && !b.Policy:
+		return "a rule of the chain " + b.Chain + " (iptables-legacy)"
 	case b.Rule == 0:
 		return "the policy of the chain " + b.Chain
 	case b.Comment != "":
@@ -162,6 +166,9 @@ func (w *walk) chain(c *chain) end {
 		w.doubt = true
 		return accepted
 	}
+	if c.legacy != nil {
+		return w.legacy(c)
+	}
 	for _, r := range c.rules {
 		switch e := w.rule(c, r); e {
 		case continues:
@@ -184,7 +191,7 @@ func (w *walk) rule(c *chain, r rule) end {
 			return w.follow(v, at, certain)
 		}
 		if ends, isEnd := terminal(e); isEnd {
-			return w.finish(ends, at, certain)
+			return w.finish(ends, at.by(), certain)
 		}
 		switch w.match(e, regs, at, certain) {
 		case differs:
@@ -197,10 +204,10 @@ func (w *walk) rule(c *chain, r rule) end {
 }
 
 // finish ends the walk with a verdict, or leaves a doubt if the rule is uncertain.
-func (w *walk) finish(e end, at place, certain bool) end {
+func (w *walk) finish(e end, at By, certain bool) end {
 	switch {
 	case certain:
-		w.by = at.by()
+		w.by = at
 		return e
 	case e != dropped:
 		w.doubt = true
@@ -212,9 +219,9 @@ func (w *walk) finish(e end, at place, certain bool) end {
 func (w *walk) follow(v *expr.Verdict, at place, certain bool) end {
 	switch v.Kind {
 	case expr.VerdictAccept:
-		return w.finish(accepted, at, certain)
+		return w.finish(accepted, at.by(), certain)
 	case expr.VerdictDrop:
-		return w.finish(dropped, at, certain)
+		return w.finish(dropped, at.by(), certain)
 	case expr.VerdictReturn:
 		if !certain {
 			w.doubt = true // what follows may not happen

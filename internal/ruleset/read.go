@@ -21,7 +21,8 @@ type Rules struct {
 	// Route looks up routes for matches by fib; nil makes them uncertain.
 	Route Route
 
-	base   []*chain
+	base   []*chain // by priority
+	tables []*chain // those of nftables among them
 	byName map[chainName]*chain
 	sets   map[setName]*set // nil: cannot be read
 	conn   *nftables.Conn
@@ -42,7 +43,8 @@ type (
 // chain is a chain with its rules.
 type chain struct {
 	*nftables.Chain
-	rules []rule
+	rules  []rule
+	legacy *legacy // in the place of rules, for chains of the older iptables
 }
 
 // rule is a rule of a chain.
@@ -57,6 +59,15 @@ type opaque struct{ name string }
 
 // Read reads the rules of the network namespace of the calling thread.
 func Read() (*Rules, error) {
+	r, err := read()
+	if err != nil {
+		return nil, err
+	}
+	return r.withLegacy(), nil
+}
+
+// read reads the rules of nftables.
+func read() (*Rules, error) {
 	c, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
@@ -70,14 +81,20 @@ func Read() (*Rules, error) {
 		at := &chain{Chain: ch}
 		r.byName[chainName{ch.Table.Family, ch.Table.Name, ch.Name}] = at
 		if ch.Hooknum != nil && ch.Priority != nil {
-			r.base = append(r.base, at)
+			r.tables = append(r.tables, at)
 		}
 	}
-	slices.SortStableFunc(r.base, func(a, b *chain) int { return int(*a.Priority) - int(*b.Priority) })
 	if err := r.readRules(); err != nil {
 		return nil, fmt.Errorf("list nftables rules: %w", err)
 	}
 	return r, nil
+}
+
+// withLegacy returns the rules with those of the older iptables, as they are now.
+func (r *Rules) withLegacy() *Rules {
+	r.base = slices.Concat(r.tables, readLegacy())
+	slices.SortStableFunc(r.base, func(a, b *chain) int { return int(*a.Priority) - int(*b.Priority) })
+	return r
 }
 
 // readRules reads the rules of all chains in one request. The library's own reader leaves out
@@ -209,12 +226,12 @@ func (r *Reader) Read() (*Rules, error) {
 		return nil, fmt.Errorf("read the generation of nftables rules: %w", err)
 	}
 	if r.rules == nil || !bytes.Equal(now, r.generation) {
-		if r.rules, err = Read(); err != nil {
+		if r.rules, err = read(); err != nil {
 			return nil, err
 		}
 		r.generation = now
 	}
-	return r.rules, nil
+	return r.rules.withLegacy(), nil
 }
 
 // generation returns the kernel's answer about the generation of the rules, which changes with

@@ -5,7 +5,7 @@ package ruleset_test
 import (
 	"bytes"
 	"net/netip"
-	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -131,35 +131,74 @@ func TestRulesOfNFTAreEvaluatedAsTheKernelDoes(t *testing.T) {
 	}
 }
 
+// iptables runs a line of commands of iptables or ip6tables, of that variant: nft or legacy.
+func iptables(t *testing.T, h *netlab.Host, variant, line string) {
+	t.Helper()
+	lock := "XTABLES_LOCKFILE=" + filepath.Join(t.TempDir(), "lock") + " "
+	for _, c := range strings.Split(line, "; ") {
+		run(t, h, "", "sh", "-c", lock+"iptables-"+variant+" "+c+" && "+lock+"ip6tables-"+variant+" "+c)
+	}
+}
+
 func TestRulesOfIPTablesAreEvaluated(t *testing.T) {
-	tooltest.Need(t, "the evaluation of rules of iptables", "iptables-nft", "sh")
-	for _, c := range []struct {
-		name, rules string
-		drop        bool
-	}{
-		{"policy", "-P INPUT DROP", true},
-		{"state", "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; -P INPUT DROP", true},
-		{"untracked", "-A INPUT -m conntrack --ctstate UNTRACKED,ESTABLISHED -j ACCEPT; -P INPUT DROP", false},
-		{"mark", "-A INPUT -m mark --mark 0x5b000000/0xff000000 -m comment --comment box -j ACCEPT; -A INPUT -j REJECT", false},
-		{"port", "-A INPUT -p tcp --dport 443 -j DROP", true},
-		{"another port", "-A INPUT -p tcp -m tcp ! --dport 400:500 -j DROP", false},
-		{"a chain", "-N more; -A more -i lan -j REJECT; -A INPUT -j more", true},
-		{"reject with reset", "-A INPUT -p tcp -j REJECT --reject-with tcp-reset", true},
-		{"a match that is not read", "-A INPUT -m owner --uid-owner 0 -j ACCEPT; -A INPUT -j LOG; -P INPUT ACCEPT", false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			h := newHost(t)
-			for _, line := range strings.Split(c.rules, "; ") {
-				if err := h.Run(h.Command("sh", "-c", "iptables-nft "+line)); err != nil && !strings.Contains(line, "owner") {
-					if _, ok := err.(*exec.ExitError); ok {
-						t.Fatalf("iptables %s: %v", line, err)
+	for _, variant := range []string{"nft", "legacy"} {
+		for _, c := range []struct {
+			name, rules string
+			drop        bool
+		}{
+			{"policy", "-P INPUT DROP", true},
+			{"state", "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; -P INPUT DROP", true},
+			{"untracked", "-A INPUT -m conntrack --ctstate UNTRACKED,ESTABLISHED -j ACCEPT; -P INPUT DROP", false},
+			{"mark", "-A INPUT -m mark --mark 0x5b000000/0xff000000 -m comment --comment box -j ACCEPT; -A INPUT -j REJECT", false},
+			{"port", "-A INPUT -p tcp --dport 443 -j DROP", true},
+			{"another port", "-A INPUT -p tcp -m tcp ! --dport 400:500 -j DROP", false},
+			{"another protocol", "-A INPUT -p udp -j ACCEPT; -A INPUT ! -p udp -j DROP", true},
+			{"an interface", "-A INPUT -i la+ -j ACCEPT; -P INPUT DROP", false},
+			{"not an interface", "-A INPUT ! -i lan -j ACCEPT; -P INPUT DROP", true},
+			{"a chain", "-N more; -A more -i lan -j REJECT; -A INPUT -j more", true},
+			{"a chain that returns", "-N more; -A more -i lan -j RETURN; -A more -j DROP; -A INPUT -j more", false},
+			{"goto", "-N more; -A more -i wan -j DROP; -A INPUT -g more; -A INPUT -j DROP", false},
+			{"return at the base", "-P INPUT DROP; -A INPUT -i lan -j RETURN; -A INPUT -j ACCEPT", true},
+			{"reject", "-A INPUT -p tcp -j REJECT --reject-with tcp-reset", true},
+			{"a limit", "-A INPUT -m limit --limit 1/s -j ACCEPT; -P INPUT DROP", false}, // not for sure
+			{"an early table", "-t raw -A PREROUTING -j ACCEPT; -t mangle -A INPUT -i lan -j DROP", true},
+		} {
+			t.Run(variant+" "+c.name, func(t *testing.T) {
+				tooltest.Need(t, "the evaluation of rules of iptables", "iptables-"+variant, "ip6tables-"+variant, "sh")
+				h := newHost(t)
+				iptables(t, h, variant, c.rules)
+				for _, p := range []ruleset.Packet{segment4, segment6} {
+					if out := outcome(t, h, ruleset.Input, p); out.Dropped != c.drop {
+						t.Errorf("IP version %d: %+v, want a drop: %v", p.Data[0]>>4, out, c.drop)
 					}
 				}
+			})
+		}
+	}
+}
+
+func TestAddressesOfOldRulesAreCompared(t *testing.T) {
+	tooltest.Need(t, "the evaluation of rules of iptables", "iptables-legacy", "ip6tables-legacy", "sh")
+	lock := "XTABLES_LOCKFILE=" + filepath.Join(t.TempDir(), "lock") + " "
+	for _, c := range []struct {
+		name, rule4, rule6 string
+		drop               bool
+	}{
+		{"source", "-s 192.0.2.0/24", "-s 2001:db8:1::/48", true},
+		{"another source", "-s 192.0.3.0/24", "-s 2001:db8:3::/48", false},
+		{"not the destination", "! -d 203.0.113.2", "! -d 2001:db8:2::2", false},
+	} {
+		h := newHost(t)
+		run(t, h, "", "sh", "-c", lock+"iptables-legacy -A INPUT -j DROP "+c.rule4+" && "+lock+"ip6tables-legacy -A INPUT -j DROP "+c.rule6)
+		for _, p := range []ruleset.Packet{segment4, segment6} {
+			out := outcome(t, h, ruleset.Input, p)
+			if out.Dropped != c.drop {
+				t.Errorf("%s, IP version %d: %+v, want a drop: %v", c.name, p.Data[0]>>4, out, c.drop)
 			}
-			if out := outcome(t, h, ruleset.Input, segment4); out.Dropped != c.drop {
-				t.Errorf("%+v, want a drop: %v", out, c.drop)
+			if c.drop && !strings.Contains(out.By.String(), "filter INPUT (iptables-legacy)") {
+				t.Errorf("%s: the cause is %s", c.name, out.By)
 			}
-		})
+		}
 	}
 }
 
@@ -183,7 +222,7 @@ func TestTheCauseIsNamed(t *testing.T) {
 }
 
 func TestTranslationsOfSourcesAreFound(t *testing.T) {
-	tooltest.Need(t, "the evaluation of rules", "nft", "iptables-nft", "sh")
+	tooltest.Need(t, "the evaluation of rules", "nft", "iptables-nft", "iptables-legacy", "sh")
 	for _, c := range []struct {
 		name, command string
 		want          bool
@@ -193,11 +232,13 @@ func TestTranslationsOfSourcesAreFound(t *testing.T) {
 		{"another interface", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "dmz" masquerade; }; }'`, false},
 		{"iptables", "iptables-nft -t nat -A POSTROUTING -o wan -j MASQUERADE", true},
 		{"iptables, snat", "iptables-nft -t nat -A POSTROUTING -o wan -j SNAT --to-source 203.0.113.9", true},
+		{"old iptables", "iptables-legacy -t nat -A POSTROUTING -o wan -s 192.0.2.0/24 -j MASQUERADE", true},
+		{"old iptables, another interface", "iptables-legacy -t nat -A POSTROUTING -o dmz -j MASQUERADE", false},
 		{"IPv6 only", `nft 'table ip6 n { chain p { type nat hook postrouting priority 100; masquerade; }; }'`, false},
 		{"none", "true", false},
 	} {
 		h := newHost(t)
-		run(t, h, "", "sh", "-c", c.command)
+		run(t, h, "", "sh", "-c", "export XTABLES_LOCKFILE="+filepath.Join(t.TempDir(), "lock")+"; "+c.command)
 		p := segment4
 		p.In, p.Out, p.State = "", "wan", ruleset.New
 		if out := outcome(t, h, ruleset.Postrouting, p); out.Translated != c.want || out.Dropped {
