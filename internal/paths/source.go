@@ -20,8 +20,8 @@ func (s Source) Usable() bool { return s.Addr.IsValid() && (s.Filter == "" || s.
 type Reach struct {
 	Join   netip.AddrPort // zero without a join address of the family
 	Source Source
-	// Silent is set if answers to probes of this family are missing, and those of the
-	// other family come.
+	// Silent is set if answers to probes of this family are missing, while those of the
+	// other family come, or those of other paths to a path that never had one.
 	Silent bool
 }
 

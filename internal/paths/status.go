@@ -50,6 +50,11 @@ func (s Status) FamilyReason() string {
 	return strings.Join(all, "; ")
 }
 
+// Obstructed reports whether subflows cannot use an address family of which there is an address.
+func (s Status) Obstructed() bool {
+	return s.Reason6 != "" && s.Reason6 != reasonAddress || s.Reason4 != "" && s.Reason4 != reasonAddress
+}
+
 // Alike reports whether two statuses differ in figures only.
 func (s Status) Alike(o Status) bool {
 	return s.Up == o.Up && s.Reason == o.Reason && s.Reason6 == o.Reason6 && s.Reason4 == o.Reason4 && s.Carrier == o.Carrier && s.Probed == o.Probed &&

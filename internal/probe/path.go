@@ -39,7 +39,7 @@ func (p *path) relink(now time.Time, m *Monitor, receive func(*prober)) error {
 		p.reaches[i] = p.reach(m.machine, i == 1)
 		errs = append(errs, p.reopen(i, m, receive))
 	}
-	p.judge()
+	p.judge(m.hag.State == paths.HAGUp)
 	return errors.Join(errs...)
 }
 
@@ -74,11 +74,14 @@ func (p *path) reopen(i int, m *Monitor, receive func(*prober)) (err error) {
 	return err
 }
 
-// judge finds out which families cannot be used, and tells the health if none can.
-func (p *path) judge() {
+// judge finds out which families cannot be used, and tells the health if none can. Hag is
+// set if the HAG answers over some path.
+func (p *path) judge(hag bool) {
+	now := p.health.Status()
+	elsewhere := hag && !now.Probed && now.Reason == ""
 	for i, at := range p.probers {
 		other := p.probers[1-i]
-		p.reaches[i].Silent = at != nil && at.silent() && other != nil && other.heard && !other.silent()
+		p.reaches[i].Silent = at != nil && at.silent() && (elsewhere || other != nil && other.heard && !other.silent())
 	}
 	var fault string
 	p.reasons, fault = p.link.Reaches(p.reaches)

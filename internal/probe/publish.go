@@ -54,7 +54,11 @@ func (m *Monitor) logPath(name string, s, before paths.Status) {
 		m.log.Warn("path is judged by its link only", "path", name, "reason", s.Reason)
 	}
 	if now := s.FamilyReason(); s.Up && now != "" && (now != before.FamilyReason() || !before.Up) {
-		m.log.Info("path cannot carry subflows of each address family", "path", name, "reason", now)
+		log := m.log.Info // as it is where a line has one family only
+		if s.Obstructed() {
+			log = m.log.Warn
+		}
+		log("path cannot carry subflows of each address family", "path", name, "reason", now)
 	}
 }
 

@@ -164,6 +164,25 @@ func TestPathFollowsItsLink(t *testing.T) {
 	})
 }
 
+func TestPathWhoseProbesWereNeverAnsweredNamesTheObstacle(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		_, stop := x.respond("", nil)
+		defer stop()
+		x.setSilent("lte", true)
+		x.await("the reason", func() bool { s := x.Statuses()[1]; return s.Up && s.Reason6 == "no answer to probes" })
+		x.machine.mu.Lock()
+		x.machine.sources = map[string]paths.Source{"lte": {Addr: lteA, Filter: "a strict filter", FilterRemedy: "a loose one", MarkMatters: true}}
+		x.machine.mu.Unlock()
+		x.machine.change("lte", func(*paths.Link) {})
+		x.await("the filter", func() bool { return strings.HasPrefix(x.Statuses()[1].Reason6, "a strict filter") })
+		x.setSilent("lte", false)
+		x.await("the replies", func() bool { s := x.Statuses()[1]; return s.Probed && s.Reason6 == "" })
+		if s := x.Statuses()[0]; s.Reason6 != "" || s.Reason4 != "" {
+			t.Errorf("the other path: %+v", s)
+		}
+	})
+}
+
 func TestReplacedAddressFailsThePathForAMoment(t *testing.T) {
 	inRig(t, paths.ProbeConfig{}, func(x *rig) {
 		_, stop := x.respond("", func(paths.SubflowMatch) (int, error) { return 0, nil })
