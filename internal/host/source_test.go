@@ -49,13 +49,20 @@ func sourceByLTE(t *testing.T, h *netlab.Host, dst string) (s paths.Source) {
 }
 
 // routing is the addresses and routes of a host, as words: "lte ADDR/LEN" is an address,
-// "lte via ADDR METRIC TABLE" a default route, "from ADDR TABLE" a policy rule.
+// "lte via ADDR METRIC TABLE" a default route, "from ADDR TABLE" and "mark 0x100 TABLE" policy
+// rules.
 func routing(t *testing.T, h *netlab.Host, lines ...string) {
 	t.Helper()
 	numbers := map[string]int{"-": 0, "100": 100, "200": 200, "1": 1, "2": 2}
 	for _, line := range lines {
 		w := strings.Fields(line)
 		switch {
+		case w[0] == "mark":
+			check(t, h.Netlink(func(nl *netlink.Handle) error {
+				r := netlink.NewRule()
+				r.Family, r.Mark, r.Table, r.Priority = netlink.FAMILY_V4, 0x100, numbers[w[2]], 50
+				return nl.RuleAdd(r)
+			}))
 		case w[0] == "from":
 			check(t, h.AddSourceRule(netip.MustParseAddr(w[1]), numbers[w[2]], 50))
 		case w[1] == "via":
@@ -153,6 +160,7 @@ func TestSourceFollowsRoutesRulesAndSettings(t *testing.T) {
 
 func TestStrictReversePathFilterIsNamed(t *testing.T) {
 	two := []string{"dsl 198.51.100.2/24", "dsl via 198.51.100.1 100 -", "lte 10.32.1.2/30", "lte via 10.32.1.1 200 -"}
+	marked := append(slices.Clone(two), "lte via 10.32.1.1 200 2", "mark 0x100 2")
 	for _, c := range []struct {
 		name        string
 		routes      []string
@@ -164,7 +172,9 @@ func TestStrictReversePathFilterIsNamed(t *testing.T) {
 		{"of the interface", two, []string{"all.rp_filter=0", "lte.rp_filter=1"}, "net.ipv4.conf.lte.rp_filter=1", false},
 		{"of all interfaces", two, []string{"all.rp_filter=1", "lte.rp_filter=0"}, "net.ipv4.conf.all.rp_filter=1", false},
 		{"loose here", two, []string{"all.rp_filter=1", "lte.rp_filter=2"}, "", false},
-		{"with marks", two, []string{"all.src_valid_mark=1", "all.rp_filter=1"}, "net.ipv4.conf.all.rp_filter=1", true},
+		{"with marks that lead nowhere", two, []string{"all.src_valid_mark=1", "all.rp_filter=1"}, "net.ipv4.conf.all.rp_filter=1", false},
+		{"with a mark that leads back", marked, []string{"all.src_valid_mark=1", "all.rp_filter=1"}, "net.ipv4.conf.all.rp_filter=1", true},
+		{"with marks that are not looked at", marked, []string{"all.src_valid_mark=0", "all.rp_filter=1"}, "net.ipv4.conf.all.rp_filter=1", false},
 		{"beside a rule for the source", append(slices.Clone(two), "lte via 10.32.1.1 200 2", "from 10.32.1.2 2"), []string{"all.rp_filter=1"}, "", false},
 		{"on the better line", []string{"lte 10.32.1.2/30", "lte via 10.32.1.1 100 -"}, []string{"all.rp_filter=1"}, "", false},
 	} {
