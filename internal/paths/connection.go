@@ -57,14 +57,15 @@ type plannedSubflow struct {
 	local, remote netip.AddrPort // when it was last open
 	at            time.Duration  // see phase
 	phase         phase
-	id            uint8        // address ID of the last request; 0 is the first subflow's
-	dev           int          // interface index of the last request, 0 for the first subflow
-	told          DesiredState // as the peer was told; Closed if that is not known
-	failures      uint8        // since it last was open for a while
-	atJoin        bool         // it was requested to a join address
-	overdue       bool         // the attempt has waited long for its answer
-	onTrial       bool         // it is open, and yet to be accepted: see [Planner.review]
-	reset         bool         // it ended soon after it was open
+	id            uint8         // address ID of the last request; 0 is the first subflow's
+	dev           int           // interface index of the last request, 0 for the first subflow
+	told          DesiredState  // as the peer was told; Closed if that is not known
+	failures      uint8         // since it last was open for a while
+	atJoin        bool          // it was requested to a join address
+	overdue       bool          // the attempt has waited long for its answer
+	onTrial       bool          // it is open, and yet to be accepted: see [Planner.review]
+	judged        time.Duration // when its failure counts as a refusal; 0 for never
+	why           Refusal       // the reason of that
 }
 
 // backoff returns the delay after that number of failures: 50 ms at first, a minute

@@ -151,7 +151,7 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 	p.request(c, Request{Operation: CreateSubflow, Path: i, Local: local, Remote: remote, Backup: desired == Backup})
 	p.enter(c, i, opening, now+openTimeout)
 	s.local, s.id, s.dev, s.told = local.AddrPort, local.ID, local.Interface, desired
-	s.atJoin, s.overdue, s.reset = remote != c.remote, false, false
+	s.atJoin, s.overdue, s.judged = remote != c.remote, false, 0
 	if now >= p.refusals[i].opened+overdueAfter { // else others get answers
 		p.wakeAt(c, now+overdueAfter)
 	}
@@ -209,7 +209,7 @@ func (p *Planner) failed(now time.Duration, c *connection, i int, err error) {
 	}
 	p.retry(now, c, i)
 	if why, refused := refusalOf(err); refused {
-		p.refused(now, c, i, why)
+		p.suspect(now, c, i, why)
 	} else {
 		p.undecided(c)
 	}

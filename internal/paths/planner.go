@@ -249,7 +249,9 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 		if now-s.at >= settledAfter {
 			s.failures = 0
 		}
-		s.reset = s.atJoin && now-s.at < provenAfter // the kernel reports no error of it
+		if s.atJoin && now-s.at < provenAfter { // the kernel reports no error of it
+			p.suspect(now, c, i, stripped)
+		}
 		p.retry(now, c, i)
 	case closing:
 		p.counters[i].Closed++

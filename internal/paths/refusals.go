@@ -35,6 +35,8 @@ const (
 	// manyFailures is the least number of failures of a connection that was refused after
 	// a pause: see [backoff].
 	manyFailures = 7
+	// outliveAfter is the time after a failed attempt for which the connection must live on.
+	outliveAfter = 50 * time.Millisecond
 	// fewWaiting is the number of waiting connections that are compared for the next attempt.
 	fewWaiting = 64
 )
@@ -224,8 +226,7 @@ func (r *refusals) choose(now time.Duration, i int) (chosen *connection, later t
 }
 
 // review looks at a connection's attempts on path i: one that is overdue, one that was
-// accepted, and one that was reset soon after. The last is a refusal only if the rest of
-// the connection lives on.
+// accepted, and one that has failed.
 func (p *Planner) review(now time.Duration, c *connection, i int) {
 	s := &c.subflows[i]
 	switch {
@@ -239,14 +240,22 @@ func (p *Planner) review(now time.Duration, c *connection, i int) {
 	case s.phase == open && s.onTrial && now >= s.at+provenAfter:
 		s.onTrial = false
 		p.accepted(i)
-	case s.phase == absent && s.reset && now >= s.at:
-		s.reset = false
+	case s.judged != 0 && now >= s.judged:
+		s.judged = 0
 		if c.alive() && c.desired(i, p.desired) != Closed {
-			p.refused(now, c, i, stripped)
+			p.refused(now, c, i, s.why)
 		} else {
 			p.undecided(c)
 		}
 	}
+}
+
+// suspect takes note that an attempt on path i has failed. It counts as a refusal if the
+// connection outlives it: a HAG refuses those that have just ended.
+func (p *Planner) suspect(now time.Duration, c *connection, i int, why Refusal) {
+	s := &c.subflows[i]
+	s.why, s.judged = why, now+outliveAfter
+	p.wakeAt(c, s.judged)
 }
 
 var (

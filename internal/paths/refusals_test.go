@@ -189,3 +189,17 @@ func TestEndOfTheConnectionThatTriesLeavesTheAttemptToAnother(t *testing.T) {
 		t.Errorf("%d subflows are open, want 4", c.Open)
 	}
 }
+
+func TestRefusalOfAConnectionThatEndsIsNotThePaths(t *testing.T) {
+	k := newFakeKernel(t)
+	k.refuses[1] = true
+	for token := range uint32(20) {
+		k.connect(token, SubflowPolicy{}, &carried{})
+		k.SetLarge(token)
+		k.run(announceTimeout + 20*time.Millisecond)
+		k.Forget(token)
+	}
+	if n := k.attempts(); n != 20 || k.Refusals()[1].Reason != "" {
+		t.Errorf("after %d attempts the path is said to refuse: %q", n, k.Refusals()[1].Reason)
+	}
+}
