@@ -31,6 +31,12 @@ func Translates() (bool, error) {
 	}) {
 		return true, nil
 	}
+	return TranslatesByLegacy()
+}
+
+// TranslatesByLegacy reports whether there is the table nat of the older iptables. No event
+// tells of it, and reading that costs little.
+func TranslatesByLegacy() (bool, error) {
 	for _, file := range []string{"/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"} {
 		names, err := os.ReadFile(file)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -106,10 +106,18 @@ func (b *Box) rulesChanged() (string, error) {
 	b.installed.mu.Lock()
 	defer b.installed.mu.Unlock()
 	words, moved, err := b.installed.kept.Changes()
-	if words != "" || !moved || err != nil {
+	if words != "" || err != nil {
 		return words, err
 	}
-	if tracked, err := nfq.Translates(); err != nil || tracked == b.installed.tracked {
+	translates := nfq.Translates
+	switch {
+	case moved:
+	case b.installed.tracked:
+		return "", nil
+	default:
+		translates = nfq.TranslatesByLegacy // of which nftables knows nothing
+	}
+	if tracked, err := translates(); err != nil || tracked == b.installed.tracked {
 		return "", err
 	}
 	return "", b.installRulesLocked()

@@ -201,3 +201,74 @@ func TestShapingIsUndoneAfterACrash(t *testing.T) {
 		}
 	})
 }
+
+// TestJournalLeavesWhatOthersHaveChanged has others change settings while a box runs.
+func TestJournalLeavesWhatOthersHaveChanged(t *testing.T) {
+	inNamespace(t, func(control string) {
+		j, p := journalAt(t, control)
+		change(t, j)
+		check(t, writeSysctl(another, "7"))
+		p.limits.Subflows = 5
+		p.calls = nil
+		check(t, j.Restore())
+		if now := settings(t); now != "1 7" {
+			t.Errorf("settings are %q, want %q", now, "1 7")
+		}
+		if got := strings.Join(p.calls, ", "); got != "remove [::1]:7100, close" {
+			t.Errorf("path manager: %s", got)
+		}
+	})
+}
+
+// TestJournalRestoresWhatOthersWantedLast has a box put a setting back that others have changed.
+func TestJournalRestoresWhatOthersWantedLast(t *testing.T) {
+	inNamespace(t, func(control string) {
+		j, _ := journalAt(t, control)
+		change(t, j)
+		s := Sysctl{Key: another, Value: "9"}
+		check(t, writeSysctl(another, "7"))
+		if words, err := s.Changed(); words != "set to 7 instead of 9" || err != nil {
+			t.Errorf("changed: %q, %v", words, err)
+		}
+		check(t, j.SetSysctl(s))
+		if words, err := s.Changed(); words != "" || err != nil {
+			t.Errorf("changed: %q, %v", words, err)
+		}
+		check(t, j.Restore())
+		if now := settings(t); now != "1 7" {
+			t.Errorf("settings are %q, want %q", now, "1 7")
+		}
+	})
+}
+
+func TestLoopbackIsMended(t *testing.T) {
+	inNamespace(t, func(string) {
+		l := Loopback{Families: Families()}
+		check(t, l.Mend())
+		for _, c := range []struct {
+			name string
+			do   func(netlink.Link) error
+			want string
+		}{
+			{"nothing", func(netlink.Link) error { return nil }, ""},
+			{"down", netlink.LinkSetDown, "set down"},
+			{"without addresses", func(lo netlink.Link) error {
+				all, err := netlink.AddrList(lo, netlink.FAMILY_ALL)
+				for _, a := range all {
+					err = errors.Join(err, netlink.AddrDel(lo, &a))
+				}
+				return err
+			}, "::1 gone, 127.0.0.1 gone"},
+		} {
+			lo, err := netlink.LinkByName(loopbackName)
+			check(t, err)
+			check(t, c.do(lo))
+			for _, want := range []string{c.want, ""} {
+				if got, err := l.Changed(); got != want || err != nil {
+					t.Errorf("%s: %q, %v, want %q", c.name, got, err, want)
+				}
+				check(t, l.Mend())
+			}
+		}
+	})
+}
