@@ -21,7 +21,7 @@ import (
 // out what others have changed about them since. It is for one goroutine at a time.
 type Kept struct {
 	rules      Rules
-	generation uint32            // of the ruleset, when it was read last
+	generation uint32            // of the ruleset, at the last call of Changes that found none
 	parts      map[string]string // contents of tables, chains and sets by their names
 }
 
@@ -29,14 +29,16 @@ type Kept struct {
 func (r Rules) Keep() (*Kept, error) {
 	k := &Kept{rules: r}
 	var err error
-	if k.generation, k.parts, err = k.read(); err != nil {
+	if _, k.parts, err = k.read(); err != nil {
 		return nil, fmt.Errorf("read nftables rules: %w", err)
 	}
 	return k, nil
 }
 
 // Changes returns in a few words what has changed, "" for nothing. Moved reports whether
-// anything in the ruleset of this network namespace has changed since the last call.
+// anything in the ruleset of this network namespace may have changed since the last call
+// that found no change. The first call reports so in any case: others may have changed
+// theirs while the rules were installed.
 func (k *Kept) Changes() (words string, moved bool, err error) {
 	c, err := dialTables()
 	if err != nil {

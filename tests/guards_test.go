@@ -197,3 +197,14 @@ func TestEndpointsOfOthersCauseNoSubflowsToHosts(t *testing.T) {
 		admin(t, p.HAG, "for i in $(ip mptcp endpoint | grep fullmesh | sed 's/.* id \\([0-9]*\\).*/\\1/'); do ip mptcp endpoint delete id $i; done")
 	})
 }
+
+// TestBoxesAloneFindNoOtherPathManager guards against taking a box for its own neighbour.
+func TestBoxesAloneFindNoOtherPathManager(t *testing.T) {
+	p := neighbours(t)
+	p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(families[0].server, 0), "hello"), "hello", true)
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
+		if found := findings(t, b); slices.Contains(found, "other-path-manager") || slices.Contains(found, "other-endpoints") {
+			t.Errorf("%s finds %v", b.Role, found)
+		}
+	}
+}

@@ -97,6 +97,9 @@ func enabled(family int) bool {
 	return true
 }
 
+// Ended is the name of a process that has ended.
+const Ended = "a process that has ended"
+
 // ProcessAt names the process behind a netlink port (sockaddr_nl.nl_pid), "" if that cannot
 // be told. The port of a process's first socket is its process ID. The process must have
 // this network namespace, since the ID may be one of another PID namespace.
@@ -107,7 +110,7 @@ func ProcessAt(port uint32) string {
 	case port == 0:
 		return ""
 	case errors.Is(err, os.ErrNotExist):
-		return "a process that has ended"
+		return Ended
 	}
 	here, err2 := os.Readlink("/proc/thread-self/ns/net")
 	there, err3 := os.Readlink(dir + "ns/net")

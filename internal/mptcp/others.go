@@ -71,8 +71,9 @@ func (p *PM) Managers() ([]string, error) {
 		if err1 != nil || err2 != nil || groups&(1<<(group-1)) == 0 || int(port) == os.Getpid() {
 			continue
 		}
+		// A further socket of a process, such as this one's, has a port that is no process ID.
 		name := host.ProcessAt(uint32(port))
-		if name != "" && name != "ip" && !slices.Contains(out, name) {
+		if name != "" && name != host.Ended && name != "ip" && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
