@@ -26,6 +26,9 @@ type Rules struct {
 	// QueueSYNACKs also diverts the SYN+ACKs of connections that the box does not relay.
 	QueueSYNACKs bool
 
+	// QUIC has the hosts and paths whose QUIC is refused.
+	QUIC QUIC
+
 	// Reinjects: the kernel lacks `dup` (see [Loops]), and the box itself loops the SYNs
 	// that it delivers: see [QueueConfig.Reinject].
 	Reinjects bool
@@ -115,10 +118,11 @@ func (r Rules) sides() []side {
 
 // chains returns the chains of the table inet in the order in which a packet meets them.
 func (r Rules) chains() []chain {
-	return append([]chain{
+	all := []chain{
 		strays(), r.sockets(), deliver(), r.released(), land(),
 		r.syns(), r.hold(), refused(), refuse(), r.emit(), class(),
-	}, r.clamps()...)
+	}
+	return append(append(all, r.clamps()...), r.QUIC.chains()...)
 }
 
 // deliver delivers packets to the box's sockets. The router decides about SYNs, and those

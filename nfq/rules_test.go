@@ -29,9 +29,23 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+func prefixes(texts ...string) (all []netip.Prefix) {
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
 func TestStringMatchesGoldenFiles(t *testing.T) {
 	for name, r := range map[string]nfq.Rules{
 		"both families": rules,
+		"QUIC": {
+			Role: "cpe", Plain: []string{"lan"}, Paths: []string{"dsl", "lte"}, Queue: 1,
+			QUIC: nfq.QUIC{Paths: []string{"dsl"}, Rules: []nfq.QUICRule{
+				{From: prefixes("2001:db8:9::/48", "192.0.2.0/24"), To: prefixes("203.0.113.1/32"), Then: nfq.PassQUIC},
+				{From: prefixes("192.0.2.0/24"), Then: nfq.ByPath}, {Then: nfq.RejectQUIC},
+			}},
+		},
 		"IPv6 only": {
 			Role: "hag", Plain: []string{"wan", "wan2"}, Paths: []string{"dsl", "lte"}, Queue: 65535,
 			Joins: []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000")}, AcceptJoins: true,

@@ -258,6 +258,7 @@ func rejectICMP(name string) statement {
 		"no-route":         unix.NFT_REJECT_ICMPX_NO_ROUTE,
 		"host-unreachable": unix.NFT_REJECT_ICMPX_HOST_UNREACH,
 		"admin-prohibited": unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED,
+		"port-unreachable": unix.NFT_REJECT_ICMPX_PORT_UNREACH,
 	}[name]
 	return statement{"reject with icmpx " + name, []expr.Any{
 		&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: code},

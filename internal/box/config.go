@@ -143,9 +143,9 @@ func validJoins(joins []netip.AddrPort) error {
 
 // Rules returns the nftables rules of a box that listens there. One that learns
 // also sees the answers to SYNs that passed.
-func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
+func (c *Config) Rules(listeners nfq.Listeners, policy *core.Policy) nfq.Rules {
 	r := nfq.Rules{
-		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, QueueSYNACKs: learns,
+		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, QueueSYNACKs: policy.Learns(),
 		Joins: slices.Clone(c.Join), AcceptJoins: c.Role == HAG,
 	}
 	for _, p := range c.Paths {
@@ -155,9 +155,18 @@ func (c *Config) Rules(listeners nfq.Listeners, learns bool) nfq.Rules {
 				r.Joins = append(r.Joins, j)
 			}
 		}
+		if p.RejectQUIC {
+			r.QUIC.Paths = append(r.QUIC.Paths, p.Interface)
+		}
+	}
+	for _, rule := range policy.OverQUIC() {
+		r.QUIC.Rules = append(r.QUIC.Rules, nfq.QUICRule{From: rule.From, To: rule.To, Then: quicThen[rule.QUIC]})
 	}
 	return r
 }
+
+// quicThen is what the nftables rules do for a rule of policy.
+var quicThen = map[core.QUIC]nfq.QUICThen{core.QUICByPath: nfq.ByPath, core.QUICPass: nfq.PassQUIC, core.QUICReject: nfq.RejectQUIC}
 
 func repeated(names []string) (string, bool) {
 	for i, n := range names {

@@ -85,12 +85,12 @@ func TestRulesKnowWhereTheHAGTakesJoins(t *testing.T) {
 	near, far := netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("[2001:db8:f::2]:9000")
 	c := cpe()
 	c.Paths[0].Join, c.Paths[1].Join = []netip.AddrPort{near}, []netip.AddrPort{far, near}
-	if r := c.Rules(nfq.Listeners{}, false); r.AcceptJoins || !slices.Equal(r.Joins, []netip.AddrPort{near, far}) {
+	if r := c.Rules(nfq.Listeners{}, new(core.Policy)); r.AcceptJoins || !slices.Equal(r.Joins, []netip.AddrPort{near, far}) {
 		t.Errorf("a CPE has %v, takes them: %v", r.Joins, r.AcceptJoins)
 	}
 	h := hag()
 	h.Join = []netip.AddrPort{near}
-	if r := h.Rules(nfq.Listeners{}, false); !r.AcceptJoins || !slices.Equal(r.Joins, h.Join) {
+	if r := h.Rules(nfq.Listeners{}, new(core.Policy)); !r.AcceptJoins || !slices.Equal(r.Joins, h.Join) {
 		t.Errorf("a HAG has %v, takes them: %v", r.Joins, r.AcceptJoins)
 	}
 }
@@ -100,7 +100,7 @@ func TestRulesNameTheInterfacesOfBothSides(t *testing.T) {
 	cfg.Queue = 5
 	at := []netip.AddrPort{netip.MustParseAddrPort("[::1]:7000")}
 	listeners := nfq.Listeners{Plain: at, Paths: at}
-	got := cfg.Rules(listeners, false)
+	got := cfg.Rules(listeners, new(core.Policy))
 	want := nfq.Rules{Role: "cpe", Plain: []string{"lan"}, Paths: []string{"ppp0", "wwan0"}, Queue: 5, Listeners: listeners, Joins: got.Joins}
 	if got.String() != want.String() {
 		t.Errorf("rules\n%s\nwant\n%s", got, want)

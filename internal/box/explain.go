@@ -88,7 +88,9 @@ func sideText(side state.Side, known bool) string {
 }
 
 // joins are the join addresses that SYNs of hosts may have as their destination.
-func (x *explainer) joins() (all []netip.AddrPort) { return x.cfg.Rules(nfq.Listeners{}, false).Joins }
+func (x *explainer) joins() (all []netip.AddrPort) {
+	return x.cfg.Rules(nfq.Listeners{}, x.core.Policy()).Joins
+}
 
 // installedText is empty if the rules are there.
 func (x *explainer) installedText() string {

@@ -56,7 +56,7 @@ func (b *Box) routes() (all []nfq.Routes) {
 
 // rules returns the box's rules as the machine needs them now. The caller holds the lock.
 func (b *Box) rules() nfq.Rules {
-	r := b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Learns())
+	r := b.cfg.Rules(nfq.Listeners{Plain: b.kernel.relay.Listeners(false), Paths: b.kernel.relay.Listeners(true)}, b.core.Policy())
 	r.Reinjects, r.Tracked, r.Clamps = b.installed.reinjects, b.installed.tracked, b.installed.clamps
 	return r
 }

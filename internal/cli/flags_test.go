@@ -41,7 +41,7 @@ var pathValues = map[string][]struct{ value, want string }{
 	"cpe": {
 		{"", "want an interface: a name of at most 15 characters without spaces, / and :; then any of name=N, join=ADDR:PORT, mode=M"},
 		{"dsl/0", "want an interface"}, {"dsl,mode=fast", `mode "fast": want one of always, overflow, standby, backup`},
-		{"dsl,speed=3", `"speed=3" is none of name=N, join=ADDR:PORT, mode=M, busy=RATE, quota=SIZE/PERIOD, rate=RATE, keepalive=TIME, backup`},
+		{"dsl,speed=3", `"speed=3" is none of name=N, join=ADDR:PORT, mode=M, busy=RATE, quota=SIZE/PERIOD, rate=RATE, keepalive=TIME, quic=Q, backup`},
 		{"dsl,join=203.0.113.1", `join "203.0.113.1": want an address with its port, such as 203.0.113.1:9000`},
 		{"dsl,rate=fast", `rate "fast": want a number and bit, kbit, mbit or gbit, such as 20mbit`},
 		{"dsl,busy=fast", `busy "fast": want a number and bit, kbit, mbit or gbit`},

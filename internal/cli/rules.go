@@ -36,7 +36,7 @@ func rulesCommand() *cobra.Command {
 			netip.AddrPortFrom(netip.IPv6Loopback(), 1),
 			netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1),
 		}
-		fmt.Fprint(w, cfg.Rules(nfq.Listeners{Plain: listeners, Paths: listeners}, cfg.Policy.Learns()))
+		fmt.Fprint(w, cfg.Rules(nfq.Listeners{Plain: listeners, Paths: listeners}, cfg.Policy))
 		return nil
 	}
 	return cmd

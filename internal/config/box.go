@@ -53,8 +53,8 @@ func (s *Settings) paths() ([]paths.Path, error) {
 func (p *Path) path() paths.Path {
 	out := paths.Path{
 		Name: p.name(), Interface: p.Interface, Mode: paths.Mode(p.Mode), Rate: uint64(p.Rate), Join: addrPorts(p.Join),
-		Keepalive: p.Keepalive.Duration,
-		Busy:      paths.Busy{Rate: uint64(p.BusyRate), For: p.BusyFor.Duration, Idle: p.IdleFor.Duration},
+		Keepalive: p.Keepalive.Duration, RejectQUIC: p.QUIC == "reject",
+		Busy: paths.Busy{Rate: uint64(p.BusyRate), For: p.BusyFor.Duration, Idle: p.IdleFor.Duration},
 	}
 	if p.Quota > 0 {
 		out.Quota = paths.Quota{Bytes: uint64(p.Quota), Period: paths.Period(p.QuotaPeriod), Start: p.QuotaStart}

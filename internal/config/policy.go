@@ -66,6 +66,7 @@ func (s *Settings) rule(i int) (core.Rule, error) {
 		Name: cmp.Or(r.Name, fmt.Sprintf("rule-%d", i+1)), Capable: r.MPCapable, Action: actionOf(r.Action),
 		Subflows: core.SubflowPolicy{After: uint64(r.After)},
 	}
+	out.QUIC = map[string]core.QUIC{"pass": core.QUICPass, "reject": core.QUICReject}[r.QUIC]
 	for _, p := range r.From {
 		out.From = append(out.From, p.Prefix)
 	}
@@ -80,6 +81,9 @@ func (s *Settings) rule(i int) (core.Rule, error) {
 		out.Side = new(state.Plain)
 	case state.Multipath.String():
 		out.Side = new(state.Multipath)
+	}
+	if r.QUIC != "" && len((&core.Policy{Rules: []core.Rule{out}}).OverQUIC()) == 0 {
+		return out, s.mistake(fmt.Sprintf("rule[%d].quic", i), fmt.Errorf("rule %d: quic: want a rule for the plain side, port 443 and SYNs without MP_CAPABLE", i+1))
 	}
 	for _, name := range r.Paths {
 		at := slices.IndexFunc(s.Paths, func(p Path) bool { return p.name() == name })

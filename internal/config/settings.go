@@ -53,6 +53,7 @@ type Path struct {
 	QuotaStart  int       `toml:"quota_start" min:"0" max:"28" default:"1" role:"cpe"`
 	Rate        Rate      `toml:"rate" word:"rate" value:"RATE" role:"cpe"`
 	Keepalive   Duration  `toml:"keepalive" word:"keepalive" value:"TIME" role:"cpe"`
+	QUIC        string    `toml:"quic" word:"quic" value:"Q" oneof:"pass reject" default:"pass" role:"cpe"`
 }
 
 // Limits bound the number of flows.
@@ -99,6 +100,7 @@ type Rule struct {
 	Action    string   `toml:"action" oneof:"relay pass strip learn reject" required:"true"`
 	Paths     []string `toml:"paths" role:"cpe"`
 	After     Size     `toml:"after" role:"cpe"`
+	QUIC      string   `toml:"quic" oneof:"pass reject" role:"cpe"` // "" for that of the path
 }
 
 // Defaults returns the settings of a box without file and flags.

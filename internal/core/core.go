@@ -77,6 +77,13 @@ func (c *Core) SetPolicy(p *Policy) {
 	c.policy = p
 }
 
+// Policy returns the policy, which must not be changed.
+func (c *Core) Policy() *Policy {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy
+}
+
 // Configure replaces the bounds of the table and of what was learnt, see
 // [state.Table.Configure] and [state.Learnt.Configure].
 func (c *Core) Configure(table state.Config, learnt state.LearntConfig) {

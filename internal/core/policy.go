@@ -28,7 +28,17 @@ type Rule struct {
 	Capable  *bool          // whether it bears MP_CAPABLE
 	Action   state.Action
 	Subflows SubflowPolicy // of what is relayed, at a CPE
+	QUIC     QUIC          // for the driver, at a CPE: what to do with QUIC of the same hosts
 }
+
+// QUIC is what a rule says about UDP to port 443, the rival of TCP that cannot be bonded.
+type QUIC uint8
+
+const (
+	QUICByPath QUIC = iota // nothing: the path decides
+	QUICPass
+	QUICReject
+)
 
 // Choice is the answer of a policy about a SYN.
 type Choice struct {
@@ -72,6 +82,16 @@ func (p *Policy) Choose(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP
 func (p *Policy) marked(seg *rewrite.Segment) bool {
 	return p.EndToEnd != 0 && seg.DSCP() == p.EndToEnd
 }
+
+// OverQUIC returns the rules that also apply to QUIC of the plain side: those that may match an
+// ordinary host's SYN from there to port 443.
+func (p *Policy) OverQUIC() []Rule {
+	return slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool {
+		return r.Side != nil && *r.Side != state.Plain || r.Capable != nil && *r.Capable || len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, PortRange.hasHTTPS)
+	})
+}
+
+func (p PortRange) hasHTTPS() bool { return p.First <= 443 && 443 <= p.Last }
 
 // Learns reports whether any SYN may be chosen to learn from.
 func (p *Policy) Learns() bool {

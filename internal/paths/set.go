@@ -23,6 +23,8 @@ type Path struct {
 	// Keepalive is the time between keepalives of idle subflows, 0 for the default: the
 	// box's, and behind a NAT the planner's choice.
 	Keepalive time.Duration
+	// RejectQUIC has QUIC over the path refused, so that browsers use TCP.
+	RejectQUIC bool
 }
 
 // Machine gives the deciders access to interfaces, addresses and routes. It is safe for
