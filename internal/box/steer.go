@@ -204,6 +204,7 @@ func (b *Box) steerOnce() {
 	now.refusals = s.paths.Refusals()
 	s.view.Store(now)
 	b.reportRefusals(now.refusals)
+	b.reportUnanswered(now.statuses, time.Now())
 	for _, d := range s.monitor.Departed() {
 		b.endDeparted(d)
 	}
@@ -214,7 +215,8 @@ func (b *Box) reportRefusals(all []paths.Refusal) {
 	found := b.strippedFindings()
 	for i, r := range all {
 		if r.Reason != "" {
-			found = append(found, host.RefusesSubflows.Finding("", r.Reason).On(b.cfg.Paths[i].Name).With(r.Likely))
+			text := r.Reason + " at " + portsOf("TCP", b.set.Paths[i].Join)
+			found = append(found, host.RefusesSubflows.Finding("", text).On(b.cfg.Paths[i].Name).With(r.Likely))
 		}
 	}
 	b.findings.Report("subflows", found...)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -110,7 +111,8 @@ func (f *fakePaths) Shape(path, index int) {
 
 // steered starts the steering of a CPE with two paths that are up.
 func steered(t *testing.T, mode core.Mode) (*bench, *fakePaths) {
-	all := []paths.Path{{Name: "dsl", Interface: "dsl", Mode: paths.Always}, {Name: "lte", Interface: "lte", Mode: paths.Always}}
+	join := []netip.AddrPort{netip.MustParseAddrPort("[2001:db8:f::1]:9000"), netip.MustParseAddrPort("203.0.113.1:9000")}
+	all := []paths.Path{{Name: "dsl", Interface: "dsl", Mode: paths.Always}, {Name: "lte", Interface: "lte", Mode: paths.Always, Join: join}}
 	x := newBench(t, Config{Role: CPE, Paths: all, FirstPathDown: mode})
 	up := func(index int, addr string) paths.Status {
 		return paths.Status{Up: true, Interface: index, Addr6: netip.MustParseAddr(addr)}
@@ -121,7 +123,7 @@ func steered(t *testing.T, mode core.Mode) (*bench, *fakePaths) {
 	}
 	usage := paths.OpenUsage(filepath.Join(t.TempDir(), "quota.json"), time.Time{}, slog.New(slog.DiscardHandler))
 	s := &steering{changed: make(chan struct{}, 1), usage: usage, policy: paths.NewSteering(all, usage), monitor: f, paths: f}
-	x.steering = s
+	x.steering, x.set = s, paths.NewSet(nil, all)
 	s.look(len(all))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -178,6 +180,28 @@ func TestPathThatLosesLargePacketsGetsSubflowsWithALowerMSS(t *testing.T) {
 			if len(f.clamps) != step.clamps || len(f.ended) != step.ended || len(x.findings.All()) != step.clamps {
 				t.Errorf("packets of %d and %d bytes: clamps %v, paths %v ended, findings %+v", step.limit6, step.limit4, f.clamps, f.ended, x.findings.All())
 			}
+		}
+	})
+}
+
+func TestUnansweredProbesAreReportedWithProtocolAndPort(t *testing.T) {
+	const port = "UDP port 9000 of 2001:db8:f::1 and 203.0.113.1"
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		x.change(f, func() { f.statuses[0].Waiting, f.statuses[1].Waiting = time.Now(), time.Now() })
+		time.Sleep(unansweredAfter - steerEvery)
+		if all := x.findings.All(); len(all) > 0 {
+			t.Errorf("before the time: %+v", all)
+		}
+		x.change(f, func() { f.statuses[1].Up = false })
+		time.Sleep(2 * steerEvery)
+		all := x.findings.All()
+		if len(all) != 2 || !strings.Contains(all[0].Obstacle, port) || all[0].Consequence == all[1].Consequence || all[1].Path != "lte" {
+			t.Errorf("findings %+v", all)
+		}
+		x.change(f, func() { f.statuses[0].Waiting, f.statuses[1].Waiting = time.Time{}, time.Time{} })
+		if all := x.findings.All(); len(all) > 0 {
+			t.Errorf("after an answer: %+v", all)
 		}
 	})
 }

@@ -77,6 +77,10 @@ var (
 
 // Findings of a running box.
 var (
+	ProbesUnanswered = kind(Kind{
+		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or used as long as its link is up",
+		"let UDP to the join port through to the HAG and back, and see whether the HAG's box runs there",
+	})
 	RefusesSubflows = kind(Kind{
 		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
 		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",

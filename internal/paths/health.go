@@ -86,7 +86,8 @@ type Health struct {
 	heard   bool // the HAG has answered in this run
 	outcome outcome
 	denial  string
-	urgent  bool // there is something to tell the HAG
+	urgent  bool      // there is something to tell the HAG
+	waiting time.Time // since when probes have been sent in vain; zero if the last was answered
 
 	activity     activity
 	probes       []outstanding // oldest first
@@ -111,7 +112,7 @@ func (h *Health) SetLink(fault string) {
 		return
 	}
 	h.fault = fault
-	h.probes, h.lastSent = h.probes[:0], time.Time{}
+	h.probes, h.lastSent, h.waiting = h.probes[:0], time.Time{}, time.Time{}
 	h.silent = h.heard // until the HAG answers again
 }
 
@@ -137,6 +138,9 @@ func (h *Health) Probed(now time.Time, sequence uint64, ok bool) {
 	}
 	h.probes = append(h.probes, outstanding{sequence, now})
 	h.lastSent, h.activity.mark = now, h.activity.sent
+	if h.waiting.IsZero() {
+		h.waiting = now
+	}
 	h.sent++
 	if ok {
 		h.activity.probes++
@@ -184,7 +188,7 @@ func (h *Health) Replied(now time.Time, sequence uint64) {
 	}
 	h.miss(n)
 	h.heard, h.silent, h.outcome = true, false, answered
-	h.lastReply = now
+	h.lastReply, h.waiting = now, time.Time{}
 }
 
 // miss gives up the oldest n probes.
@@ -205,7 +209,7 @@ func (h *Health) Refused(now time.Time, denial string) (news bool) {
 		h.outcome = denied
 	}
 	h.silent = false
-	h.lastReply = now
+	h.lastReply, h.waiting = now, time.Time{}
 	return h.outcome != before
 }
 
@@ -369,6 +373,6 @@ func (h *Health) Status() Status {
 		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard,
 		RTT: h.srtt, RTTVar: h.rttvar, MinRTT: h.minRTT,
 		Loss: float64(bits.OnesCount64(h.history)) / float64(n),
-		Sent: h.sent, Missed: h.missed,
+		Sent: h.sent, Missed: h.missed, Waiting: h.waiting,
 	}
 }

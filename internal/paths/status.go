@@ -36,6 +36,9 @@ type Status struct {
 	MinRTT       time.Duration
 	Loss         float64 // share of the last 64 probes that had no reply
 	Sent, Missed uint64  // probes
+	// Waiting is the time since which probes have been sent without any answer, zero if
+	// the last one was answered, or none can be sent.
+	Waiting time.Time
 }
 
 // FamilyReason returns the reasons of both address families in one line, "" where both can

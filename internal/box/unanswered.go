@@ -1,0 +1,50 @@
+//go:build linux
+
+package box
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/synbond/synbond/internal/host"
+	"github.com/synbond/synbond/internal/paths"
+)
+
+// unansweredAfter is the time without an answer to probes after which the box says so.
+const unansweredAfter = 5 * time.Second
+
+// reportUnanswered shows over which paths the HAG does not answer probes. A filter may
+// take UDP and leave TCP alone: such a path is used, unless it has been silent since.
+func (b *Box) reportUnanswered(all []paths.Status, now time.Time) {
+	var found []host.Finding
+	for i, s := range all {
+		p := &b.set.Paths[i]
+		if s.Waiting.IsZero() || now.Sub(s.Waiting) < unansweredAfter || len(p.Join) == 0 {
+			continue
+		}
+		f := host.ProbesUnanswered.Finding("", "no answer to probes at "+portsOf("UDP", p.Join)).On(p.Name)
+		f.Consequence = "the path is down"
+		if s.Up {
+			f.Consequence = "the path is used as long as its link is up, and the box does not notice when it goes silent"
+		}
+		found = append(found, f)
+	}
+	b.findings.Report("probes", found...)
+}
+
+// portsOf names ports of a protocol, and the addresses that they belong to.
+func portsOf(protocol string, at []netip.AddrPort) string {
+	var words []string
+	for _, j := range at {
+		text := fmt.Sprintf("%s port %d of %s", protocol, j.Port(), j.Addr())
+		if i := len(words) - 1; i >= 0 && strings.HasPrefix(words[i], fmt.Sprintf("%s port %d of ", protocol, j.Port())) {
+			words[i] += " and " + j.Addr().String()
+			continue
+		}
+		words = append(words, text)
+	}
+	return strings.Join(slices.Compact(words), ", ")
+}

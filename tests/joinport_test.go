@@ -1,0 +1,48 @@
+//go:build linux
+
+package tests
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
+	"github.com/synbond/synbond/internal/tooltest"
+)
+
+// TestFilteredJoinPortIsNamed drops what goes to the join port over the second line, by
+// protocol. Connections over the first line go on meanwhile.
+func TestFilteredJoinPortIsNamed(t *testing.T) {
+	tooltest.Need(t, "a filter on a line", "nft", "sh")
+	for _, c := range []struct {
+		protocol, finding string
+		subflows          bool // the line has some nevertheless
+	}{{"udp", "probes-unanswered", true}, {"tcp", "refuses-subflows", false}} {
+		t.Run(c.protocol, func(t *testing.T) {
+			n := netlabtest.Build(t, twoLines)
+			admin(t, n.Line("lte").Router(), "nft 'add table inet filter; add chain inet filter forward { type filter hook forward priority 0; }'",
+				fmt.Sprintf("nft 'add rule inet filter forward %s dport %d drop'", c.protocol, netlab.JoinPort))
+			p := start(t, n)
+			conn := newPrompter(t, n, families[0])
+			sees(t, p.cpe, "lte", "is up, with subflows or without", func(s *api.PathState) bool {
+				return s.State == "up" && s.Probed != c.subflows && s.Subflows > 0 == c.subflows
+			})
+			want := fmt.Sprintf("%s port %d of ", strings.ToUpper(c.protocol), netlab.JoinPort)
+			eventually(t, "the finding", func() bool {
+				for _, f := range pathsOf(t, p.cpe).Findings {
+					if f.ID == c.finding && f.Path == "lte" && strings.Contains(f.Obstacle, want) {
+						return true
+					}
+				}
+				return false
+			})
+			conn.speak(t, "over the first line")
+			if log := strings.Join(p.cpe.Log(), "\n"); strings.Count(log, "finding="+c.finding) != 1 {
+				t.Errorf("the log names %s not once:\n%s", c.finding, log)
+			}
+		})
+	}
+}
