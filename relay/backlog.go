@@ -31,6 +31,14 @@ const (
 	// queue drains at once, and no look comes in time to keep the subflow busy. The kernel
 	// reports an unknown rate as the largest number.
 	fastRate = 125e6
+	// provenFactor limits the rate of a subflow to this multiple of what the subflow has
+	// delivered in provenTime (of the kernel's clock, whose ticks take up to 10 ms) or more.
+	provenFactor = 2
+	provenTime   = 20 * time.Millisecond
+	// rampBase (bytes) and rampFactor limit the bytes under way to the sum of rampBase and
+	// this multiple of what the peer has acknowledged, as slow start does.
+	rampBase   = 2 * initialBudget
+	rampFactor = 4
 	// nearRTT: up to this round trip the relay does not limit the only subflow in use,
 	// whatever its rate. With a limit the subflow would never show its rate.
 	nearRTT = 2 * time.Millisecond
@@ -57,6 +65,9 @@ type budget struct {
 	until  time.Time // end of the pause, if no bytes are left
 	paused bool      // the leg is in its loop's paused
 	wide   bool      // the leg has its wideBuffer
+
+	idle     uint8  // the idle subflows to which bytes were last offered, as a bit each
+	idleSent uint64 // bytes that these subflows had sent by then
 }
 
 // askBudget asks the kernel for the unsent data of a leg's subflows. It returns the bytes
@@ -73,11 +84,17 @@ func (g *leg) askBudget() (bytes int, rest time.Duration) {
 		return unlimitedBudget, 0
 	}
 	subflows := buf.tcp[:min(buf.subflows, maxSubflows)]
-	if bytes, rest = room(subflows); bytes > 0 && len(subflows) > 1 {
+	bytes, rest = room(subflows)
+	bytes += g.budget.offer(subflows)
+	if bytes > 0 && len(subflows) > 1 {
 		bytes = min(bytes-g.unassigned(info.bytesSent), inWindow(info.writeSeq-info.sndUna, subflows))
 		rest = pauseTick
 	}
-	if !g.budget.wide && g.given().moved.Load() > unlimitedBudget && nearAndFast(subflows) {
+	moved, underWay := g.given().moved.Load(), info.writeSeq-info.sndUna
+	if left := ramp(moved, underWay); bytes > left {
+		bytes, rest = left, pauseTick
+	}
+	if !g.budget.wide && moved > unlimitedBudget && nearAndFast(subflows) {
 		g.budget.wide = true
 		_ = setsockopt(g.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, wideBuffer) // it tunes, it does not decide
 	}
@@ -94,7 +111,7 @@ func nearAndFast(subflows []unix.TCPInfo) bool {
 	for i := range subflows {
 		if s := &subflows[i]; carries(s) {
 			used++
-			yes = s.Pacing_rate > fastRate && microseconds(s.Min_rtt) <= nearRTT
+			yes = rate(s) > fastRate && microseconds(s.Min_rtt) <= nearRTT
 		}
 	}
 	return used == 1 && yes
@@ -116,6 +133,34 @@ func (g *leg) unassigned(sent uint64) int {
 		return 0
 	}
 	return max(int(g.given().moved.Load()-sent), 0)
+}
+
+// ramp returns the bytes that may still be under way, of a leg that was given moved bytes.
+// The kernel's estimates of a new subflow are of no use: the first round trip, of a single
+// packet, says nothing about a line's rate.
+func ramp(moved, underWay uint64) int {
+	acknowledged := moved - min(underWay, moved)
+	return int(rampBase+min(rampFactor*acknowledged, math.MaxInt32)) - int(min(underWay, math.MaxInt32))
+}
+
+// offer returns the bytes for open subflows that have nothing to send, while others may
+// have enough: the kernel gives bytes to an idle subflow first. It offers once, unless the
+// subflows have sent meanwhile: a backup does not.
+func (b *budget) offer(subflows []unix.TCPInfo) (bytes int) {
+	var idle uint8
+	var sent uint64
+	for i := range subflows {
+		if s := &subflows[i]; isOpen(s) && !carries(s) {
+			idle |= 1 << i
+			sent += s.Bytes_sent
+			bytes += int(min(s.Snd_cwnd*s.Snd_mss, unsentLeast))
+		}
+	}
+	if idle == 0 || idle == b.idle && sent == b.idleSent {
+		return 0
+	}
+	b.idle, b.idleSent = idle, sent
+	return bytes
 }
 
 // inWindow returns the bytes that still fit into the peer's window beside those under way.
@@ -156,14 +201,14 @@ func room(subflows []unix.TCPInfo) (bytes int, rest time.Duration) {
 		switch enough, unsent := enoughUnsent(s), uint64(s.Notsent_bytes); {
 		case silent(s):
 			rest = min(rest, unsentTime) // the delay may be a short one
-		case s.Pacing_rate > fastRate:
+		case rate(s) > fastRate:
 			bytes += unlimitedBudget
 		case unsent < enough:
 			bytes += int(enough - unsent)
 		case slowStart(s):
 			rest = min(rest, unsentTime) // the subflow may send all at once
 		default:
-			rest = min(rest, time.Duration((unsent-enough/2)*uint64(time.Second)/max(s.Pacing_rate, 1)))
+			rest = min(rest, time.Duration((unsent-enough/2)*uint64(time.Second)/max(rate(s), 1)))
 		}
 	}
 	switch {
@@ -193,7 +238,18 @@ func enoughUnsent(s *unix.TCPInfo) uint64 {
 	} else {
 		least = min(least, unsentLeast)
 	}
-	return max(s.Pacing_rate*uint64(span.Microseconds())/1e6, least)
+	return max(rate(s)*uint64(span.Microseconds())/1e6, least)
+}
+
+// rate returns the rate of a subflow in bytes/s: its pacing rate, as far as it has delivered
+// at such a rate. The pacing rate of a subflow whose first packets met an empty queue is far
+// too large; bbr takes the burst of a token bucket for the line's rate, and keeps it.
+func rate(s *unix.TCPInfo) uint64 {
+	busy := s.Busy_time // µs with bytes in flight
+	if busy < uint64(provenTime.Microseconds()) {
+		return s.Pacing_rate
+	}
+	return min(s.Pacing_rate, provenFactor*s.Bytes_acked*1e6/busy)
 }
 
 // reducing is the first state in which TCP reduces its window: TCP_CA_CWR of uapi

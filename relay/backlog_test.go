@@ -5,6 +5,7 @@ package relay_test
 import (
 	"io"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -82,6 +83,53 @@ func TestBudgetKeepsSubflowsBusy(t *testing.T) {
 				t.Errorf("%d bytes, or a rest of %v; want %d, %v", bytes, rest, c.bytes, c.rest)
 			}
 		})
+	}
+}
+
+func TestRateIsProvenByWhatWasDelivered(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		pacing          uint64
+		acked, busyUsec uint64
+		want            uint64
+	}{
+		{"nothing is known", math.MaxUint64, 0, 0, math.MaxUint64},
+		{"too short a time", 1e9, 1000, 16_000, 1e9},
+		{"the burst of a token bucket", 1e9, 250_000, 1_000_000, 500_000},
+		{"a pacing rate that is proven", 300_000, 250_000, 1_000_000, 300_000},
+	} {
+		s := unix.TCPInfo{Pacing_rate: c.pacing, Bytes_acked: c.acked, Busy_time: c.busyUsec}
+		if got := relay.Rate(&s); got != c.want {
+			t.Errorf("%s: %d bytes/s, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestBytesUnderWayGrowWithWhatIsAcknowledged(t *testing.T) {
+	for _, c := range []struct {
+		moved, underWay uint64
+		want            int
+	}{
+		{64 << 10, 64 << 10, 64 << 10},
+		{128 << 10, 128 << 10, 0},
+		{128 << 10, 64 << 10, (128 + 4*64 - 64) << 10},
+		{1 << 20, 1 << 19, (128 + 4*512 - 512) << 10},
+	} {
+		if got := relay.Ramp(c.moved, c.underWay); got != c.want {
+			t.Errorf("%d of %d bytes under way: %d more, want %d", c.underWay, c.moved, got, c.want)
+		}
+	}
+}
+
+func TestIdleSubflowsAreOfferedBytesAsLongAsTheyTakeSome(t *testing.T) {
+	const some = 64 << 10
+	full := subflow(500_000, nil)
+	idle := func(sent uint64) []unix.TCPInfo {
+		return []unix.TCPInfo{full, subflow(0, func(s *unix.TCPInfo) { s.Unacked, s.Bytes_sent = 0, sent })}
+	}
+	got := relay.Offers(idle(0), idle(0), idle(100), idle(100), []unix.TCPInfo{full, full}, idle(100), idle(200))
+	if want := []int{some, 0, some, 0, 0, 0, some}; !slices.Equal(got, want) {
+		t.Errorf("offered %d, want %d", got, want)
 	}
 }
 

@@ -10,6 +10,21 @@ var Room = room
 // InWindow is the number of bytes that still fit into a peer's window.
 var InWindow = inWindow
 
+// Rate is the rate of a subflow in bytes/s.
+var Rate = rate
+
+// Ramp is the number of bytes that may still be under way.
+var Ramp = ramp
+
+// Offers returns what a leg is offered for its idle subflows, look after look.
+func Offers(looks ...[]unix.TCPInfo) (bytes []int) {
+	var b budget
+	for _, subflows := range looks {
+		bytes = append(bytes, b.offer(subflows))
+	}
+	return bytes
+}
+
 // NearAndFast reports which legs need a send buffer that never fills.
 var NearAndFast = nearAndFast
 

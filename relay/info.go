@@ -31,7 +31,8 @@ type rawInfo struct {
 	writeSeq, sndUna, rcvNxt                    uint64
 	_                                           [16]byte
 	bytesSent                                   uint64 // that subflows were given, 0 from a kernel before 6.5
-	_                                           [40]byte
+	bytesReceived                               uint64 // in order, 0 from a kernel before 6.5
+	_                                           [32]byte
 }
 
 // rawSubflow is struct mptcp_subflow_info: two sockaddr_storage after an ID.
@@ -70,6 +71,9 @@ type Subflow struct {
 	RTT                      time.Duration
 	BytesSent, BytesReceived uint64
 	Retransmitted            uint64 // bytes, among those sent
+	Acknowledged             uint64 // bytes
+	UnderWay                 uint64 // bytes in flight, and those not sent yet
+	MinRTT                   time.Duration
 
 	left bool // it has, although the kernel still lists it
 }
@@ -79,6 +83,15 @@ type Info struct {
 	MPTCP    bool   // false after a fallback to TCP
 	Token    uint32 // of this end; 0 without MPTCP
 	Subflows []Subflow
+
+	// UnderWay is the number of bytes that subflows have got, but that are not acknowledged
+	// to the connection (DATA_ACK). A byte that arrives before an earlier one, of another
+	// subflow, is acknowledged to its subflow only.
+	UnderWay uint64
+	InOrder  uint64 // bytes received in order; 0 from a kernel before 6.5
+	Buffered uint64 // memory of received bytes that were not read, whether in order or not
+
+	assigned uint64 // bytes that subflows have got; 0 from a kernel before 6.5
 }
 
 // Info returns the kernel's figures of the multipath leg, or the last ones before it was
@@ -104,6 +117,8 @@ func (c *Conn) info() (Info, bool) {
 	}
 	if g.mptcp {
 		if info, err := fullInfo(g.fd); err == nil && info.MPTCP {
+			info.UnderWay -= min(info.UnderWay, g.unassignedOf(info))
+			info.Buffered = buffered(g.fd)
 			return info, true
 		}
 	}
@@ -148,7 +163,10 @@ func fullInfo(fd int) (Info, error) {
 	if err := getsockopt(fd, solMPTCP, mptcpFullInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil {
 		return Info{}, err
 	}
-	info := Info{MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token}
+	info := Info{
+		MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token,
+		UnderWay: raw.info.writeSeq - raw.info.sndUna, InOrder: raw.info.bytesReceived, assigned: raw.info.bytesSent,
+	}
 	for i := range min(raw.subflows, maxSubflows) {
 		// The kernel keeps the first subflow's place after it has left, in the end
 		// without an address.
@@ -158,6 +176,24 @@ func fullInfo(fd int) (Info, error) {
 		}
 	}
 	return info, nil
+}
+
+// unassignedOf returns the bytes that no subflow has got, while the leg may be moving bytes.
+func (g *leg) unassignedOf(info Info) uint64 {
+	if g.conn.phase != paired {
+		return 0
+	}
+	return uint64(g.unassigned(info.assigned))
+}
+
+// buffered returns the memory of a socket's received bytes (SO_MEMINFO, SK_MEMINFO_RMEM_ALLOC
+// of uapi linux/sock_diag.h).
+func buffered(fd int) uint64 {
+	var info [9]uint32
+	if getsockopt(fd, unix.SOL_SOCKET, unix.SO_MEMINFO, unsafe.Pointer(&info), unsafe.Sizeof(info)) != nil {
+		return 0
+	}
+	return uint64(info[0])
 }
 
 // tcpInfo shows a plain TCP connection as the one subflow that it is.
@@ -184,6 +220,8 @@ func subflowOf(local, remote netip.AddrPort, ti *unix.TCPInfo) Subflow {
 	return Subflow{
 		Local: local, Remote: remote, RTT: time.Duration(ti.Rtt) * time.Microsecond,
 		BytesSent: ti.Bytes_sent, BytesReceived: ti.Bytes_received, Retransmitted: ti.Bytes_retrans,
-		left: ti.State == unix.BPF_TCP_CLOSE,
+		Acknowledged: ti.Bytes_acked, UnderWay: uint64(ti.Unacked)*uint64(ti.Snd_mss) + uint64(ti.Notsent_bytes),
+		MinRTT: microseconds(ti.Min_rtt),
+		left:   ti.State == unix.BPF_TCP_CLOSE,
 	}
 }

@@ -89,9 +89,12 @@ type PathState struct {
 	Probed         bool    `json:"probed"` // the HAG has answered over it
 	// FurtherWindow4 and FurtherWindow6 are the initial windows of further subflows, in
 	// segments, as learnt so far; 0 without an address.
-	FurtherWindow4 int    `json:"further_window4"`
-	FurtherWindow6 int    `json:"further_window6"`
-	Quota          *Quota `json:"quota,omitempty"`
+	FurtherWindow4 int `json:"further_window4"`
+	FurtherWindow6 int `json:"further_window6"`
+	// Lagging names the directions, as the CPE sees them, in which the path is a backup for now,
+	// because it is far slower than the others: sending, receiving.
+	Lagging []string `json:"lagging,omitempty"`
+	Quota   *Quota   `json:"quota,omitempty"`
 }
 
 // Quota is a path's quota in the current period.

@@ -180,10 +180,31 @@ func (b *Box) track(a *core.Action) {
 		return
 	}
 	b.conns.track(a.Flow, token, uint8(a.Subflows.Paths), b.steering.monitor.HAG().Instance)
-	b.subflows.Track(token, paths.SubflowPolicy{Paths: uint8(a.Subflows.Paths), After: a.Subflows.After}, c)
+	b.subflows.Track(token, paths.SubflowPolicy{Paths: uint8(a.Subflows.Paths), After: a.Subflows.After}, metered{c})
 	if !b.core.Live(a.Flow) {
 		b.untrack(a.Flow)
 	}
+}
+
+// metered is a connection that a path manager can measure.
+type metered struct{ connection }
+
+// Progress implements [paths.Metered].
+func (m metered) Progress() (out paths.Progress, ok bool) {
+	info, ok := m.Info()
+	if !ok || !info.MPTCP {
+		return out, false
+	}
+	out = paths.Progress{InOrder: info.InOrder, Buffered: info.Buffered}
+	left := info.UnderWay
+	for _, s := range info.Subflows {
+		left -= min(left, s.UnderWay)
+		out.Subflows = append(out.Subflows, paths.SubflowProgress{
+			Local: s.Local, MinRTT: s.MinRTT, Delivered: [2]uint64{s.Acknowledged, s.BytesReceived},
+		})
+	}
+	out.Waiting = left
+	return out, true
 }
 
 // untrack ends what track began. The kernel tells of the end of a connection

@@ -54,7 +54,7 @@ func (b *Box) paths() api.Paths {
 	if b.steering == nil {
 		return out
 	}
-	v, counters := b.steering.view.Load(), b.steering.kernel.manager.CountersByPath()
+	v, counters, lagging := b.steering.view.Load(), b.steering.kernel.manager.CountersByPath(), b.steering.kernel.manager.Lagging()
 	out.HAG = &api.HAG{State: v.hag.State.String(), Reason: v.hag.Reason, SinceMS: now.Sub(v.hag.Since).Milliseconds()}
 	if v.hag.Instance != 0 {
 		out.HAG.Instance = boxID(v.hag.Instance)
@@ -65,6 +65,9 @@ func (b *Box) paths() api.Paths {
 		if s.Up {
 			all := []string{cmp.Or(at.Reason, v.refusals[i].Reason), s.FamilyReason(), sizeReason(s)}
 			at.Reason = strings.Join(slices.DeleteFunc(all, func(r string) bool { return r == "" }), "; ")
+		}
+		for _, d := range lagging[i] {
+			at.Lagging = append(at.Lagging, d.String())
 		}
 		out.Paths[i].PathState = at
 	}

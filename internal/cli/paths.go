@@ -48,7 +48,7 @@ func printPaths(w io.Writer, p *api.Paths) {
 	for _, p := range p.Paths {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s for %s\n", p.Name, p.Interface, p.Mode, p.Use,
 			p.Subflows, windowText(p.PathState), rateText(p.RateUp), rateText(p.RateDown), rttText(p.PathState), lossText(p.PathState), quotaText(p.Quota),
-			addressesText(p.PathState), withReason(p.State, p.Reason), ago(p.SinceMS)+blockedText(p.Blocked))
+			addressesText(p.PathState), withReason(p.State, p.Reason), ago(p.SinceMS)+blockedText(p.Blocked)+laggingText(p.Lagging))
 	}
 }
 
@@ -58,6 +58,14 @@ func blockedText(families []string) string {
 		return ""
 	}
 	return "; blocks " + strings.Join(families, " and ") + " with MPTCP"
+}
+
+// laggingText names the directions in which a path is too slow to be used beside the others.
+func laggingText(directions []string) string {
+	if len(directions) == 0 {
+		return ""
+	}
+	return "; far slower than the others, a backup when " + strings.Join(directions, " and ")
 }
 
 func printTransport(w io.Writer, t api.Transport) {

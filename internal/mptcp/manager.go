@@ -55,6 +55,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return m.events.Run(ctx, m.handle) })
 	g.Go(func() error { m.work(ctx); return nil })
+	g.Go(func() error { m.watch(ctx); return nil })
 	return g.Wait()
 }
 
@@ -216,6 +217,31 @@ func (b *Batch) add(r *paths.Request) {
 	case paths.RemoveAddress:
 		b.Remove(r.Token, local.ID)
 	}
+}
+
+// watch measures the large connections until ctx ends.
+func (m *Manager) watch(ctx context.Context) {
+	for {
+		var all []paths.Watched
+		var next time.Duration
+		m.plan(func(p *paths.Planner) { all, next = p.Watch() })
+		for _, w := range all {
+			if progress, ok := w.Metered.Progress(); ok {
+				m.plan(func(p *paths.Planner) { p.Observe(m.now(), w.Token, progress) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+	}
+}
+
+// Lagging is [paths.Planner.Lagging].
+func (m *Manager) Lagging() (by [][]paths.Direction) {
+	m.plan(func(p *paths.Planner) { by = p.Lagging() })
+	return by
 }
 
 // now returns the time since the manager was made.

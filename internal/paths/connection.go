@@ -36,7 +36,9 @@ type connection struct {
 	// furtherAt is when single ends, whatever the connection carries; 0 for never.
 	furtherAt time.Duration
 
-	idle idleness
+	idle      idleness
+	direction Direction // in which it carries more, if it is large
+	meter     meter
 
 	first    int              // path of its first subflow
 	subflows []plannedSubflow // by path; nil until it is tracked and established
@@ -66,6 +68,9 @@ type plannedSubflow struct {
 	onTrial       bool          // it is open, and yet to be accepted: see [Planner.review]
 	judged        time.Duration // when its failure counts as a refusal; 0 for never
 	why           Refusal       // the reason of that
+	// renew: it is to be closed, and opened again. The kernel sends what a subflow has not
+	// delivered over the others only when the subflow ends.
+	renew bool
 }
 
 // backoff returns the delay after that number of failures: 50 ms at first, a minute

@@ -51,6 +51,7 @@ func (p *Planner) Plan(now time.Duration) ([]Request, time.Duration) {
 	q := &p.queues
 	q.refill(now)
 	p.sweep(now)
+	p.release(now)
 	p.wakeUp(now)
 	p.countBytes(now)
 	p.lookForIdle(now)
@@ -72,7 +73,7 @@ func (p *Planner) Plan(now time.Duration) ([]Request, time.Duration) {
 		c.paced = false
 		q.paced = q.paced[1:]
 	}
-	return p.requests, min(q.wait(now), again-now)
+	return p.requests, min(q.wait(now), again-now, p.nextRelease(now))
 }
 
 // room reports whether there is room for all requests that a connection may need.
@@ -97,12 +98,13 @@ func (p *Planner) reconcile(c *connection, now time.Duration, paced bool) (more 
 	if c.furtherAt != 0 && now >= c.furtherAt {
 		c.single, c.furtherAt = false, 0
 	}
-	covered := c.covered(p.desired)
+	want := p.effective[c.direction]
+	covered := c.covered(want)
 	for i := range c.subflows {
-		s, desired := &c.subflows[i], c.desired(i, p.desired)
+		s, desired := &c.subflows[i], c.desired(i, want)
 		switch {
-		case desired == Closed:
-			if s.phase == open && covered {
+		case desired == Closed, s.renew && s.phase == open:
+			if s.phase == open && covered && (desired == Closed || c.open() > 1) {
 				p.destroy(c, i, now)
 			}
 		case s.phase == absent && now < s.at:
@@ -163,7 +165,7 @@ func (p *Planner) destroy(c *connection, i int, now time.Duration) {
 	s := &c.subflows[i]
 	p.request(c, Request{Operation: DestroySubflow, Path: i, Local: Endpoint{AddrPort: s.local}, Remote: s.remote})
 	p.enter(c, i, closing, now+closeTimeout)
-	s.failures = 0
+	s.failures, s.renew = 0, false
 	p.wakeAt(c, s.at)
 }
 

@@ -27,6 +27,10 @@ type Planner struct {
 	counters []SubflowCounters
 	queues   queues
 
+	lags      [][directions]lag          // by path
+	effective [directions][]DesiredState // desired, with the paths that lag as backups
+	watched   []*connection              // those with large transfers
+
 	translated []Translation // by path
 	forgetful  []forgetful   // by path
 	refusals   []refusals    // by path
@@ -96,11 +100,12 @@ func NewPlanner(set *Set, log *slog.Logger) *Planner {
 		set: set, log: log, conns: make(map[uint32]*connection),
 		desired: set.initial(), counters: make([]SubflowCounters, len(set.Paths)),
 		translated: make([]Translation, len(set.Paths)), forgetful: make([]forgetful, len(set.Paths)),
-		refusals: make([]refusals, len(set.Paths)),
+		refusals: make([]refusals, len(set.Paths)), lags: make([][directions]lag, len(set.Paths)),
 	}
 	for i := range p.refusals {
 		p.refusals[i].opened, p.refusals[i].waiting = -overdueAfter, make(map[*connection]struct{})
 	}
+	p.effect()
 	return p
 }
 
@@ -136,7 +141,20 @@ func (p *Planner) SetLarge(token uint32) {
 		return
 	}
 	c.large, c.single = true, false
+	p.measure(c)
 	p.queue(c)
+}
+
+// measure has a connection measured from now on.
+func (p *Planner) measure(c *connection) {
+	if c.traffic == nil {
+		return
+	}
+	c.direction = Received
+	if c.traffic.BytesUp() > c.traffic.BytesDown() {
+		c.direction = Sent
+	}
+	p.watched = append(p.watched, c)
 }
 
 // SetDesired takes the desired state of each path. The connections that carried most
@@ -154,8 +172,10 @@ func (p *Planner) SetDesired(desired []DesiredState) {
 	for i := range desired {
 		if before[i] == Closed && desired[i] != Closed {
 			p.acquit(i) // the path has changed since
+			p.lags[i] = [directions]lag{}
 		}
 	}
+	p.effect()
 	type busy struct {
 		c     *connection
 		bytes uint64
@@ -307,7 +327,7 @@ func (p *Planner) begin(now time.Duration, c *connection) {
 		c.single, c.furtherAt = true, now+furtherDelay
 		p.wakeAt(c, c.furtherAt)
 	}
-	if !c.single || p.desired[c.first] != Normal {
+	if !c.single || p.effective[c.direction][c.first] != Normal {
 		p.queue(c)
 	}
 }

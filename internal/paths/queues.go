@@ -144,6 +144,7 @@ func (p *Planner) countBytes(now time.Duration) {
 			kept = append(kept, c)
 		default:
 			c.single = false
+			p.measure(c)
 			p.queue(c)
 		}
 	}

@@ -1,0 +1,61 @@
+//go:build linux
+
+package tests
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/netlab"
+	"github.com/synbond/synbond/internal/netlab/netlabtest"
+)
+
+// TestSlowPathDoesNotHoldTheOthersUp compares transfers over two lines with those over the
+// same two and a third line of 2 Mbit/s that queues for a second.
+func TestSlowPathDoesNotHoldTheOthersUp(t *testing.T) {
+	const bytes = 40 << 20
+	dsl, lte := netlab.LineConfig{Name: "dsl", Rate: 20e6}, netlab.LineConfig{Name: "lte", Rate: 40e6}
+	slow := netlab.LineConfig{Name: "umts", Rate: 2e6, Buffer: 250_000}
+	for _, order := range [][]netlab.LineConfig{{dsl, lte, slow}, {slow, dsl, lte}} {
+		t.Run(order[0].Name+" first", func(t *testing.T) {
+			var fast []netlab.LineConfig
+			for _, l := range order {
+				if l.Name != slow.Name {
+					fast = append(fast, l)
+				}
+			}
+			two := start(t, netlabtest.Build(t, netlab.Topology{Lines: fast}))
+			three := start(t, netlabtest.Build(t, netlab.Topology{Lines: order}))
+			for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+				took := func(p *pair) time.Duration {
+					t.Helper()
+					began := time.Now()
+					to := traffic(t, p.Server, p.Client, netlab.Server6)
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+					defer cancel()
+					if _, err := netlab.Transfer(ctx, to, d, bytes); err != nil {
+						t.Fatal(err)
+					}
+					return time.Since(began)
+				}
+				first := took(three)
+				best, later := took(two), took(three)
+				share := best.Seconds() / min(first, later).Seconds()
+				t.Logf("%v: two lines %v; three lines %v, then %v", d, best, first, later)
+				if share < 0.85 {
+					t.Errorf("%v: with the slow line %.2f of the rate without it", d, share)
+				}
+			}
+			sees(t, three.cpe, slow.Name, "is a backup in both directions", func(p *api.PathState) bool {
+				return p.Use == "normal" && len(p.Lagging) == 2
+			})
+			for _, l := range fast {
+				if p := pathOf(t, three.cpe, l.Name); len(p.Lagging) > 0 {
+					t.Errorf("%s lags, too: %v", l.Name, p.Lagging)
+				}
+			}
+		})
+	}
+}
