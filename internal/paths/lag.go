@@ -31,6 +31,9 @@ const (
 	lagBrief  = 8
 	lagAgain  = 2
 	lagMost   = 5 * time.Minute
+	// leastBytes is the number of bytes that a subflow must have delivered: nothing waits for
+	// one that has got none.
+	leastBytes = 3000
 	// stallLooks is the number of looks at a connection after it has last carried bytes:
 	// while bytes wait, the sender may be able to send nothing.
 	stallLooks = 40
@@ -231,7 +234,7 @@ func (p *Planner) judge(now time.Duration, c *connection, d Direction, waiting u
 			continue
 		}
 		normal++
-		if m.recent[i][d] == 0 { // a new one, of which nothing is known
+		if m.recent[i][d] < leastBytes {
 			continue
 		}
 		rates[i] = m.recent[i][d] / m.span[i]
@@ -276,6 +279,14 @@ func (p *Planner) demote(now time.Duration, i int, d Direction, share float64, w
 	p.log.Info("a path that is far slower than the others is a backup for now", "path", p.set.Paths[i].Name,
 		"direction", d, "share", math.Round(share*1000)/1000, "wait", wait.Round(time.Millisecond), "for", hold)
 	p.affect()
+}
+
+// leaveSlow has what is queued on the first path of a large connection go by the others, if
+// that path lags.
+func (p *Planner) leaveSlow(c *connection) {
+	if c.subflows != nil && (c.large || c.policy.After > 0) {
+		c.subflows[c.first].renew = p.lags[c.first][c.direction].until != 0
+	}
 }
 
 // release ends the time for which paths are backups.

@@ -88,7 +88,7 @@ func measure(k *fakeKernel, token uint32, d Direction, rates []float64, wait tim
 	m.delivered[0] = 1
 	k.connect(token, SubflowPolicy{}, m)
 	k.SetLarge(token)
-	k.run(10 * time.Millisecond)
+	k.run(200 * time.Millisecond)
 	return m
 }
 
@@ -172,6 +172,22 @@ func TestSlowPathIsTriedAgainLater(t *testing.T) {
 	m.transfer(10 * time.Minute)
 	if k.isBackup(1, 1) {
 		t.Error("a path that is fast now stays a backup")
+	}
+}
+
+func TestLargeConnectionLeavesASlowFirstPath(t *testing.T) {
+	k := newFakeKernel(t)
+	rates := []float64{250e3, 5e6}
+	measure(k, 1, Received, rates, time.Second).transfer(time.Second)
+	k.sent = nil
+	measure(k, 2, Received, rates, 0)
+	if got := k.requested(DestroySubflow, 0); len(got) != 1 || got[0].Token != 2 {
+		t.Errorf("ended: %+v", got)
+	}
+	k.run(time.Second)
+	k.expect("afterwards", 2, 0, 1)
+	if !k.isBackup(2, 0) {
+		t.Error("the first path is no backup")
 	}
 }
 

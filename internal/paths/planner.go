@@ -155,6 +155,7 @@ func (p *Planner) measure(c *connection) {
 		c.direction = Sent
 	}
 	p.watched = append(p.watched, c)
+	p.leaveSlow(c)
 }
 
 // SetDesired takes the desired state of each path. The connections that carried most
@@ -317,6 +318,7 @@ func (p *Planner) begin(now time.Duration, c *connection) {
 	c.subflows[c.first] = plannedSubflow{local: c.local, remote: c.remote, told: Normal}
 	p.enter(c, c.first, open, now)
 	c.fresh = true
+	p.leaveSlow(c)
 	p.watch(now, c)
 	switch {
 	case c.policy.After > 0:
