@@ -39,7 +39,7 @@ func TestJSONHasTheKeysOfTheContract(t *testing.T) {
 		},
 		{
 			"a CPE's path", Path{PathState: &PathState{Quota: &Quota{}}},
-			`{"name":"","interface":"","state":"","reason":"","since_ms":0,"mode":"","use":"","address4":"","address6":"","join":null,"seen4":"","seen6":"",` +
+			`{"name":"","interface":"","state":"","reason":"","since_ms":0,"mode":"","use":"","address4":"","address6":"","join":null,"seen4":"","seen6":"","largest_packet4":0,"largest_packet6":0,` +
 				`"subflows":0,"rate_up":0,"rate_down":0,"rtt_us":0,"loss":0,"bytes_up":0,"bytes_down":0,"probed":false,` +
 				`"further_window4":0,"further_window6":0,"quota":{"limit":0,"used":0,"until":"0001-01-01T00:00:00Z"}}`,
 		},

@@ -39,7 +39,7 @@ var anyText = []string{"config", "record", "congestion-control", "out", "expect"
 // pathValues are wrong values of --path by command.
 var pathValues = map[string][]struct{ value, want string }{
 	"cpe": {
-		{"", "want an interface: a name of at most 15 characters without spaces, / and :; then any of name=N, join=ADDR:PORT, mode=M"},
+		{"", "want an interface: a name without spaces, / and : of at most 15 characters; then any of name=N, join=ADDR:PORT, mode=M"},
 		{"dsl/0", "want an interface"}, {"dsl,mode=fast", `mode "fast": want one of always, overflow, standby, backup`},
 		{"dsl,speed=3", `"speed=3" is none of name=N, join=ADDR:PORT, mode=M, busy=RATE, quota=SIZE/PERIOD, rate=RATE, keepalive=TIME, quic=Q, backup`},
 		{"dsl,join=203.0.113.1", `join "203.0.113.1": want an address with its port, such as 203.0.113.1:9000`},
@@ -48,7 +48,7 @@ var pathValues = map[string][]struct{ value, want string }{
 		{"dsl,quota=much/day", `quota "much": want a number and B, kB, MB, GB`}, {"dsl,quota=1GB/year", `period "year": want one of day, week, month`},
 	},
 	"hag": {
-		{"", "want an interface: a name of at most 15 characters without spaces, / and :; then any of name=N"},
+		{"", "want an interface: a name without spaces, / and : of at most 15 characters; then any of name=N"},
 		{"dsl,mode=always", `"mode=always" is for a CPE, not for a HAG: want any of name=N`},
 		{"dsl,backup", `"mode=backup" is for a CPE, not for a HAG`}, {"dsl,join=203.0.113.1:9", "is for a CPE, not for a HAG"},
 	},

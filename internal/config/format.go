@@ -31,7 +31,7 @@ func (f format) check(text string) error {
 		// Kernel: dev_valid_name.
 		odd := strings.ContainsFunc(text, func(r rune) bool { return r == '/' || r == ':' || unicode.IsSpace(r) })
 		if text == "" || text == "." || text == ".." || odd || len(text) > longestInterface {
-			return fmt.Errorf("want an interface: a name of at most %d characters without spaces, / and :", longestInterface)
+			return fmt.Errorf("want an interface: a name without spaces, / and : of at most %d characters", longestInterface)
 		}
 	case isListener:
 		_, port, err := net.SplitHostPort(text)

@@ -17,7 +17,6 @@ import (
 var (
 	check      = netlabtest.Check
 	eventually = netlabtest.Eventually
-	leftOver   = netlabtest.LeavesNothing
 	build      = netlabtest.TwoLines
 )
 
