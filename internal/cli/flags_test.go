@@ -13,7 +13,7 @@ import (
 // wrongValues has, for each flag that does not take every text, a wrong value and the
 // permitted ones as the error names them. A flag of several commands means the same in all.
 var wrongValues = map[string]struct{ value, want string }{
-	"plain":           {"lan 0", "want an interface: a name of at most 15 characters"},
+	"plain":           {"lan 0", "want an interface: a name without spaces, / and : of at most 15 characters"},
 	"join":            {"203.0.113.1", "want an address with its port, such as 203.0.113.1:9000 or [2001:db8::1]:9000"},
 	"first-path-down": {"wait", "want one of pass, own-source"},
 	"state-dir":       {"", "want the path of a folder"},
@@ -27,7 +27,7 @@ var wrongValues = map[string]struct{ value, want string }{
 	"scenario":        {"none", "--list"},
 	"client":          {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	"server":          {"192.0.2.0/33", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
-	"in":              {"a/b", "want an interface: a name of at most 15 characters"},
+	"in":              {"a/b", "want an interface: a name without spaces, / and : of at most 15 characters"},
 	"port":            {"0", "want a port from 1 to 65535"},
 	"reason":          {"bad-luck", "want truncated, bad-ip-header, fragment"},
 	"state":           {"open", "want dialing, released, learning, relaying, passed, rejected, closed, abandoned, refused, unreachable, timed-out or failed"},
