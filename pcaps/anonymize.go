@@ -1,8 +1,11 @@
 package pcaps
 
 import (
+	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 
 	"github.com/synbond/synbond/rewrite"
@@ -36,6 +39,31 @@ func NewAnonymizer() *Anonymizer {
 	a.mapper.init(secret)
 	a.mptcp.init(&a.mapper)
 	return a
+}
+
+// Capture returns a changed copy of a whole capture file, as pcapng. Interfaces have no sides
+// but those of a recording.
+func (a *Anonymizer) Capture(file []byte) ([]byte, error) {
+	in, err := NewReader(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	w := NewWriter(&out, Pcapng)
+	for {
+		f, err := in.Next()
+		switch {
+		case err == io.EOF, errors.Is(err, ErrTruncated): // a file that is being written ends anywhere
+			err = w.Flush() // before the bytes are taken
+			return out.Bytes(), err
+		case err != nil:
+			return nil, err
+		}
+		side := new(Config).interfaceOf(in.Interface(f.Interface))
+		if err := w.Write(a.Frame(f, side.LinkType), a.Interface(&side)); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // Interface returns an interface without its name: its number instead, with its side if that

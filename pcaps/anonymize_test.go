@@ -222,3 +222,27 @@ func FuzzAnonymize(f *testing.F) {
 		}
 	})
 }
+
+func TestAnonymizedTextHasNoAddress(t *testing.T) {
+	a := NewAnonymizer()
+	ip := func(text string) string { return a.ip(netip.MustParseAddr(text)).String() }
+	for text, want := range map[string]string{
+		"via 192.0.2.7 dev lan":             "via " + ip("192.0.2.7") + " dev lan",
+		"192.0.2.7:443":                     ip("192.0.2.7") + ":443",
+		`"[2001:db8::7]:443"`:               `"[` + ip("2001:db8::7") + `]:443"`,
+		"from 2001:db8::7.":                 "from " + ip("2001:db8::7") + ".",
+		"192.0.2.7: no answer":              ip("192.0.2.7") + ": no answer",
+		"inet 192.0.2.7/24 brd":             "inet " + ip("192.0.2.7") + "/24 brd",
+		"default 192.0.2.0/24":              "default " + netip.PrefixFrom(a.ip(netip.MustParseAddr("192.0.2.0")), 24).Masked().String(),
+		"at 12:34:56 version 6.18.44, ::/0": "at 12:34:56 version 6.18.44, ::/0",
+		"127.0.0.1 ::1 0.0.0.0":             "127.0.0.1 ::1 0.0.0.0",
+		"time=2026-11-28T17:00:00.123Z":     "time=2026-11-28T17:00:00.123Z",
+	} {
+		if got := string(a.Text([]byte(text))); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+	if got := string(a.Text([]byte("link/ether 52:54:00:12:34:56 brd ff:ff:ff:ff:ff:ff"))); strings.Contains(got, "52:54:00:12:34:56") || !strings.Contains(got, "ff:ff:ff:ff:ff:ff") {
+		t.Errorf("hardware address: %s", got)
+	}
+}

@@ -21,6 +21,7 @@ func labCommand() *cobra.Command               { return onlyOnLinux("lab") }
 func boxCommand(role core.Role) *cobra.Command { return onlyOnLinux(string(role)) }
 func rulesCommand() *cobra.Command             { return onlyOnLinux("rules") }
 func checkCommand() *cobra.Command             { return onlyOnLinux("check") }
+func reportCommand() *cobra.Command            { return onlyOnLinux("report") }
 func doctorCommand() *cobra.Command            { return onlyOnLinux("doctor") }
 
 // onlyOnLinux returns a command that says that it cannot run here, whatever its flags.
