@@ -156,6 +156,7 @@ func (r Rules) sockets() chain {
 	c.rules = append(c.rules, rule{iifname("paths"), socketMark(PathSocket), setMark(Relay), notrack(), accept()})
 	for _, s := range r.sides() {
 		c.rules = append(c.rules,
+			rule{iifname(s.name), socketWildcard(), accept()},
 			rule{iifname(s.name), socketTransparent(), fibNotLocal("daddr"), jump("strays")})
 	}
 	return c

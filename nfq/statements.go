@@ -112,6 +112,15 @@ func socketTransparent() statement {
 	}}
 }
 
+// socketWildcard matches packets to listeners of any address, which the box's are not: a
+// transparent proxy of another program may listen on the port of any server. The kernel has
+// no answer about handshakes and connections in TIME-WAIT (nft_socket_eval): no match.
+func socketWildcard() statement {
+	return statement{"socket wildcard 1", []expr.Any{
+		&expr.Socket{Key: expr.SocketKeyWildcard, Register: reg1}, equal([]byte{1}),
+	}}
+}
+
 // markIs matches packets by the box's bits of their mark.
 func markIs(m Mark) statement { return markUnder(Mask, m) }
 

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
@@ -320,4 +322,42 @@ func TestPortsOfTheMachinesListeners(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTransparentListenersOfOthers has a transparent proxy of each router listen on the
+// server's port, which gets none of the connections that nobody sends to it.
+func TestTransparentListenersOfOthers(t *testing.T) {
+	for _, action := range []string{"relay", "pass"} {
+		t.Run(action, func(t *testing.T) {
+			p := start(t, netlabtest.Build(t, twoLines), "--action", action)
+			for name, h := range p.routers() {
+				for _, f := range families {
+					to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+					l := transparent(t, h, netip.AddrPortFrom(netip.IPv6Unspecified(), to.Port()))
+					serve(l, func(c net.Conn) { io.WriteString(c, "proxy") }) //nolint:errcheck // the client will notice
+					if got := connectTo(t, p.Network, to); got != "hello" {
+						t.Errorf("%s, %s: %q", name, f.name, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// transparent listens with IP_TRANSPARENT, as proxies do to which packets are sent by TPROXY.
+func transparent(t *testing.T, h *netlab.Host, at netip.AddrPort) (l net.Listener) {
+	t.Helper()
+	cfg := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1) }), err)
+	}}
+	err := h.Do(func() (err error) {
+		l, err = cfg.Listen(t.Context(), "tcp", at.String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
 }
