@@ -26,9 +26,21 @@ func (c *Conn) Alive() bool {
 	if err := getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&all), unsafe.Sizeof(all)); err != nil {
 		return true
 	}
-	return slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], func(s unix.TCPInfo) bool {
+	lives := slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], func(s unix.TCPInfo) bool {
 		return s.State != unix.BPF_TCP_CLOSE
 	})
+	return lives || finished(g.fd)
+}
+
+// finished reports whether a leg needs no subflow any more: its peer has sent all and
+// acknowledged all. The bytes may still wait for a host that reads slowly.
+func finished(fd int) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(poll, 0); n != 1 || err != nil || poll[0].Revents&unix.POLLRDHUP == 0 {
+		return false
+	}
+	left, err := unacknowledged(fd)
+	return err == nil && left == 0
 }
 
 // Unacknowledged returns the bytes of the multipath leg that the other box has not

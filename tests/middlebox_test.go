@@ -3,6 +3,7 @@
 package tests
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -298,5 +299,27 @@ func TestHAGsHalfEndsAfterACPEWasWithoutPower(t *testing.T) {
 			f, ok := flowFrom(t, p.hag, c)
 			return ok && len(f.Subflows) == 0
 		})
+	}
+}
+
+// TestSlowReaderGetsAllWhenTheBoxesHaveFinished lets a client that has half-closed read
+// late: the boxes have then closed their subflows, and one holds what is left.
+func TestSlowReaderGetsAllWhenTheBoxesHaveFinished(t *testing.T) {
+	p := start(t, netlabtest.Build(t, twoLines))
+	const size = 1 << 20
+	for _, f := range families {
+		l := listenAt(t, p.Server, f.server)
+		serve(l, func(c net.Conn) {
+			io.Copy(io.Discard, c)                                  //nolint:errcheck // the client will notice
+			c.Write(bytes.Repeat([]byte("slow"), size/len("slow"))) //nolint:errcheck // likewise
+		})
+		c := dial(t, p.Client, addrOf(l)).(*net.TCPConn)
+		if err := errors.Join(c.SetReadBuffer(8<<10), c.CloseWrite()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second) // longer than a connection may be without a subflow
+		if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+			t.Errorf("%s: %d bytes of %d, %v", f.name, n, size, err)
+		}
 	}
 }
