@@ -212,6 +212,28 @@ func TestInterfacesThatComeAfterTheBox(t *testing.T) {
 	}
 }
 
+func TestAlternativeNamesOfInterfaces(t *testing.T) {
+	needTools(t)
+	n := netlabtest.Build(t, twoLines)
+	admin(t, n.CPE, "ip link property add dev lan altname home-network", "ip link property add dev dsl altname enp1s0")
+	p := &pair{Network: n, dir: scratch(t)}
+	t.Cleanup(func() { p.down(t) })
+	var err error
+	if p.hag, err = n.StartHAG(synbond(), p.dir); err != nil {
+		t.Fatal(err)
+	}
+	lte := n.Lines[1]
+	p.cpe, err = synbond().StartBox(n.CPE, p.dir, "cpe", "--plain", "home-network", "--path", "enp1s0,name=dsl",
+		"--path", fmt.Sprintf("lte,join=[%s]:%d,join=%s:%d", lte.HAG6, netlab.JoinPort, lte.HAG4, netlab.JoinPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.bonded(t, "by the other names")
+	if found := findings(t, p.cpe); slices.Contains(found, "no-interface") {
+		t.Errorf("findings %q", found)
+	}
+}
+
 func TestPlainInterfaceThatComesAfterTheBox(t *testing.T) {
 	needTools(t)
 	p := configuredPlain(t, netlabtest.Build(t, twoLines), "lan", "late")

@@ -84,6 +84,7 @@ func newBox(cfg Config) *Box {
 // ctx ends or something that it cannot do without fails. Then it removes all
 // that it installed.
 func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
+	cfg.resolve()
 	if err := errors.Join(host.CheckPrivileges(), cfg.interfaces()); err != nil {
 		return err
 	}

@@ -18,7 +18,8 @@ import (
 const checkEvery = 3 * time.Second
 
 // Survey returns a look at this machine for a box with that configuration.
-func (c *Config) Survey() host.Survey {
+func (c Config) Survey() host.Survey {
+	c.resolve()
 	s := host.Survey{
 		Surroundings: host.NewHere(), HAG: c.Role == HAG, Plain: c.Plain, Paths: c.Paths, Join: c.Join,
 		HalfOpen: c.Table.WithDefaults().MaxHalfOpen, OwnSource: c.OwnSource4,

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"slices"
+
+	"github.com/synbond/synbond/internal/host"
 )
 
 // interfaceNames returns the names of all interfaces of the box.
@@ -15,6 +17,18 @@ func (c *Config) interfaceNames() []string {
 		names = append(names, p.Interface)
 	}
 	return names
+}
+
+// resolve replaces alternative names of interfaces (ip-link(8), altname): rules know only the
+// other one.
+func (c *Config) resolve() {
+	c.Plain, c.Paths = slices.Clone(c.Plain), slices.Clone(c.Paths)
+	for i, name := range c.Plain {
+		c.Plain[i] = host.InterfaceName(name)
+	}
+	for i, p := range c.Paths {
+		c.Paths[i].Interface = host.InterfaceName(p.Interface)
+	}
 }
 
 // interfaces returns an error if the machine has no plain interface of the configuration, or

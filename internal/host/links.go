@@ -71,3 +71,13 @@ func addAddress(to *paths.Link, a netlink.Addr) {
 		to.Usable = append(to.Usable, ip)
 	}
 }
+
+// InterfaceName returns the name of the interface that has an alternative name, and a name
+// without such an interface as it is.
+func InterfaceName(name string) string {
+	dev, err := netlink.LinkByName(name)
+	if err != nil {
+		return name
+	}
+	return dev.Attrs().Name
+}
