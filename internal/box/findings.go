@@ -5,6 +5,7 @@ package box
 import (
 	"context"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
@@ -32,6 +33,7 @@ func (c Config) Survey() host.Survey {
 
 // check looks for obstacles on the machine.
 func (b *Box) check() {
+	b.survey.Peers = b.peerAddresses()
 	for _, r := range b.survey.Check() {
 		if r.Err != nil { // what was found before may still hold
 			b.cfg.Log.Debug("a check could not look", "check", r.Name, "err", r.Err)
@@ -43,6 +45,19 @@ func (b *Box) check() {
 		b.installed.translates.Store(newSourceRules(all))
 	}
 	b.checkPathManagers()
+}
+
+// peerAddresses returns the addresses of the CPEs that a HAG hears of.
+func (b *Box) peerAddresses() (all []netip.Addr) {
+	if b.responder == nil {
+		return nil
+	}
+	for _, p := range b.responder.Peers() {
+		for _, at := range p.Paths {
+			all = append(all, at.Addr)
+		}
+	}
+	return all
 }
 
 // sourceRules has the ways out on which sources are translated.

@@ -168,10 +168,12 @@ func (c connection) specimens(filter Filter) []specimen {
 	packet := func(in, out string, mark nfq.Mark, s ruleset.Segment) ruleset.Packet {
 		return ruleset.Packet{In: in, Out: out, Mark: uint32(mark), State: ruleset.Untracked, Data: s.Bytes()}
 	}
-	asked := packet(c.a, c.b, 0, syn)
-	asked.State = ruleset.New
-	if filter.Hook(ruleset.Forward, asked, always, ownTables).Dropped {
-		return nil // it is not forwarded without a box either
+	for hook, out := range map[ruleset.Hook]string{ruleset.Prerouting: "", ruleset.Forward: c.b} {
+		asked := packet(c.a, out, 0, syn)
+		asked.State = ruleset.New
+		if filter.Hook(hook, asked, always, ownTables).Dropped {
+			return nil // it is not forwarded without a box either
+		}
 	}
 	looped := "the SYNs that the box loops over lo"
 	loop := func(hook ruleset.Hook, from int, in, out string, wanted nfq.Mark) specimen {
@@ -229,8 +231,11 @@ func (s Survey) joinsHere() (all []specimen) {
 			if own < 0 || !slices.ContainsFunc(near, func(a netip.Prefix) bool { return a.Addr() == join.Addr() }) {
 				continue // they may come by another path
 			}
-			from := netip.AddrPortFrom(beside(near[own]), 40000)
-			all = append(all, talk{p.Name, p.Interface, "", from, join}.specimens()...)
+			from := beside(near[own])
+			if i := slices.IndexFunc(s.Peers, func(a netip.Addr) bool { return a.Is4() == from.Is4() }); i >= 0 {
+				from = s.Peers[i] // rules may name the CPEs' networks
+			}
+			all = append(all, talk{p.Name, p.Interface, "", netip.AddrPortFrom(from, 40000), join}.specimens()...)
 		}
 	}
 	return all

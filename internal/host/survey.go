@@ -25,6 +25,7 @@ type Survey struct {
 	Plain     []string
 	Paths     []paths.Path     // of a CPE: with the join addresses that they use
 	Join      []netip.AddrPort // of a HAG: its own
+	Peers     []netip.Addr     // of a HAG: addresses of CPEs, as far as they are known
 	HalfOpen  int              // handshakes that the box may hold
 	OwnSource bool             // over IPv4 the box dials from its own address already
 }
