@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,11 +167,8 @@ func (x *run) withNeighbour(ctx context.Context, who neighbour) (e experience, s
 	if err != nil {
 		return e, nil, err
 	}
-	var flags []string
-	if who.plain != "" {
-		flags = []string{"--plain", who.plain}
-	}
-	cpe, err := x.n.StartCPE(x.Program, x.dir, nil, flags...)
+	x.n.CPEPlain = cmp.Or(who.plain, x.n.CPEPlain)
+	cpe, err := x.n.StartCPE(x.Program, x.dir, nil)
 	if err != nil {
 		return e, nil, errors.Join(err, hag.Stop())
 	}

@@ -165,7 +165,7 @@ func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
 // StartCPE starts a CPE that uses every line of the network. options has, by line,
 // additions to its --path flag, such as "mode=overflow,busy=16mbit".
 func (n *Network) StartCPE(p Program, dir string, options map[string]string, flags ...string) (*Box, error) {
-	all := []string{"--plain", CPELanInterface, "--congestion-control", n.Multipath}
+	all := []string{"--plain", n.CPEPlain, "--congestion-control", n.Multipath}
 	for _, l := range n.Lines {
 		path := l.Name
 		if l == n.joinLine() {

@@ -40,6 +40,8 @@ type Network struct {
 	CongestionControl string
 	// Multipath is the congestion control that boxes are told to use for multipath legs.
 	Multipath string
+	// CPEPlain is the interface that a CPE's box is told to be its plain side.
+	CPEPlain string
 
 	wan       *Line // between HAG and server if there is a delay
 	viaRoutes bool  // the congestion control is set by routes
@@ -50,7 +52,7 @@ func Build(t Topology) (*Network, error) {
 	if len(t.Lines) == 0 || len(t.Lines) > MaxLines {
 		return nil, fmt.Errorf("build network: %d lines, want 1 to %d", len(t.Lines), MaxLines)
 	}
-	n := &Network{}
+	n := &Network{CPEPlain: CPELanInterface}
 	if err := n.build(t); err != nil {
 		return nil, errors.Join(fmt.Errorf("build network: %w", err), n.Close())
 	}
