@@ -253,7 +253,7 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 		c.mu.Unlock()
 	}
 	c.noteSometimes()
-	if to.stalled || c.broken() {
+	if to.stalled || c.broken() || to.ended && !to.done {
 		l.pump(to)
 	}
 	c.settle(l)

@@ -33,6 +33,7 @@ type loop struct {
 	looked time.Time // at the paused legs, last
 
 	draining []draining // connections that wait for their reset
+	holding  []*stream  // streams whose FIN waits
 
 	mu      sync.Mutex // guards what follows, which other goroutines change
 	slots   []slot
@@ -207,6 +208,7 @@ func (l *loop) run() error {
 		l.resume()
 		l.resumePaused()
 		l.checkDraining()
+		l.checkHolding()
 	}
 }
 
@@ -215,7 +217,7 @@ func (l *loop) timeout() int {
 	switch {
 	case len(l.runnable) > 0:
 		return 0
-	case len(l.paused) > 0 || len(l.draining) > 0:
+	case len(l.paused) > 0 || len(l.draining) > 0 || len(l.holding) > 0:
 		return int(pauseTick.Milliseconds())
 	}
 	return -1

@@ -51,6 +51,8 @@ type Config struct {
 	// PlainReceiveBuffer is the receive buffer in bytes with which TCP sockets begin; 0 is
 	// the kernel's (net.ipv4.tcp_rmem), with which those of MPTCP do.
 	PlainReceiveBuffer int
+	// SinglePath says that connections get no further subflows.
+	SinglePath bool
 	// CongestionControl is for the multipath legs, "" for the kernel's default.
 	CongestionControl string
 	Events            Events

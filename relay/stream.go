@@ -32,6 +32,7 @@ type stream struct {
 	stalled  bool         // the stream waits for to, not for from
 	ended    bool         // the FIN of from is read
 	done     bool         // the FIN is passed on to to
+	hold     hold         // of the FIN
 	cut      bool         // an error has ended from without a FIN, and all bytes before are read
 }
 
@@ -50,7 +51,7 @@ func (s *stream) move(l *loop) (more bool) {
 		}
 		switch {
 		case len(s.pending) == 0 && (s.ended || s.cut):
-			s.shut()
+			s.shut(l)
 			return false
 		case s.to.err == nil && l.outOfBudget(s.to):
 			s.stalled = true
@@ -149,10 +150,10 @@ func (s *stream) gave(n, of int) {
 	s.to.budget.bytes -= n
 }
 
-// shut passes a FIN on to the other leg. The second FIN of a connection is left to the close
+// shut passes a FIN on to the other leg, now or later. The second FIN of a connection is left to the close
 // of the legs, which follows.
-func (s *stream) shut() {
-	if s.done || s.cut || s.to.err != nil {
+func (s *stream) shut(l *loop) {
+	if s.done || s.cut || s.to.err != nil || l.holds(s) {
 		return
 	}
 	s.done, s.stalled = true, false

@@ -188,7 +188,8 @@ func (b *Box) prepare(undo *undo) error {
 func (b *Box) openKernel(undo *undo) (err error) {
 	b.kernel.relay, err = relay.New(relay.Config{
 		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: b.plainBuffer,
-		Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: relayEvents{b},
+		SinglePath: b.cfg.Role == CPE && len(b.cfg.Paths) == 1,
+		Keepalive:  b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: relayEvents{b},
 	}, b.families...)
 	if err != nil {
 		return err

@@ -1,0 +1,107 @@
+//go:build linux
+
+package relay
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A DATA_FIN ends the opening of subflows: the kernel refuses and accepts joins only while a
+// connection is open in both directions (mptcp_is_fully_established). A client that
+// half-closes right after its request (nc -N, HTTP/1.0, rsh) would download over one line. So
+// the FIN towards the other box waits while the other direction carries bytes, and a request
+// waits a moment for its reply. A host that waits for the FIN before it answers gets it that
+// moment later, and only if the connection has a single subflow.
+const (
+	// longestHold limits the wait while the other direction carries bytes: enough for joins
+	// that need several attempts.
+	longestHold = time.Second
+	// replyRTTs round trips and replyTime, replyMost at most, without a byte of the other
+	// direction end the wait.
+	replyRTTs = 2
+	replyTime = 10 * time.Millisecond
+	replyMost = 100 * time.Millisecond
+)
+
+// hold is the wait of a stream's FIN.
+type hold struct {
+	began time.Time     // zero before it has begun
+	quiet time.Duration // without bytes of the other direction, that ends the wait
+	moved uint64        // bytes of the other direction, at the last look
+	at    time.Time     // when that last changed
+	over  bool
+}
+
+// reverse returns the stream in the other direction.
+func (s *stream) reverse() *stream {
+	if c := s.to.conn; s == &c.up {
+		return &c.down
+	}
+	return &s.to.conn.up
+}
+
+// holds reports whether the FIN of a stream that has ended waits. Then the loop looks again.
+func (l *loop) holds(s *stream) bool {
+	c, h, back := s.to.conn, &s.hold, s.reverse()
+	if h.over || !s.to.mptcp || c.broken() || back.ended || back.cut || l.relay.cfg.SinglePath {
+		return false
+	}
+	now, moved := time.Now(), back.moved.Load()
+	if h.began.IsZero() {
+		asks := s == &c.up && moved == 0 && s.moved.Load() > 0
+		rtt, single := s.to.onlySubflow()
+		if !single || !asks && moved < CarriedBytes {
+			h.over = true
+			return false
+		}
+		*h = hold{began: now, at: now, moved: moved, quiet: min(replyRTTs*rtt+replyTime, replyMost)}
+		l.holding = append(l.holding, s)
+		return true
+	}
+	if moved != h.moved {
+		h.moved, h.at = moved, now
+	}
+	h.over = now.Sub(h.at) >= h.quiet || now.Sub(h.began) >= longestHold
+	return !h.over
+}
+
+// onlySubflow returns the round trip of a leg's only subflow. It reports false if there are
+// more, or can be no further ones.
+func (g *leg) onlySubflow() (rtt time.Duration, single bool) {
+	var info rawInfo
+	err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info))
+	if err != nil || info.flags&flagFallback != 0 {
+		return 0, false
+	}
+	for _, s := range g.tcpInfos() {
+		if s.State != unix.BPF_TCP_CLOSE {
+			if single {
+				return 0, false
+			}
+			single, rtt = true, microseconds(s.Rtt)
+		}
+	}
+	return rtt, single
+}
+
+// checkHolding passes on the FINs whose wait is over.
+func (l *loop) checkHolding() {
+	if len(l.holding) == 0 {
+		return
+	}
+	all := l.holding
+	l.holding = nil
+	for _, s := range all {
+		switch {
+		case s.to.reg.loop == nil || s.done: // the connection has ended, or the FIN is passed on
+		case l.holds(s):
+			l.holding = append(l.holding, s)
+		default:
+			l.pump(s)
+			s.to.conn.settle(l)
+		}
+	}
+}
