@@ -17,6 +17,8 @@
 // when a path fails, the undelivered bytes of its subflow queue behind those of the others.
 // The receive buffer of a TCP leg only lets a host send ahead what the relay passes on soon.
 //
+// A FIN towards the other box may be held for a moment: see hold.
+//
 // Invariants: the bytes of a sender arrive before its FIN or its reset; each direction
 // closes for itself; a reset of one leg resets the other; a [Conn] closes exactly once
 // and reports that exactly once.

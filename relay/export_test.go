@@ -74,3 +74,18 @@ func Unassigned(up, sent uint64) (onward, client int) {
 
 // Unacknowledged is the number of bytes in a socket that its peer has not acknowledged.
 var Unacknowledged = unacknowledged
+
+// WaitsWithFIN reports whether a FIN may wait, by the bytes carried in both directions.
+func WaitsWithFIN(up, down uint64, fromClient, mptcp bool) bool {
+	c := new(Conn)
+	c.onward.conn, c.client.conn = c, c
+	c.onward.mptcp, c.client.mptcp = fromClient && mptcp, !fromClient && mptcp
+	c.up.init(&c.client, &c.onward)
+	c.down.init(&c.onward, &c.client)
+	c.up.moved.Store(up)
+	c.down.moved.Store(down)
+	if fromClient {
+		return c.up.expectsMore()
+	}
+	return c.down.expectsMore()
+}

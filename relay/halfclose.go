@@ -18,12 +18,13 @@ import (
 const (
 	// longestHold limits the wait while the other direction carries bytes: enough for joins
 	// that need several attempts.
-	longestHold = time.Second
-	// replyRTTs round trips and replyTime, replyMost at most, without a byte of the other
-	// direction end the wait.
-	replyRTTs = 2
-	replyTime = 10 * time.Millisecond
-	replyMost = 100 * time.Millisecond
+	longestHold = 2 * time.Second
+	// A round trip and replyTime, replyMost at most, without a byte of the other direction end
+	// the wait: that long may the first byte of a reply take, behind other transfers in a
+	// line's queue. A reply that has begun may pause for replyPause.
+	replyTime  = 100 * time.Millisecond
+	replyMost  = 200 * time.Millisecond
+	replyPause = 300 * time.Millisecond
 )
 
 // hold is the wait of a stream's FIN.
@@ -46,26 +47,39 @@ func (s *stream) reverse() *stream {
 // holds reports whether the FIN of a stream that has ended waits. Then the loop looks again.
 func (l *loop) holds(s *stream) bool {
 	c, h, back := s.to.conn, &s.hold, s.reverse()
-	if h.over || !s.to.mptcp || c.broken() || back.ended || back.cut || l.relay.cfg.SinglePath {
+	if h.over || c.broken() || back.ended || back.cut || l.relay.cfg.SinglePath {
 		return false
 	}
 	now, moved := time.Now(), back.moved.Load()
 	if h.began.IsZero() {
-		asks := s == &c.up && moved == 0 && s.moved.Load() > 0
-		rtt, single := s.to.onlySubflow()
-		if !single || !asks && moved < CarriedBytes {
-			h.over = true
+		if h.over = !s.expectsMore(); h.over {
 			return false
 		}
-		*h = hold{began: now, at: now, moved: moved, quiet: min(replyRTTs*rtt+replyTime, replyMost)}
+		rtt, single := s.to.onlySubflow()
+		if h.over = !single; h.over {
+			return false
+		}
+		*h = hold{began: now, at: now, moved: moved, quiet: min(rtt+replyTime, replyMost)}
 		l.holding = append(l.holding, s)
 		return true
 	}
 	if moved != h.moved {
 		h.moved, h.at = moved, now
 	}
-	h.over = now.Sub(h.at) >= h.quiet || now.Sub(h.began) >= longestHold
+	quiet := h.quiet
+	if moved > 0 {
+		quiet = replyPause
+	}
+	h.over = now.Sub(h.at) >= quiet || now.Sub(h.began) >= longestHold
 	return !h.over
+}
+
+// expectsMore reports whether the other direction of a stream that ends towards the other box
+// may carry much: a large transfer, or the reply to a request.
+func (s *stream) expectsMore() bool {
+	back := s.reverse().moved.Load()
+	asks := s == &s.to.conn.up && s.moved.Load() > 0 && back == 0
+	return s.to.mptcp && (asks || back >= CarriedBytes)
 }
 
 // onlySubflow returns the round trip of a leg's only subflow. It reports false if there are

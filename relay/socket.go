@@ -36,6 +36,8 @@ func (r *Relay) options(family int, mark uint32) []option {
 		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false},
 		{"TCP_NODELAY", unix.SOL_TCP, unix.TCP_NODELAY, 1, true},
 		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, true},
+		// Urgent data arrives in line. An MPTCP socket has none.
+		{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, true},
 		{"TCP_KEEPIDLE", unix.SOL_TCP, unix.TCP_KEEPIDLE, idle, true},
 	}
 }
