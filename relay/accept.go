@@ -33,7 +33,12 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 		switch {
 		case err == nil:
 			server, _ := localOf(fd) // of a socket that is open
-			l.relay.welcome(fd, a.mptcp && protocolOf(fd) == unix.IPPROTO_MPTCP, tuple{client, server})
+			mptcp := a.mptcp && protocolOf(fd) == unix.IPPROTO_MPTCP
+			if a.mptcp && !mptcp {
+				// The subflow of an MPTCP listener lacks this option.
+				_ = setsockopt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
+			}
+			l.relay.welcome(fd, mptcp, tuple{client, server})
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			if !a.turnAway() {
 				return // other connections have their turn before the next attempt
