@@ -87,13 +87,7 @@ func (r *replay) packet(f *Frame, side state.Side, packet []byte) (d core.Decisi
 		r.wakes = append(r.wakes, a.At)
 		return core.Decision{Packet: p}, false
 	}
-	d = r.acts[0].Decision
-	for _, a := range r.acts[1:] {
-		if a.Kind == core.Decide && a.Decision.Packet.ID == p.ID { // held, and settled at once
-			d.Verdict, d.Reason = a.Decision.Verdict, a.Decision.Reason
-		}
-	}
-	return d, true
+	return r.acts[0].Decision, true
 }
 
 // decidedSYN handles the decision on a SYN.

@@ -61,8 +61,14 @@ func (c *Core) trial(p Packet) *Core {
 		reach = c.reach.about(seg.Dst)
 	}
 	table, was := c.table.Trial(key)
+	handshakes := make(map[state.ID]*handshake)
+	if h := c.handshakes[was.ID]; h != nil {
+		kept := *h
+		same, _ := table.Last(key)
+		handshakes[same.ID] = &kept
+	}
 	return &Core{
-		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, reach: reach, handshakes: make(map[state.ID]*handshake),
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, reach: reach, handshakes: handshakes,
 		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
 	}
 }

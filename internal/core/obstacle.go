@@ -127,12 +127,18 @@ func (c *Core) giveUp(acts []Action, now time.Duration) []Action {
 
 // passHeld gives up the dial of a flow and lets its SYN pass.
 func (c *Core) passHeld(acts []Action, now time.Duration, id state.ID, why state.Reason) []Action {
-	acts = c.abandon(acts, id)
-	f, held := c.table.Move(now, id, state.Passed, why)
+	acts, f, held := c.passes(acts, now, id, why)
 	if !held {
 		return acts
 	}
 	return append(acts, settled(now, f, Accept, why))
+}
+
+// passes gives up the dial of a flow whose SYN is to pass. held reports whether one is held.
+func (c *Core) passes(acts []Action, now time.Duration, id state.ID, why state.Reason) (_ []Action, f state.Flow, held bool) {
+	acts = c.abandon(acts, id)
+	f, held = c.table.Move(now, id, state.Passed, why)
+	return acts, f, held
 }
 
 // dialOtherwise gives up the dial of a flow, unless it has ended, and dials once more as h
@@ -159,34 +165,42 @@ func (c *Core) givenUp(id state.ID, s *heldSYN) bool {
 }
 
 // repeated takes the event that the client of a flow that is being dialed repeats its SYN.
-func (c *Core) repeated(acts []Action, now time.Duration, b state.Begun, s *heldSYN) []Action {
+// A reason says why that SYN passes; [state.None] has it held.
+func (c *Core) repeated(acts []Action, now time.Duration, b state.Begun, s *heldSYN) (_ []Action, why state.Reason) {
 	h := c.handshakes[b.ID]
-	if h == nil {
-		return acts
-	}
-	if c.givenUp(b.ID, s) {
+	switch {
+	case h == nil:
+		return acts, state.None
+	case c.givenUp(b.ID, s):
 		acts = c.failed(acts, now, h, state.Unanswered, 0)
-		return c.passHeld(acts, now, b.ID, state.PlainTCP)
+		why = state.PlainTCP
+	case now-h.last < leastRepeat:
+		return acts, state.None
+	default:
+		acts, why = c.repeatedInTime(acts, now, b.ID, h)
 	}
-	if now-h.last < leastRepeat {
-		return acts
+	if why != state.None {
+		acts, _, _ = c.passes(acts, now, b.ID, why)
 	}
+	return acts, why
+}
+
+// repeatedInTime is repeated for a SYN that comes when a client would repeat it.
+func (c *Core) repeatedInTime(acts []Action, now time.Duration, id state.ID, h *handshake) (_ []Action, why state.Reason) {
 	h.repeats++
 	h.last = now
 	server := h.dial.Server
 	switch {
 	case h.obstacle != state.None:
-		acts = c.failed(acts, now, h, h.obstacle, 0)
-		return c.passHeld(acts, now, b.ID, h.obstacle)
+		return c.failed(acts, now, h, h.obstacle, 0), h.obstacle
 	case h.dial.offers() && !c.reach.proved(now, h.way(), server, networkLevel):
-		return c.tryFor(acts, now, b.ID, grace)
+		return c.tryFor(acts, now, id, grace), state.None
 	case h.repeats > 1 && h.dial.From == (Source{}) && !c.reach.proved(now, h.way(), server, serverLevel):
-		acts = c.failed(acts, now, h, state.Unanswered, 0)
-		return c.passHeld(acts, now, b.ID, state.Unanswered)
+		return c.failed(acts, now, h, state.Unanswered, 0), state.Unanswered
 	case h.repeats > 1 && h.dial.offers(): // the kernel would go on with MP_CAPABLE for some time
-		return c.dialPlain(acts, now, b.ID, h, false)
+		return c.dialPlain(acts, now, id, h, false), state.None
 	}
-	return acts
+	return acts, state.None
 }
 
 // otherwise takes the end of a dial that is not to be the end of its flow, and reports

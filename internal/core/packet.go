@@ -147,8 +147,12 @@ func (c *Core) repeat(acts []Action, now time.Duration, s *heldSYN, key state.Ke
 	case state.Dialing:
 		d.Verdict, d.Supersedes = Hold, true
 		old := Decision{Packet: Packet{ID: b.Superseded, Side: s.Side}, Verdict: Drop, Reason: state.Repeat, Key: key}
-		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old})
-		return c.repeated(acts, now, b, s)
+		n := len(acts)
+		acts, why := c.repeated(append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Decide, Decision: old}), now, b, s)
+		if why != state.None {
+			acts[n].Decision.Verdict, acts[n].Decision.Reason = Accept, why
+		}
+		return acts
 	case state.Learning:
 		// The first SYN, or its answer, was lost, perhaps for its MP_CAPABLE.
 		c.table.Move(now, b.ID, state.Passed, state.NotLearnt)
