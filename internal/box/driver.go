@@ -186,8 +186,13 @@ func (b *Box) track(a *core.Action) {
 	}
 }
 
-// metered is a connection that a path manager can measure.
+// metered is a connection that a path manager can measure and keep alive.
 type metered struct{ connection }
+
+var _ interface {
+	paths.Metered
+	paths.Keeper
+} = metered{}
 
 // Progress implements [paths.Metered].
 func (m metered) Progress() (out paths.Progress, ok bool) {

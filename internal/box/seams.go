@@ -35,6 +35,7 @@ type dialer interface {
 // connection is one relayed connection. [relay.Conn] is one.
 type connection interface {
 	paths.Traffic
+	paths.Keeper
 	Token() uint32
 	ClientGone() bool
 	Alive() bool

@@ -87,10 +87,8 @@ const pokeTime = 10 * time.Second
 // poke has the subflows of a connection send keepalives now. A peer that knows nothing of
 // them answers with resets.
 func poke(c connection) {
-	if k, ok := c.(paths.Keeper); ok {
-		k.SetKeepalive(time.Second)
-		time.AfterFunc(pokeTime, func() { k.SetKeepalive(0) })
-	}
+	c.SetKeepalive(time.Second)
+	time.AfterFunc(pokeTime, func() { c.SetKeepalive(0) })
 }
 
 // pokeArrived pokes the connections with subflows to some addresses at which a run of a CPE

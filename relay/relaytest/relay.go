@@ -7,6 +7,7 @@ package relaytest
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/synbond/synbond/relay"
 )
@@ -88,6 +89,9 @@ func (c *Conn) BytesUp() uint64 { return c.Up }
 
 // BytesDown returns Down.
 func (c *Conn) BytesDown() uint64 { return c.Down }
+
+// SetKeepalive implements the interface of a connection. The double has no subflows.
+func (c *Conn) SetKeepalive(time.Duration) {}
 
 // Alive returns !Dead.
 func (c *Conn) Alive() bool { return !c.Dead }
