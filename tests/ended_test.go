@@ -39,6 +39,7 @@ func waitForEnd(c net.Conn) {
 
 // What a flow was is asked when it has ended: its token, and the subflows that it had.
 func TestEndedFlowsKeepTheirTokenAndSubflows(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		for _, e := range lastSteps {
@@ -81,6 +82,7 @@ func TestEndedFlowsKeepTheirTokenAndSubflows(t *testing.T) {
 
 // A connection that was reset before anybody looked at it shows its token and its first subflow.
 func TestEndedFlowsThatNobodyLookedAtHaveTheirToken(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		for _, e := range lastSteps {

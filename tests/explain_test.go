@@ -41,6 +41,7 @@ func text(e api.Explanation) string {
 // A box does what it says that it would do, to a connection on whatever way, and saying it
 // begins no flow.
 func TestBoxDoesWhatItExplains(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines), "--config", configFile(t, "[[rule]]\nname = \"odd\"\nports = [\"7\"]\naction = \"pass\"\n"))
 	for _, f := range families {
 		relayed := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "relayed")
@@ -87,6 +88,7 @@ func TestBoxDoesWhatItExplains(t *testing.T) {
 
 // What the box would not see it says as well.
 func TestBoxExplainsWhatItDoesNotSee(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		client, server := netip.AddrPortFrom(f.client, 0), netip.AddrPortFrom(f.server, 443)

@@ -93,6 +93,7 @@ var firewallRules = []struct{ name, id, chains string }{
 // TestFirewallsInTheWayAreSaid gives both routers a firewall that does no harm without boxes.
 // Boxes that start beside it say what is in their way, and so do boxes that run already.
 func TestFirewallsInTheWayAreSaid(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "the boxes beside firewalls", "nft", "ip", "sh")
 	for _, c := range firewallRules {
 		t.Run(c.name, func(t *testing.T) {
@@ -125,6 +126,7 @@ func TestFirewallsInTheWayAreSaid(t *testing.T) {
 
 // TestSettingsInTheWayAreSaid changes settings of both routers while the boxes run.
 func TestSettingsInTheWayAreSaid(t *testing.T) {
+	t.Parallel()
 	settings := []struct{ id, key, bad, good string }{
 		{"not-forwarding", "net.ipv4.ip_forward", "0", "1"}, // of every interface, too
 		{"not-forwarding", "net.ipv4.conf.dsl.forwarding", "0", "1"},
@@ -160,6 +162,7 @@ func TestSettingsInTheWayAreSaid(t *testing.T) {
 // TestTranslatedSourcesAreDialedFromTheBox has a router translate the sources of all that
 // leaves towards the server, since nobody there knows the way back to the client.
 func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "the boxes beside masquerade", "nft", "ip", "sh")
 	for _, c := range []struct{ role, out, elsewhere string }{
 		{"cpe", "{ dsl, lte }", "hag"}, {"hag", "wan", "server"},
@@ -216,6 +219,7 @@ func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
 // TestOldTablesInTheWayAreSaid has the older tables of iptables drop relayed packets, and
 // translate sources.
 func TestOldTablesInTheWayAreSaid(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "the boxes beside iptables", "iptables-legacy", "ip6tables-legacy", "sh")
 	p := neighbours(t)
 	lock := "XTABLES_LOCKFILE=" + scratch(t) + "/lock "

@@ -86,6 +86,7 @@ var changes = []struct{ name, thing, line, only string }{
 }
 
 func TestChangesByOthersArePutBack(t *testing.T) {
+	t.Parallel()
 	p := neighbours(t)
 	var open []running
 	for _, f := range families {
@@ -124,6 +125,7 @@ func TestChangesByOthersArePutBack(t *testing.T) {
 
 // TestBoxStandsAside has a program remove the box's table again and again.
 func TestBoxStandsAside(t *testing.T) {
+	t.Parallel()
 	for _, role := range []string{"cpe", "hag"} {
 		t.Run(role, func(t *testing.T) {
 			p := neighbours(t)
@@ -170,6 +172,7 @@ func output(t *testing.T, h *netlab.Host, line string) string {
 // TestEndpointsOfOthersCauseNoSubflowsToHosts gives the HAG's kernel endpoints from which it
 // would open subflows to the clients of its connections.
 func TestEndpointsOfOthersCauseNoSubflowsToHosts(t *testing.T) {
+	t.Parallel()
 	p := neighbours(t)
 	ruleset(t, p.HAG, "chain out { type filter hook output priority -310; ip daddr "+netlab.Client4.String()+
 		" tcp flags & (syn|ack) == syn counter; ip6 daddr "+netlab.Client6.String()+" tcp flags & (syn|ack) == syn counter; }")
@@ -200,6 +203,7 @@ func TestEndpointsOfOthersCauseNoSubflowsToHosts(t *testing.T) {
 
 // TestBoxesAloneFindNoOtherPathManager guards against taking a box for its own neighbour.
 func TestBoxesAloneFindNoOtherPathManager(t *testing.T) {
+	t.Parallel()
 	p := neighbours(t)
 	p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(families[0].server, 0), "hello"), "hello", true)
 	for _, b := range []*netlab.Box{p.cpe, p.hag} {

@@ -17,6 +17,7 @@ import (
 // TestClientThatHalfClosesAtOnceGetsAllLines downloads like an HTTP/1.0 client that sends its
 // FIN right after the request.
 func TestClientThatHalfClosesAtOnceGetsAllLines(t *testing.T) {
+	t.Parallel()
 	const size = 6 << 20
 	p := start(t, netlabtest.Build(t, slowLines))
 	for _, f := range families {
@@ -53,6 +54,7 @@ func TestClientThatHalfClosesAtOnceGetsAllLines(t *testing.T) {
 }
 
 func TestUrgentDataArrivesInLine(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		l := listenAt(t, p.Server, f.server)

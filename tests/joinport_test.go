@@ -16,6 +16,7 @@ import (
 // TestFilteredJoinPortIsNamed drops what goes to the join port over the second line, by
 // protocol. Connections over the first line go on meanwhile.
 func TestFilteredJoinPortIsNamed(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a filter on a line", "nft", "sh")
 	for _, c := range []struct {
 		protocol, finding string

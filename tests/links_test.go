@@ -71,6 +71,7 @@ func needTools(t *testing.T) {
 }
 
 func TestSubflowsStartFromTheKernelsChoiceOfAddress(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	n := netlabtest.Build(t, twoLines)
 	lte := n.Lines[1]
@@ -94,6 +95,7 @@ func TestSubflowsStartFromTheKernelsChoiceOfAddress(t *testing.T) {
 }
 
 func TestFamilyThatAPathCannotUseIsNamed(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	p := start(t, netlabtest.Build(t, twoLines))
 	sees(t, p.cpe, "lte", "is up", func(s *api.PathState) bool { return isUp(s) && s.Reason == "" })
@@ -106,6 +108,7 @@ func TestFamilyThatAPathCannotUseIsNamed(t *testing.T) {
 }
 
 func TestStrictReversePathFilterOnAPathIsNamed(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	n := netlabtest.Build(t, twoLines)
 	p := start(t, n)
@@ -131,6 +134,7 @@ func TestStrictReversePathFilterOnAPathIsNamed(t *testing.T) {
 // TestLinesWithTheSameAddress has two modems of one kind, each of which translates the address
 // that it gives to the CPE.
 func TestLinesWithTheSameAddress(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	for _, c := range []struct{ name, first, second string }{
 		{"the same address", "192.168.8.100", "192.168.8.100"},
@@ -193,6 +197,7 @@ func TestLinesWithTheSameAddress(t *testing.T) {
 }
 
 func TestInterfacesThatComeAfterTheBox(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	for i, name := range []string{"dsl", "lte"} {
 		t.Run(name, func(t *testing.T) {
@@ -213,6 +218,7 @@ func TestInterfacesThatComeAfterTheBox(t *testing.T) {
 }
 
 func TestAlternativeNamesOfInterfaces(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	n := netlabtest.Build(t, twoLines)
 	admin(t, n.CPE, "ip link property add dev lan altname home-network", "ip link property add dev dsl altname enp1s0")
@@ -235,6 +241,7 @@ func TestAlternativeNamesOfInterfaces(t *testing.T) {
 }
 
 func TestPlainInterfaceThatComesAfterTheBox(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	p := configuredPlain(t, netlabtest.Build(t, twoLines), "lan", "late")
 	if err := netlab.Connect(p.CPE, "late", p.Client, "late"); err != nil {
@@ -268,6 +275,7 @@ func configuredPlain(t *testing.T, n *netlab.Network, plain ...string) *pair {
 // TestPortOfABridgeIsNamed names a port in the place of its bridge, and has another interface
 // become a port.
 func TestPortOfABridgeIsNamed(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	n := netlabtest.Build(t, twoLines)
 	admin(t, n.CPE,
@@ -289,6 +297,7 @@ func TestPortOfABridgeIsNamed(t *testing.T) {
 // TestRatesFollowNames exchanges the names of interfaces, makes one anew, and gives one another
 // name. All that a box leaves on them must go when it ends.
 func TestRatesFollowNames(t *testing.T) {
+	t.Parallel()
 	needTools(t)
 	n := netlabtest.Build(t, twoLines)
 	before := queueing(t, n.CPE)

@@ -65,6 +65,7 @@ func meddled(t *testing.T) *pair {
 }
 
 func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, rule, why string }{
 		{"resets joins", resetsJoins, "reset"},
 		{"rejects joins", rejectsJoins, ""}, // the error depends on the address family
@@ -115,6 +116,7 @@ func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
 }
 
 func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		lines []string
@@ -167,6 +169,7 @@ func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
 }
 
 func TestFirstLineThatStripsOptionsIsNamed(t *testing.T) {
+	t.Parallel()
 	p := meddled(t)
 	undo := meddle(t, p, "dsl", stripsOptions)
 	few := func(f family) {
@@ -218,6 +221,7 @@ func ended(t *testing.T, b *netlab.Box, c net.Conn, reason string) {
 // TestConnectionThatNoLineCarriesIsReset takes the options away on both lines in the midst
 // of connections: no subflow lives on, none can be opened, and a fallback is too late.
 func TestConnectionThatNoLineCarriesIsReset(t *testing.T) {
+	t.Parallel()
 	p := meddled(t)
 	for _, f := range families {
 		c := chatter(t, p.Network, f)
@@ -242,6 +246,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 // TestFlowsOfAHAGThatHasRestartedAreReset restarts a HAG whose resets are all lost, as those
 // of a machine that reboots.
 func TestFlowsOfAHAGThatHasRestartedAreReset(t *testing.T) {
+	t.Parallel()
 	p := meddled(t)
 	var conns []net.Conn
 	for _, f := range families {
@@ -275,6 +280,7 @@ func TestFlowsOfAHAGThatHasRestartedAreReset(t *testing.T) {
 // TestHAGsHalfEndsAfterACPEWasWithoutPower takes the power of a CPE: its sockets vanish
 // without a packet. A new run at its addresses makes the HAG ask what lives on there.
 func TestHAGsHalfEndsAfterACPEWasWithoutPower(t *testing.T) {
+	t.Parallel()
 	p := meddled(t)
 	tooltest.Need(t, "sockets that vanish", "ss")
 	var conns []net.Conn
@@ -305,6 +311,7 @@ func TestHAGsHalfEndsAfterACPEWasWithoutPower(t *testing.T) {
 // TestSlowReaderGetsAllWhenTheBoxesHaveFinished lets a client that has half-closed read
 // late: the boxes have then closed their subflows, and one holds what is left.
 func TestSlowReaderGetsAllWhenTheBoxesHaveFinished(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	const size = 1 << 20
 	for _, f := range families {

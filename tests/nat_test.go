@@ -60,6 +60,7 @@ func (p prompter) speak(t *testing.T, when string) {
 }
 
 func TestIdleConnectionsOutliveANATThatForgets(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a NAT on a line", "nft", "sysctl", "sh")
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
@@ -87,6 +88,7 @@ func TestIdleConnectionsOutliveANATThatForgets(t *testing.T) {
 }
 
 func TestPathWithItsOwnKeepaliveKeepsItsSubflows(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a NAT on a line", "nft", "sysctl", "sh")
 	n := netlabtest.Build(t, twoLines)
 	translate(t, n.Line("lte"))

@@ -78,6 +78,7 @@ func isBonded(f api.Flow) bool { return f.MPTCP }
 const capableSYNs = "tcp flags & (syn | ack) == syn tcp option 30 exists "
 
 func TestPathThatBlocksMPTCP(t *testing.T) {
+	t.Parallel()
 	for _, f := range families {
 		for how, rule := range map[string]string{
 			"dropped": capableSYNs + "drop", "reset": capableSYNs + "reject with tcp reset",
@@ -147,6 +148,7 @@ func refusing(t *testing.T, h *netlab.Host, at netip.Addr) netip.AddrPort {
 
 // TestHAGWhosePathBlocksMPTCP has servers of the Internet connect to the customer's host.
 func TestHAGWhosePathBlocksMPTCP(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
 	for how, rule := range map[string]string{"dropped": "drop", "reset": "reject with tcp reset"} {
 		t.Run(how, func(t *testing.T) {
@@ -168,6 +170,7 @@ func TestHAGWhosePathBlocksMPTCP(t *testing.T) {
 
 // TestPathThatBeginsToBlockMPTCP has connections to a server work with MPTCP before.
 func TestPathThatBeginsToBlockMPTCP(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
 	for how, rule := range map[string]string{"dropped": "drop", "reset": "reject with tcp reset"} {
 		t.Run(how, func(t *testing.T) {
@@ -189,6 +192,7 @@ func TestPathThatBeginsToBlockMPTCP(t *testing.T) {
 }
 
 func TestPathThatStripsMPTCPIsNoObstacle(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a path that strips MPTCP", "nft", "sh")
 	n := netlabtest.Build(t, twoLines)
 	middlebox(t, n.Line("dsl").Router(), capableSYNs+"reset tcp option 30")
@@ -209,6 +213,7 @@ func TestPathThatStripsMPTCPIsNoObstacle(t *testing.T) {
 // TestPrefixThatBlocksMPTCP has a firewall block MPTCP before one of two networks, and
 // beyond that before the whole path.
 func TestPrefixThatBlocksMPTCP(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "a prefix that blocks MPTCP", "nft", "ip", "sh")
 	n := netlabtest.Build(t, twoLines)
 	dsl := n.Line("dsl").Router()
@@ -255,6 +260,7 @@ func TestPrefixThatBlocksMPTCP(t *testing.T) {
 // TestAnswersThatGoAroundABox has the server answer by a way of its own: around the HAG to
 // the CPE, or around both boxes to the client.
 func TestAnswersThatGoAroundABox(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		around func(*netlab.Network) *netlab.Host // where the other way leads
@@ -294,6 +300,7 @@ func TestAnswersThatGoAroundABox(t *testing.T) {
 // TestPortsOfTheMachinesListeners has a program of each router listen on the port from which
 // the client connects, and another on the server's port.
 func TestPortsOfTheMachinesListeners(t *testing.T) {
+	t.Parallel()
 	p := start(t, netlabtest.Build(t, twoLines))
 	for name, h := range p.routers() {
 		for _, f := range families {
@@ -327,6 +334,7 @@ func TestPortsOfTheMachinesListeners(t *testing.T) {
 // TestTransparentListenersOfOthers has a transparent proxy of each router listen on the
 // server's port, which gets none of the connections that nobody sends to it.
 func TestTransparentListenersOfOthers(t *testing.T) {
+	t.Parallel()
 	for _, action := range []string{"relay", "pass"} {
 		t.Run(action, func(t *testing.T) {
 			p := start(t, netlabtest.Build(t, twoLines), "--action", action)

@@ -77,6 +77,7 @@ func exchange(packet []byte) {
 // MPTCP's checksums are switched on. With them the kernel would take a change for damage,
 // and after the fallback deliver bytes twice.
 func TestBytesThatALineChangesArriveAsWithoutABox(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "gateways that change bytes", "iptables", "ip6tables", "sh", "sysctl")
 	n := netlabtest.Build(t, twoLines)
 	for _, h := range []*netlab.Host{n.CPE, n.HAG} {

@@ -70,6 +70,7 @@ func askUDP(t *testing.T, h *netlab.Host, to netip.AddrPort) string {
 // QUIC is refused where a rule or a path says so, by an error that the client gets, and
 // nothing else is.
 func TestQUICIsRefusedWhereItIsConfigured(t *testing.T) {
+	t.Parallel()
 	refused := syscall.ECONNREFUSED.Error()
 	for _, c := range []struct {
 		name, config string

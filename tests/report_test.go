@@ -62,6 +62,7 @@ func report(t *testing.T, h *netlab.Host, args ...string) map[string]string {
 
 // A report has what a helper needs and no secret; with --anonymize no address either.
 func TestReportHasNoSecretAndAnonymizedNoAddress(t *testing.T) {
+	t.Parallel()
 	const secret = "swordfish & co"
 	dir := scratch(t)
 	file := configFile(t, "# our "+secret+"\nplain = [\"lan\"]\n[[path]]\ninterface = \"dsl\"\n[[path]]\ninterface = \"lte\"\njoin = [\"203.0.113.34:9000\"]\n"+

@@ -20,6 +20,7 @@ import (
 // is closed, which its own kernel allows as it keeps no TIME-WAIT: while both connections are
 // relayed, and when the second one passes. A SYN that is sent once is answered once.
 func TestPortsUsedAgainWithinTimeWait(t *testing.T) {
+	t.Parallel()
 	tooltest.Need(t, "ports that are used again", "sysctl", "sh")
 	const relay, pass = "", "action = \"pass\"\n"
 	n := netlabtest.Build(t, twoLines)

@@ -4,6 +4,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 )
@@ -37,10 +38,21 @@ type Result struct {
 func (s Survey) Check() []Result {
 	var all []Result
 	for _, c := range checks {
-		found, err := c.find(s)
-		all = append(all, Result{c.name, found, err})
+		all = append(all, s.result(c.name, c.find))
 	}
 	return all
+}
+
+// result runs one check. A check reads rules that anybody may have written: where it is not
+// up to them, the box must go on without it.
+func (s Survey) result(name string, find func(Survey) ([]Finding, error)) (r Result) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			r = Result{Name: name, Err: fmt.Errorf("panic: %v", cause)}
+		}
+	}()
+	found, err := find(s)
+	return Result{name, found, err}
 }
 
 func (s Survey) forwarding(family, key string) ([]Finding, error) {

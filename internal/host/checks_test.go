@@ -147,3 +147,13 @@ func TestDropsOfConnectionTrackingAreCounted(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+func TestCheckThatPanicsIsOneThatCouldNotLook(t *testing.T) {
+	r := Survey{}.result("odd", func(Survey) ([]Finding, error) {
+		var none []Finding
+		return none[1:2], nil
+	})
+	if r.Name != "odd" || r.Err == nil || r.Findings != nil {
+		t.Errorf("result %+v", r)
+	}
+}

@@ -210,12 +210,13 @@ func (c connection) specimens(filter Filter) []specimen {
 // joinsThere returns specimens of the joins and probes of a CPE, and of their answers.
 func (s Survey) joinsThere() (all []specimen) {
 	for _, p := range s.Paths {
+		near := s.Addresses(p.Interface) // once: they may change at any time
 		for _, join := range p.Join {
-			own := slices.IndexFunc(s.Addresses(p.Interface), func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
+			own := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
 			if own < 0 {
 				continue
 			}
-			from := netip.AddrPortFrom(s.Addresses(p.Interface)[own].Addr(), 40000)
+			from := netip.AddrPortFrom(near[own].Addr(), 40000)
 			all = append(all, talk{p.Name, "", p.Interface, from, join}.specimens()...)
 		}
 	}
