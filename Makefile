@@ -2,7 +2,7 @@
 
 FUZZTIME ?= 20s
 
-.PHONY: check man generate lint test bench microbench scenarios fuzz
+.PHONY: check man generate lint test test-long bench microbench scenarios fuzz
 
 check: lint test
 
@@ -25,6 +25,10 @@ lint:
 # about skipped tests; summary lists them.
 test:
 	go test -json -p 1 ./... | go run ./tests/summary
+
+# With the tests that wait for long.
+test-long:
+	SYNBOND_LONG=1 go test -json -p 1 -timeout 40m ./... | go run ./tests/summary
 
 # Forwarding, HAProxy and synbond in one run; some ten minutes, as root.
 bench:

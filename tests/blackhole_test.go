@@ -32,6 +32,7 @@ func swallow(t *testing.T, l *netlab.Line, interfaces ...string) {
 // TestLargePacketsThatALineLosesAreNotSent runs transfers over lines with a black hole, all
 // of which must use both lines.
 func TestLargePacketsThatALineLosesAreNotSent(t *testing.T) {
+	long(t)
 	t.Parallel()
 	tooltest.Need(t, "a black hole", "nft", "sh")
 	for _, c := range []struct {

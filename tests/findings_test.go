@@ -93,6 +93,7 @@ var firewallRules = []struct{ name, id, chains string }{
 // TestFirewallsInTheWayAreSaid gives both routers a firewall that does no harm without boxes.
 // Boxes that start beside it say what is in their way, and so do boxes that run already.
 func TestFirewallsInTheWayAreSaid(t *testing.T) {
+	long(t)
 	t.Parallel()
 	tooltest.Need(t, "the boxes beside firewalls", "nft", "ip", "sh")
 	for _, c := range firewallRules {
@@ -219,6 +220,7 @@ func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
 // TestOldTablesInTheWayAreSaid has the older tables of iptables drop relayed packets, and
 // translate sources.
 func TestOldTablesInTheWayAreSaid(t *testing.T) {
+	long(t)
 	t.Parallel()
 	tooltest.Need(t, "the boxes beside iptables", "iptables-legacy", "ip6tables-legacy", "sh")
 	p := neighbours(t)

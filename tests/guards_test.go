@@ -86,6 +86,7 @@ var changes = []struct{ name, thing, line, only string }{
 }
 
 func TestChangesByOthersArePutBack(t *testing.T) {
+	long(t)
 	t.Parallel()
 	p := neighbours(t)
 	var open []running
@@ -125,6 +126,7 @@ func TestChangesByOthersArePutBack(t *testing.T) {
 
 // TestBoxStandsAside has a program remove the box's table again and again.
 func TestBoxStandsAside(t *testing.T) {
+	long(t)
 	t.Parallel()
 	for _, role := range []string{"cpe", "hag"} {
 		t.Run(role, func(t *testing.T) {

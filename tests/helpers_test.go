@@ -314,3 +314,14 @@ func eventually(t *testing.T, what string, fn func() bool) {
 	}
 	t.Errorf("never seen: %s", what)
 }
+
+// longVar in the environment has the tests run that wait for long.
+const longVar = "SYNBOND_LONG"
+
+// long skips a test that waits for a quarter of a minute or more, unless they are asked for.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv(longVar) == "" {
+		t.Skip("it takes long: " + longVar + "=1 go test runs it")
+	}
+}

@@ -65,6 +65,7 @@ func meddled(t *testing.T) *pair {
 }
 
 func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
+	long(t)
 	t.Parallel()
 	for _, c := range []struct{ name, rule, why string }{
 		{"resets joins", resetsJoins, "reset"},
@@ -116,6 +117,7 @@ func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
 }
 
 func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
+	long(t)
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
@@ -177,8 +179,10 @@ func TestFirstLineThatStripsOptionsIsNamed(t *testing.T) {
 			chatter(t, p.Network, f).Close()
 		}
 	}
-	few(families[0])
-	eventually(t, "the line is named", func() bool { return slices.Contains(findings(t, p.cpe), "removes-options") })
+	eventually(t, "the line is named", func() bool {
+		few(families[0])
+		return slices.Contains(findings(t, p.cpe), "removes-options")
+	})
 	undo()
 	few(families[1])
 	eventually(t, "the line is named no longer", func() bool { return !slices.Contains(findings(t, p.cpe), "removes-options") })

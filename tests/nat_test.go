@@ -60,6 +60,7 @@ func (p prompter) speak(t *testing.T, when string) {
 }
 
 func TestIdleConnectionsOutliveANATThatForgets(t *testing.T) {
+	long(t)
 	t.Parallel()
 	tooltest.Need(t, "a NAT on a line", "nft", "sysctl", "sh")
 	for _, f := range families {
@@ -88,6 +89,7 @@ func TestIdleConnectionsOutliveANATThatForgets(t *testing.T) {
 }
 
 func TestPathWithItsOwnKeepaliveKeepsItsSubflows(t *testing.T) {
+	long(t)
 	t.Parallel()
 	tooltest.Need(t, "a NAT on a line", "nft", "sysctl", "sh")
 	n := netlabtest.Build(t, twoLines)

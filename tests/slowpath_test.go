@@ -16,6 +16,7 @@ import (
 // TestSlowPathDoesNotHoldTheOthersUp compares transfers over two lines with those over the
 // same two and a third line of 2 Mbit/s that queues for a second.
 func TestSlowPathDoesNotHoldTheOthersUp(t *testing.T) {
+	long(t)
 	const bytes = 40 << 20
 	dsl, lte := netlab.LineConfig{Name: "dsl", Rate: 20e6}, netlab.LineConfig{Name: "lte", Rate: 40e6}
 	slow := netlab.LineConfig{Name: "umts", Rate: 2e6, Buffer: 250_000}
