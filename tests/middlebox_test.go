@@ -184,8 +184,10 @@ func TestFirstLineThatStripsOptionsIsNamed(t *testing.T) {
 		return slices.Contains(findings(t, p.cpe), "removes-options")
 	})
 	undo()
-	few(families[1])
-	eventually(t, "the line is named no longer", func() bool { return !slices.Contains(findings(t, p.cpe), "removes-options") })
+	eventually(t, "the line is named no longer", func() bool {
+		few(families[1])
+		return !slices.Contains(findings(t, p.cpe), "removes-options")
+	})
 }
 
 // endsWithReset sends and reads until a connection ends, and fails the test unless it ends
