@@ -4,6 +4,7 @@ package tests
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -110,7 +111,7 @@ func TestPathWithoutARouteToTheJoinAddressIsUsedOnceThereIsOne(t *testing.T) {
 	chat(t, c, "hello again")
 	cpe := p.cpe
 	p.down(t)
-	toldOnce(t, cpe, "path=lte", why)
+	toldOnce(t, cpe, "path=lte", fmt.Sprintf("reason=%q", why)) // between the families one may lack its route
 }
 
 // routesBy lists the routes over gateways on an interface.
