@@ -189,7 +189,7 @@ const nothing = "no answer"
 // outcomes connects to all targets at the same time, and returns the results.
 func outcomes(t *testing.T, h *netlab.Host, targets []target) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2600*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
 	defer cancel()
 	got := make([]string, len(targets))
 	var all sync.WaitGroup
