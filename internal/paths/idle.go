@@ -15,7 +15,7 @@ import (
 //   - keeps the others alive. The time between two keepalives grows with the time for
 //     which the connection is idle, so that a NAT that forgets soon is found out, and a
 //     connection that is idle for long costs little. A subflow that the NAT has forgotten
-//     nevertheless ends with its next keepalive, and is opened anew.
+//     nevertheless ends with its next keepalive, and is replaced.
 //
 // A path with a keepalive of its own ([Path]) never rests, and has that time.
 

@@ -178,6 +178,14 @@ func (w *world) build() {
 	w.middlebox = oneOf(w, harmless, harmless, harmless, drops, resets, strips, dropsAnswers)
 	w.aroundHAG = w.rnd.IntN(6) == 0
 	w.tell("SYNs with MP_CAPABLE on dsl: %v; the server's packets go around the HAG: %v", w.middlebox, w.aroundHAG)
+	w.buildHosts()
+	w.buildBoxes()
+	w.cpe.start()
+	w.hag.start()
+}
+
+// buildHosts makes the client and the server.
+func (w *world) buildHosts() {
 	w.client, w.server = newStack(w, "client"), newStack(w, "server")
 	w.client.listen = func(packet) {} // nobody dials the client
 	w.client.send = func(_ *conn, p packet) { w.carry("lan", p, func(p packet) { w.cpe.enter(state.Plain, p) }) }
@@ -191,6 +199,10 @@ func (w *world) build() {
 			}
 		})
 	}
+}
+
+// buildBoxes makes the CPE and the HAG.
+func (w *world) buildBoxes() {
 	fourth := state.Learn
 	if w.middlebox == resets || w.middlebox == dropsAnswers {
 		fourth = state.Relay // who learns does not see resets, and repeats its SYN to a server that has answered
@@ -226,8 +238,6 @@ func (w *world) build() {
 			w.down(c, p)
 		}
 	}
-	w.cpe.start()
-	w.hag.start()
 }
 
 // newBox makes a box with limits that may be narrow.
