@@ -39,7 +39,7 @@ func TestConnectionThatTheBoxGivesUpIsResetAfterItsBytes(t *testing.T) {
 
 func TestConnectionThatTheBoxResetsIsResetAtBothEnds(t *testing.T) {
 	inModes(t, func(t *testing.T, b *bench, client, server *net.TCPConn) {
-		c := b.last()
+		c := <-b.paired
 		b.relay.Reset(c, errGivenUp)
 		receiveToReset(t, client, nil)
 		receiveToReset(t, server, nil)

@@ -125,7 +125,7 @@ func TestErrorsQuoteTheClientsOwnSYN(t *testing.T) {
 			}
 			defer atClient.Close()
 			errs := hear(t, n.Client)
-			got := outcomes(t, n.Client, targets)
+			got := outcomes(t, n.Client, targets, shortTime)
 			sent := make(map[quote]bool)
 			for _, h := range atClient.Handshakes() {
 				var seg rewrite.Segment

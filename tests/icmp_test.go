@@ -187,9 +187,9 @@ func hostNet(a netip.Addr) *net.IPNet {
 const nothing = "no answer"
 
 // outcomes connects to all targets at the same time, and returns the results.
-func outcomes(t *testing.T, h *netlab.Host, targets []target) []string {
+func outcomes(t *testing.T, h *netlab.Host, targets []target, within time.Duration) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	got := make([]string, len(targets))
 	var all sync.WaitGroup
@@ -238,15 +238,23 @@ func firewalls(t *testing.T, n *netlab.Network) {
 	}
 }
 
+// Times for the outcomes of connecting: a SYN is repeated once within shortTime, and twice
+// within longTime. Boxes that dial twice cause two ICMP errors for a target, and hosts send
+// six at once and one a second to a destination (net.ipv6.icmp.ratelimit).
+const (
+	shortTime = 1800 * time.Millisecond
+	longTime  = 4500 * time.Millisecond
+)
+
 func TestErrorsReachTheClientAsWithoutBoxes(t *testing.T) {
 	for _, s := range setups {
 		t.Run(s.name, func(t *testing.T) {
 			n := netlabtest.Build(t, twoLines)
 			targets := obstruct(t, n)
-			without := outcomes(t, n.Client, targets)
+			without := outcomes(t, n.Client, targets, longTime)
 			firewalls(t, n)
 			s.start(t, n)
-			with := outcomes(t, n.Client, targets)
+			with := outcomes(t, n.Client, targets, longTime)
 			for i, tt := range targets {
 				t.Logf("%s: %s", tt.name, without[i])
 				if dark := strings.Contains(tt.name, "blackhole"); dark != (without[i] == nothing) {
@@ -269,13 +277,13 @@ func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
 		{"IPv6", netip.AddrPortFrom(nth(beyond6, 200), 80)},
 		{"IPv4", netip.AddrPortFrom(nth(beyond4, 200), 80)},
 	}
-	without := outcomes(t, n.Client, targets)
+	without := outcomes(t, n.Client, targets, shortTime)
 	if want := []string{"EHOSTUNREACH", "EHOSTUNREACH"}; !slices.Equal(without, want) {
 		t.Fatalf("%v without boxes, want %v", without, want)
 	}
 	firewalls(t, n)
 	start(t, n)
-	with := outcomes(t, n.Client, targets)
+	with := outcomes(t, n.Client, targets, shortTime)
 	// The error of the HAG's own kernel goes to the packet's source address, the
 	// client's, and does not pass prerouting, where it would reach the HAG's socket. So
 	// the box learns nothing, and the client gets no wrong error.

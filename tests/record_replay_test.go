@@ -145,7 +145,7 @@ func TestRecordingReplaysToTheSameDecisions(t *testing.T) {
 	dir := scratch(t)
 	configs := map[string]string{"cpe": configFile(t, cpeRules), "hag": configFile(t, hagRules)}
 	p := recordedPair(t, n, dir, configs["cpe"], configs["hag"])
-	outcomes(t, n.Client, targets)
+	outcomes(t, n.Client, targets, shortTime)
 	for _, f := range families {
 		happenings(t, p, f)
 	}
