@@ -104,7 +104,7 @@ func TestPathThatBlocksMPTCP(t *testing.T) {
 				}
 				closed := refusing(t, p.Server, f.server)
 				if got := connectTo(t, p.Network, closed); got != syscall.ECONNREFUSED.Error() {
-					t.Errorf("a closed port: %q", got)
+					t.Errorf("a closed port: %q; the CPE has %+v, the HAG %+v", got, dump(t, p.cpe).Flows, dump(t, p.hag).Flows)
 				}
 				p.wantObstacle(t, f.server, "mptcp-blocked")
 				end()

@@ -240,7 +240,9 @@ func TestFurtherSubflowsBeginWithTheRateOfEarlierOnes(t *testing.T) {
 		t.Skip("could not check the windows of further subflows: ", refused)
 	}
 	n := netlabtest.Build(t, netlab.Topology{Lines: []netlab.LineConfig{
-		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond}, {Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond},
+		{Name: "dsl", Rate: 20e6, Delay: 2 * time.Millisecond},
+		// The buffer is small, so that packets are lost: without losses a window is only raised.
+		{Name: "lte", Rate: 20e6, Delay: 5 * time.Millisecond, Buffer: 64 << 10},
 	}})
 	p := start(t, n)
 	sees(t, p.cpe, "lte", "is up", isUp)
