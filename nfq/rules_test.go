@@ -27,7 +27,7 @@ import (
 	"github.com/synbond/synbond/nfq"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 func prefixes(texts ...string) (all []netip.Prefix) {
 	for _, text := range texts {

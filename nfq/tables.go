@@ -17,7 +17,7 @@ import (
 	"github.com/synbond/synbond/internal/nl"
 )
 
-// Kept is what the kernel holds of the tables that [Rules.Install] has installed: it finds
+// Kept describes the tables that [Rules.Install] has installed, as the kernel holds them: it finds
 // out what others have changed about them since. It is for one goroutine at a time.
 type Kept struct {
 	rules      Rules

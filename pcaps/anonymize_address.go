@@ -16,7 +16,7 @@ type mapper struct {
 	known  map[netip.Addr]netip.Addr
 }
 
-// mostKnown bounds the addresses that are remembered; what is forgotten is mapped anew, to
+// mostKnown bounds the addresses that are remembered; what is forgotten is mapped once more, to
 // the same address.
 const mostKnown = 1 << 18
 

@@ -81,7 +81,7 @@ func (f *Frame) Missing() int { return f.missing }
 // Replace replaces the IP packet of the frame by another one of the same IP version. The
 // frame must have a packet. Replace corrects lengths and checksums of the headers around the
 // packet, except for checksums of UDP and GRE over missing bytes. A frame check sequence
-// is computed anew. Otherwise Replace adds no padding, because a host captures its own
+// is computed again. Otherwise Replace adds no padding, because a host captures its own
 // packets before the network card pads them. [Frame.Missing] does not change. Replace
 // copies the packet, to memory that copies of the Frame share.
 func (f *Frame) Replace(packet []byte) {

@@ -18,7 +18,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// update writes the expected results anew: go test ./pcaps -run Golden -update.
+// update writes the expected results again: go test ./pcaps -run Golden -update.
 var update = flag.Bool("update", false, "write the results of replaying the golden captures to golden/replayed")
 
 const (

@@ -2,7 +2,7 @@ package state
 
 import "time"
 
-// Side is where a box's interface faces.
+// Side is the direction in which an interface of a box faces: hosts, or the other box.
 type Side uint8
 
 const (
@@ -15,7 +15,7 @@ func (s Side) Opposite() Side { return 1 - s }
 
 func (s Side) String() string { return [...]string{"plain", "multipath"}[s] }
 
-// Action is what policy chose for a flow.
+// Action is the choice of policy for a flow.
 type Action uint8
 
 const (
@@ -31,7 +31,7 @@ var Actions = [...]string{"relay", "pass", "strip", "learn", "reject"}
 
 func (a Action) String() string { return Actions[a] }
 
-// State is how far a flow has come.
+// State is the stage of a flow's life.
 type State uint8
 
 const (

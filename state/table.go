@@ -14,7 +14,7 @@ type Config struct {
 	MaxHalfOpen int           // flows Dialing, Released or Learning, default 8,192
 	MaxEnded    int           // ended flows remembered, default 4,096
 	Dial        time.Duration // how long a SYN is held, default 20 s
-	// HalfOpen is how long a released flow waits for the client's ACK, and a
+	// HalfOpen is the time that a released flow waits for the client's ACK, and a
 	// learning one for the server's SYN+ACK. The
 	// default, 64 s, outlasts the kernel's SYN+ACK retransmissions.
 	HalfOpen time.Duration
@@ -113,7 +113,7 @@ func (t *Table) MayReuse(now time.Duration, k Key) bool {
 	return now < t.crowded
 }
 
-// Begun is what a SYN means to the table.
+// Begun describes the meaning of a SYN to the table.
 type Begun struct {
 	ID ID // of the flow, unless the table is full
 	// Repeat is set if the flow is live already, in State. While it is Dialing,

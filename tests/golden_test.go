@@ -25,8 +25,8 @@ import (
 	"github.com/synbond/synbond/rewrite"
 )
 
-// capture makes the golden captures anew: go test ./tests -run GoldenCaptures -capture.
-var capture = flag.Bool("capture", false, "make the captures in pcaps/golden anew")
+// capture makes the golden captures again: go test ./tests -run GoldenCaptures -capture.
+var capture = flag.Bool("capture", false, "make the captures in pcaps/golden again")
 
 // goldenDir has the captures that package pcaps replays.
 const goldenDir = "../pcaps/golden"
@@ -273,7 +273,7 @@ the lab, and is captured on the interfaces of a box: SCENARIO.BOX.pcapng. Where 
 flows that it reported afterwards: client, server, side, action, state, reason.
 
 [replayed](replayed) has the output of replaying each capture, and the captures written by it, by role and action.
-` + "`go test ./pcaps -run Golden`" + ` compares both and prints each packet that differs; with ` + "`-update`" + ` it makes the files anew.
+` + "`go test ./pcaps -run Golden`" + ` compares both and prints each packet that differs; with ` + "`-update`" + ` it writes the files again.
 
 | capture | what it shows | seen at | frames | origin |
 |---|---|---|---|---|

@@ -62,7 +62,7 @@ func (r running) exchange(word string) error {
 // changes are what others do on a box's machine, in shell, and the thing that the box puts
 // back. ROLE is the box's.
 var changes = []struct{ name, thing, line, only string }{
-	{name: "the ruleset is loaded anew", thing: "nftables rules", line: "nft flush ruleset"},
+	{name: "the whole ruleset is loaded again", thing: "nftables rules", line: "nft flush ruleset"},
 	{name: "a table is deleted", thing: "nftables rules", line: "nft delete table inet synbond_ROLE"},
 	{name: "a table of one family is deleted", thing: "nftables rules", line: "nft delete table ip6 synbond_ROLE 2>/dev/null || nft delete table inet synbond_ROLE"},
 	{name: "a chain is flushed", thing: "nftables rules", line: "nft flush chain inet synbond_ROLE sockets"},

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 // ownRunVar is set in the environment of a test binary that ownRun started.
 const ownRunVar = "SYNBOND_TESTS_OWN_RUN"
 
-// ownRun starts the test binary anew with an empty /run, where "ip netns" keeps
+// ownRun starts another process of the test binary with an empty /run, where "ip netns" keeps
 // the names of namespaces: root of a user namespace may not write to the machine's.
 // It returns only where that cannot be; tests that need names then say so.
 func ownRun() {

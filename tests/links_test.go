@@ -294,7 +294,7 @@ func TestPortOfABridgeIsNamed(t *testing.T) {
 	sees(t, p.cpe, "lte", "is up", isUp)
 }
 
-// TestRatesFollowNames exchanges the names of interfaces, makes one anew, and gives one another
+// TestRatesFollowNames exchanges the names of interfaces, makes one again, and gives one another
 // name. All that a box leaves on them must go when it ends.
 func TestRatesFollowNames(t *testing.T) {
 	t.Parallel()

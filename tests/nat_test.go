@@ -82,7 +82,7 @@ func TestIdleConnectionsOutliveANATThatForgets(t *testing.T) {
 			}
 			sees(t, p.cpe, "lte", "has one again", has(1))
 			c.speak(t, "without the first line")
-			time.Sleep(22 * time.Second) // until it has been forgotten once, and opened anew
+			time.Sleep(22 * time.Second) // until it has been forgotten once, and opened again
 			c.speak(t, "after a long pause")
 		})
 	}

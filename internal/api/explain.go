@@ -87,7 +87,7 @@ func ParseServer(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
 }
 
-// Explanation is what a box would do with a SYN now, and why.
+// Explanation tells the fate of a SYN that a box would see now, and the reasons.
 type Explanation struct {
 	Role   string         `json:"role"`
 	Client netip.AddrPort `json:"client"`

@@ -15,7 +15,7 @@ type Step struct {
 	Text string
 }
 
-// Explanation is what a core would decide about a SYN, and why.
+// Explanation tells the decision of a core about a SYN, and the reasons.
 type Explanation struct {
 	Steps    []Step
 	Flow     state.Flow // as it would begin; the zero Flow if there would be none

@@ -31,7 +31,7 @@ type Rule struct {
 	QUIC     QUIC          // for the driver, at a CPE: what to do with QUIC of the same hosts
 }
 
-// QUIC is what a rule says about UDP to port 443, the rival of TCP that cannot be bonded.
+// QUIC is the treatment of UDP to port 443, the rival of TCP that cannot be bonded, by a rule.
 type QUIC uint8
 
 const (

@@ -39,7 +39,7 @@ func (m *machine) Source(dst netip.Addr, index int) paths.Source {
 	return paths.Source{}
 }
 
-// read reads the interfaces of a host anew.
+// read reads the interfaces of a host again.
 func (m *machine) read(t *testing.T, h *netlab.Host) {
 	t.Helper()
 	check(t, h.Do(func() error {

@@ -13,7 +13,7 @@ import (
 // Ends are the two ends of a subflow.
 type Ends struct{ Local, Remote netip.AddrPort }
 
-// Trait is what only the kernel's list of sockets says about a subflow.
+// Trait has the properties of a subflow that only the kernel's list of sockets shows.
 type Trait struct {
 	Backup    bool // for either end
 	Interface int  // index of the interface to which it is bound, 0 for none

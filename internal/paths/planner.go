@@ -282,7 +282,7 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 }
 
 // EventsLost says that some of the kernel's reports were lost. The planner then sets
-// the state of all subflows anew, so that those which are gone are noticed, and
+// the state of all subflows once more, so that those which are gone are noticed, and
 // forgets the connections that are not tracked: they may have ended.
 func (p *Planner) EventsLost(now time.Duration) {
 	for _, c := range p.conns {

@@ -65,7 +65,7 @@ func TestOverflowIsUsedWhenTheOthersAreBusyForAWhile(t *testing.T) {
 		{"busy just now", 100, 18, 0, Backup},
 		{"not long enough", 450, 18, 0, Backup},
 		{"a pause", 550, 10, 0, Backup},
-		{"busy anew", 600, 16, 0, Backup},
+		{"busy once more", 600, 16, 0, Backup},
 		{"still", 1000, 18, 0, Backup},
 		{"half a second after the pause", 1050, 18, 0, Normal},
 		{"both share the load", 2000, 12, 10, Normal},

@@ -23,7 +23,7 @@ func TestRateMeterAcceptsCountersThatRestart(t *testing.T) {
 		{"so it is told later", 3000, 2, 2200, 6000, Reading{100, Rate{800, 0}, time.Second}},
 		{"counters that were reset count from zero", 4000, 2, 10, 300, Reading{310, Rate{80, 2400}, time.Second}},
 		{"the interface is away", 4500, 0, 0, 0, Reading{}},
-		{"and has been made anew", 5000, 3, 50, 400, Reading{450, Rate{400, 3200}, time.Second}},
+		{"and has been made again", 5000, 3, 50, 400, Reading{450, Rate{400, 3200}, time.Second}},
 	} {
 		got := m.Read(time.Duration(step.ms)*time.Millisecond, step.index, step.sent, step.received)
 		if got != step.want {

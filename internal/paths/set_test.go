@@ -98,7 +98,7 @@ func TestLinkIsLostWithItsInterfaceOrAddress(t *testing.T) {
 		{"one more address", link(3, "2001:db8:20::3", "2001:db8:20::2", "198.51.100.2"), false},
 		{"no IPv4 address", link(3, "2001:db8:20::2"), true},
 		{"another address", link(3, "2001:db8:20::3", "198.51.100.2"), true},
-		{"made anew", link(4, "2001:db8:20::2", "198.51.100.2"), true},
+		{"made again", link(4, "2001:db8:20::2", "198.51.100.2"), true},
 		{"gone", Link{}, true},
 	} {
 		if got := c.now.Lost(before, used); got != c.lost {

@@ -25,7 +25,7 @@ type path struct {
 	used     []netip.Addr   // from which probes and subflows may have started
 }
 
-// relink reads the path's link anew, and opens and closes probers as its addresses
+// relink reads the path's link again, and opens and closes probers as its addresses
 // and routes allow. Receive is called for each prober that it opens.
 func (p *path) relink(now time.Time, m *Monitor, receive func(*prober)) error {
 	before := p.link
