@@ -34,7 +34,7 @@ type activity struct {
 }
 
 // observe takes the counters of the interface. They start from zero if the
-// interface was made again.
+// interface was created again.
 func (a *activity) observe(now time.Time, c LinkCounters, window time.Duration) {
 	a.sent = int64(c.SentPackets) - a.probes
 	a.mark = min(a.mark, a.sent)
