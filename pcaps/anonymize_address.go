@@ -39,9 +39,10 @@ func (m *mapper) key(key uint64) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// mac changes the hardware address at an offset, but not the broadcast address.
+// mac changes the hardware address at an offset, but not the broadcast address. The first
+// four bits stay: behind MPLS they tell Ethernet from IP (RFC 8469, section 3).
 func (m *mapper) mac(b []byte, at int) {
-	const size, group, local = 6, 1, 2
+	const size, nibble, group, local = 6, 0xf0, 1, 2
 	if len(b) < at+size {
 		zero(b, at, len(b))
 		return
@@ -51,7 +52,7 @@ func (m *mapper) mac(b []byte, at int) {
 		return
 	}
 	sum := m.hash("mac", address)
-	sum[0] = sum[0]&^(group|local) | address[0]&group | local
+	sum[0] = sum[0]&^(nibble|group|local) | address[0]&(nibble|group) | local
 	copy(address, sum[:])
 }
 
