@@ -116,7 +116,7 @@ var reasons = [NumReasons]reason{
 	FirstPathDown: {"first-path-down", "passed, or relayed with `dialed_from`: the CPE's first path is down", true},
 	HAGDown:       {"hag-down", "passed: the HAG does not answer", true},
 
-	MPTCPBlocked: {"mptcp-blocked", "passed, or relayed without MPTCP: on this path, SYNs with MP_CAPABLE were dropped or reset, and SYNs without it answered", true},
+	MPTCPBlocked: {"mptcp-blocked", "passed, or relayed without MPTCP: on this path, SYNs with MP_CAPABLE were dropped or rejected, and SYNs without it answered", true},
 	Unanswered:   {"unanswered", "passed: a dial to the server got no answer; the server is down, or its SYN+ACKs do not come by the box", false},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},

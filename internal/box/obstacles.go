@@ -21,7 +21,7 @@ func (b *Box) tell(n *core.Notice) {
 	case n.Over:
 		log.Info("SYN+ACKs come by the box again")
 	case n.Reason == state.MPTCPBlocked:
-		log.Warn("SYNs with MP_CAPABLE are dropped or reset: new connections go without MPTCP, and one tries again from time to time")
+		log.Warn("SYNs with MP_CAPABLE are dropped or rejected: new connections go without MPTCP, and one tries again from time to time")
 	default:
 		log.Warn("SYN+ACKs do not come by the box, if the servers are up: new connections pass, and one tries again from time to time")
 	}

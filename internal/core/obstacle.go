@@ -14,7 +14,7 @@ import (
 //
 //	the dial offers MPTCP, and no such handshake was lately answered on its path, by the
 //	network of its server
-//	  · reset                            → dial without MP_CAPABLE before the client hears
+//	  · reset, or a prompt ICMP error    → dial without MP_CAPABLE before the client hears
 //	  · the client repeats its SYN       → dial without MP_CAPABLE, after a round trip
 //	no dial to the server was lately answered
 //	  · the client repeats its SYN twice → it passes
@@ -38,6 +38,9 @@ const (
 	// (net.mptcp.syn_retrans_before_tcp_fallback). One that is there sooner shows that a server
 	// without MPTCP has answered.
 	fallbackAfter = 900 * time.Millisecond
+	// promptError is the longest time in which a filter answers a SYN with an ICMP error. A router
+	// that looks for a host takes 3 s to find none (net.ipv4.neigh.*.mcast_solicit, retrans_time_ms).
+	promptError = 2 * time.Second
 )
 
 // try is a dial that waits for its answer for a limited time: one of a flow that tries again
@@ -210,7 +213,7 @@ func (c *Core) otherwise(acts []Action, now time.Duration, id state.ID, h *hands
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && asClient && !h.dial.OtherPort:
 		h.dial.OtherPort = true
-	case !errors.Is(err, syscall.ECONNREFUSED) || !h.dial.offers():
+	case !rejected(err, now-h.dialed) || !h.dial.offers():
 		return acts, false
 	case h.obstacle != state.None && asClient:
 		acts = c.failed(acts, now, h, h.obstacle, 0)
@@ -223,6 +226,18 @@ func (c *Core) otherwise(acts []Action, now time.Duration, id state.ID, h *hands
 	return c.dialOtherwise(acts, now, id, h, true), true
 }
 
+// rejected reports whether a filter may have answered a SYN by this error after that time: by
+// a reset or an ICMP error.
+func rejected(err error, took time.Duration) bool {
+	switch o := outcomeOf(err); o.state {
+	case state.Refused:
+		return true
+	case state.Unreachable:
+		return took < promptError
+	}
+	return false
+}
+
 // dialPlain dials once more, without MP_CAPABLE.
 func (c *Core) dialPlain(acts []Action, now time.Duration, id state.ID, h *handshake, ended bool) []Action {
 	h.dial.Plain, h.doubt = true, true
@@ -232,7 +247,7 @@ func (c *Core) dialPlain(acts []Action, now time.Duration, id state.ID, h *hands
 // note remembers how a dial has ended. It returns the reason for its flow to be relayed in
 // another way than policy asks for.
 func (c *Core) note(acts []Action, now time.Duration, h *handshake, end Dialed) ([]Action, state.Reason) {
-	if h.doubt && errors.Is(end.Err, syscall.ECONNREFUSED) {
+	if h.doubt && end.Err != nil && rejected(end.Err, 0) {
 		c.reach.doubt(h.way(), h.dial.Server)
 	}
 	took := now - h.dialed

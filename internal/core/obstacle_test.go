@@ -120,6 +120,12 @@ var (
 		}
 		return Dialed{}, roundTrip
 	}
+	prohibits = func(d Dial) (Dialed, time.Duration) {
+		if d.offers() {
+			return Dialed{Err: unix.EACCES}, roundTrip / 2
+		}
+		return Dialed{}, roundTrip
+	}
 )
 
 func newNetwork(t *testing.T, answer func(Dial) (Dialed, time.Duration)) *network {
@@ -143,6 +149,7 @@ func TestOnlyTheFirstConnectionPaysWhereMPTCPIsBlocked(t *testing.T) {
 	}{
 		{"dropped", drops, time.Second + grace + roundTrip + 20*time.Millisecond},
 		{"reset", resets, 2 * roundTrip},
+		{"prohibited", prohibits, 2 * roundTrip},
 	} {
 		for _, server := range []string{"192.0.2.1:443", "[2001:db8:2::2]:443"} {
 			t.Run(c.name+" "+server, func(t *testing.T) {
@@ -188,6 +195,36 @@ func TestRefusalIsBelievedAtOnceWhereMPTCPWasLatelyAnswered(t *testing.T) {
 	n.connect(t, "192.0.2.2:81").want(t, "some time later", Reset, state.WasRefused, 3*roundTrip, 2)
 	if len(n.Obstacles()) > 0 {
 		t.Errorf("obstacles %+v", n.Obstacles())
+	}
+}
+
+func TestUnreachableIsBelievedAtOnceWhereMPTCPWasLatelyAnswered(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES} {
+		took := roundTrip
+		gone := func(Dial) (Dialed, time.Duration) { return Dialed{Err: errno}, took }
+		o := outcomeOf(errno)
+		n := newNetwork(t, gone)
+		n.connect(t, "192.0.2.1:81").want(t, "the first", o.verdict, o.reason, 3*roundTrip, 2)
+		n.connect(t, "192.0.2.1:81").want(t, "the next", o.verdict, o.reason, 3*roundTrip, 2)
+		took = 800 * time.Millisecond
+		n.connect(t, "192.0.2.3:81").want(t, "a slow answer", o.verdict, o.reason, 2*took+roundTrip, 2)
+		n.answer, took = sound, roundTrip
+		n.connect(t, "192.0.2.1:443")
+		n.answer = gone
+		n.connect(t, "192.0.2.2:81").want(t, "in a network that has answered", o.verdict, o.reason, roundTrip+10*time.Millisecond, 1)
+		if len(n.Obstacles()) > 0 {
+			t.Errorf("obstacles %+v", n.Obstacles())
+		}
+	}
+}
+
+// A router that looks for a host in vain says so late, and would do so again.
+func TestLateUnreachableIsBelieved(t *testing.T) {
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 7, syn(t, mss))
+	core.dialed(promptError, key6, unix.EHOSTUNREACH)
+	if !slices.Equal(core.kinds(), []Kind{Decide}) || core.acts[0].Decision.Verdict != HostUnreachable {
+		t.Errorf("actions %+v", core.acts)
 	}
 }
 
