@@ -26,6 +26,7 @@ import (
 // Rules of a line's router in its forward chain.
 const (
 	stripsOptions = "tcp flags & syn == 0 reset tcp option mptcp"
+	stripsAnswers = "tcp flags & (syn|ack) == (syn|ack) tcp option mptcp subtype 1 reset tcp option mptcp"
 	resetsJoins   = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 reject with tcp reset"
 	rejectsJoins  = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 reject with icmpx admin-prohibited"
 	dropsJoins    = "tcp flags & (syn|ack) == syn tcp option mptcp subtype 1 drop"
@@ -72,6 +73,7 @@ func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
 		{"rejects joins", rejectsJoins, ""}, // the error depends on the address family
 		{"drops joins", dropsJoins, "no answer"},
 		{"strips options", stripsOptions, "reset after the handshake"},
+		{"strips options of answers", stripsAnswers, "the answer is not the HAG's"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := meddled(t)

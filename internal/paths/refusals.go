@@ -260,12 +260,14 @@ func (p *Planner) suspect(now time.Duration, c *connection, i int, why Refusal) 
 
 var (
 	unanswered = Refusal{"subflows are refused: no answer", "something on the path drops SYNs with MP_JOIN, or TCP to the join port"}
+	wrong      = Refusal{"subflows are refused: the answer is not the HAG's", "something on the path removes or changes MPTCP options, or answers at the join port in the HAG's place"}
 	stripped   = Refusal{"subflows are refused: reset after the handshake", "something on the path removes MPTCP options"}
 )
 
 // refusalOf returns what the error of an attempt says about its path. It reports false
 // for an error that says something about the connection: ENOTCONN means that it is not
-// ready for subflows, ESRCH and EINVAL that it has ended.
+// ready for subflows, ESRCH and EINVAL that it has ended. The kernel closes a subflow without
+// an error if the SYN+ACK has no MP_JOIN, or one with a wrong HMAC (subflow_finish_connect).
 func refusalOf(err error) (Refusal, bool) {
 	switch {
 	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ESRCH), errors.Is(err, syscall.EINVAL), errors.Is(err, errNoAddress):
@@ -274,6 +276,8 @@ func refusalOf(err error) (Refusal, bool) {
 		return Refusal{"subflows are refused: reset", "a firewall on the path resets SYNs with MP_JOIN, or the HAG takes none at the join port"}, true
 	case errors.Is(err, syscall.ETIMEDOUT):
 		return unanswered, true
+	case errors.Is(err, syscall.Errno(0)):
+		return wrong, true
 	}
 	return Refusal{"subflows are refused: " + err.Error(), "a filter on the path, or a missing route, keeps TCP from the join port"}, true
 }
