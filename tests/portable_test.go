@@ -30,8 +30,9 @@ func goTool(t *testing.T, env []string, args ...string) string {
 }
 
 // Captures are also replayed on machines without Linux: the whole command builds there, and
-// every package with its tests.
+// every package with its tests. Where nothing has been compiled for it before, that takes minutes.
 func TestCommandBuildsOnMacOS(t *testing.T) {
+	long(t)
 	goTool(t, []string{"GOOS=darwin", "GOARCH=arm64", "CGO_ENABLED=0"}, "vet", "./...")
 }
 

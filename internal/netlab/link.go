@@ -55,15 +55,31 @@ func (h *Host) withLink(ifname string, fn func(*netlink.Handle, netlink.Link) er
 // the address's prefix: see [Host.AddRoute].
 func (h *Host) AddAddress(ifname string, addr netip.Prefix) error {
 	err := h.withLink(ifname, func(nl *netlink.Handle, l netlink.Link) error {
-		return nl.AddrAdd(l, &netlink.Addr{
-			IPNet: ipNet(addr),
-			Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD,
-		})
+		a := &netlink.Addr{IPNet: ipNet(addr), Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD}
+		if err := nl.AddrAdd(l, a); err != nil || addr.Addr().Is4() || l.Attrs().OperState != netlink.OperUp {
+			return err
+		}
+		return waitForLocal(nl, addr.Addr())
 	})
 	if err != nil {
 		return fmt.Errorf("add address %v to %s:%s: %w", addr, h.Name, ifname, err)
 	}
 	return nil
+}
+
+// waitForLocal waits until an IPv6 address is in the table of local routes: a kernel thread
+// puts it there (net/ipv6/addrconf.c, addrconf_dad_work).
+func waitForLocal(nl *netlink.Handle, addr netip.Addr) error {
+	local := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: ipNet(netip.PrefixFrom(addr, addr.BitLen()))}
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		routes, err := nl.RouteListFiltered(netlink.FAMILY_V6, local, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		if err != nil || len(routes) > 0 {
+			return err
+		}
+		if time.Since(begin) > 10*time.Second {
+			return errors.New("the kernel adds no local route")
+		}
+	}
 }
 
 // Route is one entry of a routing table.
