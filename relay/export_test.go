@@ -89,3 +89,9 @@ func WaitsWithFIN(up, down uint64, fromClient, mptcp bool) bool {
 	}
 	return c.down.expectsMore()
 }
+
+// LimitSegments sets the MSS of a socket as a dial does, with a function for sockets that refuse the option.
+func LimitSegments(fd int, bytes uint16, otherwise func(int, uint16) error) {
+	r := &Relay{cfg: Config{LimitSegments: otherwise}}
+	r.limitSegments(fd, bytes)
+}

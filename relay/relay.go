@@ -55,7 +55,10 @@ type Config struct {
 	SinglePath bool
 	// CongestionControl is for the multipath legs, "" for the kernel's default.
 	CongestionControl string
-	Events            Events
+	// LimitSegments sets the MSS in bytes of an MPTCP socket where the kernel refuses
+	// TCP_MAXSEG on it; nil if nothing else can.
+	LimitSegments func(fd int, bytes uint16) error
+	Events        Events
 }
 
 // Relay owns the sockets of a box.

@@ -118,13 +118,21 @@ func (r *Relay) setTraits(fd int, d Dial) {
 		tclass = option{"IP_TOS", unix.SOL_IP, unix.IP_TOS, int(d.DSCP) << 2, true}
 		hops = option{"IP_TTL", unix.SOL_IP, unix.IP_TTL, int(d.HopLimit), true}
 	}
-	for _, o := range []option{
-		tclass, hops,
-		{"TCP_MAXSEG", unix.SOL_TCP, unix.TCP_MAXSEG, int(d.MSS), true},
-	} {
+	for _, o := range []option{tclass, hops} {
 		if o.value != 0 {
 			_ = setsockopt(fd, o.level, o.which, o.value) // it tunes, it does not decide
 		}
+	}
+	if d.MSS != 0 {
+		r.limitSegments(fd, d.MSS)
+	}
+}
+
+// limitSegments sets a socket's MSS in bytes, if the kernel allows it.
+func (r *Relay) limitSegments(fd int, bytes uint16) {
+	err := setsockopt(fd, unix.SOL_TCP, unix.TCP_MAXSEG, int(bytes))
+	if err != nil && r.cfg.LimitSegments != nil {
+		_ = r.cfg.LimitSegments(fd, bytes) // it tunes, it does not decide
 	}
 }
 

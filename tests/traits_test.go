@@ -5,10 +5,12 @@ package tests
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/mptcp"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
 	"github.com/synbond/synbond/rewrite"
@@ -97,6 +99,7 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			p := start(t, netlabtest.Build(t, twoLines))
 			seen := tap(t, p.Network)
+			refused := keepsSegments(t, p)
 			l := listenAt(t, p.Server, f.server)
 			serve(l, echo)
 			tuned(t, p.Client, addrOf(l), options[f.name])
@@ -104,6 +107,9 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 			for i, where := range []*netlab.Tap{seen.client, seen.first, seen.server} {
 				syn, _ := handshakes(t, where)
 				at[i] = syn.Traits()
+				if refused != nil && i == 1 { // a leg that speaks MPTCP
+					at[i].MSS = mss
+				}
 				if at[i].DSCP != dscp || at[i].MSS != mss {
 					t.Errorf("on link %d: %+v, want DSCP %d and MSS %d", i, at[i], dscp, mss)
 				}
@@ -114,6 +120,32 @@ func TestOnwardSYNIsLikeTheClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+const keepsMSS = "relayed connections get the MSS of their route"
+
+// keepsSegments returns the reason why boxes cannot give MPTCP connections the client's MSS
+// on this machine, nil if they can, and compares it with what the boxes say.
+func keepsSegments(t *testing.T, p *pair) error {
+	t.Helper()
+	refused := mptcp.TakesSegmentSize()
+	if refused != nil {
+		s, err := mptcp.OpenSegments()
+		if refused = err; err == nil {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, b := range []*netlab.Box{p.cpe, p.hag} {
+		if told := strings.Count(strings.Join(b.Log(), "\n"), keepsMSS); (told == 1) != (refused != nil) {
+			t.Errorf("the %s told %d times that it cannot pass on an MSS, which is so because of: %v", b.Role, told, refused)
+		}
+	}
+	if refused != nil {
+		t.Logf("cannot check the MSS between the boxes: %v", refused)
+	}
+	return refused
 }
 
 // TestDataInASYNIsNotLost sends data with a client's SYN (TCP Fast Open without a

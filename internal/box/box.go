@@ -55,8 +55,9 @@ type Box struct {
 	survey      host.Survey
 	recheck     chan struct{} // has room for one: the machine has changed
 	transport   api.Transport
-	window      *mptcp.Window // nil if the kernel takes none
-	families    []int         // unix.AF_INET, unix.AF_INET6, as this machine has them
+	window      *mptcp.Window   // nil if the kernel takes none
+	segments    *mptcp.Segments // nil if the kernel takes none, or needs none
+	families    []int           // unix.AF_INET, unix.AF_INET6, as this machine has them
 	// plainBuffer is the initial receive buffer, in bytes, that the machine has without the box.
 	plainBuffer int
 
@@ -170,6 +171,7 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	b.widen(undo)
+	b.limitSegments(undo)
 	if b.transport, err = b.cfg.transport(); err != nil {
 		return err
 	}
@@ -186,12 +188,15 @@ func (b *Box) prepare(undo *undo) error {
 
 // openKernel opens the queue and the sockets.
 func (b *Box) openKernel(undo *undo) (err error) {
-	b.kernel.relay, err = relay.New(relay.Config{
+	cfg := relay.Config{
 		PlainMark: uint32(nfq.PlainSocket), PathMark: uint32(nfq.PathSocket), PlainReceiveBuffer: b.plainBuffer,
 		SinglePath: b.cfg.Role == CPE && len(b.cfg.Paths) == 1,
 		Keepalive:  b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl, Events: relayEvents{b},
-	}, b.families...)
-	if err != nil {
+	}
+	if b.segments != nil {
+		cfg.LimitSegments = b.segments.Limit
+	}
+	if b.kernel.relay, err = relay.New(cfg, b.families...); err != nil {
 		return err
 	}
 	undo.add(b.kernel.relay.Close)

@@ -87,6 +87,9 @@ func (b *Box) things() []guard.Thing {
 	if b.window != nil {
 		all = append(all, guard.Thing{Name: "initial window", Look: b.window.Detached, Mend: b.window.Mend})
 	}
+	if b.segments != nil {
+		all = append(all, guard.Thing{Name: "client's MSS", Look: b.segments.Detached, Mend: b.segments.Mend})
+	}
 	return all
 }
 

@@ -86,6 +86,21 @@ func (b *Box) widen(undo *undo) {
 	undo.add(w.Close)
 }
 
+// limitSegments prepares to pass a client's MSS on where the kernel refuses the socket
+// option for it. Without, connections are relayed with the MSS of their route.
+func (b *Box) limitSegments(undo *undo) {
+	if mptcp.TakesSegmentSize() == nil {
+		return
+	}
+	s, err := mptcp.OpenSegments()
+	if err != nil {
+		b.cfg.Log.Warn("relayed connections get the MSS of their route, not their client's: the kernel refuses TCP_MAXSEG on MPTCP sockets; an MSS clamp does not apply to them", "err", err)
+		return
+	}
+	b.segments = s
+	undo.add(s.Close)
+}
+
 // installSystem sets what the whole machine shares: loopback, sysctls, and on a
 // HAG the join addresses. The journal remembers what was there before.
 func (b *Box) installSystem(undo *undo) error {

@@ -206,7 +206,22 @@ func (d *diagnosis) probe() error {
 	d.judge("end of TIME-WAIT on request (HAG)", h.Do(host.CanEndSockets), "kernel option CONFIG_INET_DIAG_DESTROY; without it a HAG may have to wait a minute before it can restart")
 	d.prefer("initial window of subflows (BPF)", h.Do(probeWindow),
 		"run as root, with kernel options CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF; without it short transfers are slower")
+	d.prefer("client's MSS on MPTCP sockets", h.Do(probeSegments),
+		"boot Linux 6.18 or later, or run as root, with kernel options CONFIG_CGROUP_BPF and CONFIG_DEBUG_INFO_BTF; without it an MSS clamp does not apply to relayed connections")
 	return h.Close()
+}
+
+// probeSegments tries both ways in which a box can set the MSS of an MPTCP socket.
+func probeSegments() error {
+	refused := mptcp.TakesSegmentSize()
+	if refused == nil {
+		return nil
+	}
+	s, err := mptcp.OpenSegments()
+	if err != nil {
+		return fmt.Errorf("%w; %w", refused, err)
+	}
+	return s.Close()
 }
 
 func probeWindow() error {

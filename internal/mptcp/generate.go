@@ -7,4 +7,5 @@ package mptcp
 // compares the checksums, and with the same clang also compiles the objects again.
 //
 //go:generate go tool bpf2go window bpf/window.bpf.c -- -Wall -Wextra -Werror
-//go:generate sh -c "{ clang --version | sed '1s/^/# /;q'; sha256sum bpf/window.bpf.c bpf/kernel.h window_bpfel.o window_bpfeb.o; } >SHA256SUMS"
+//go:generate go tool bpf2go segments bpf/segments.bpf.c -- -Wall -Wextra -Werror
+//go:generate sh -c "{ clang --version | sed '1s/^/# /;q'; sha256sum bpf/*.bpf.c bpf/kernel.h *_bpfel.o *_bpfeb.o; } >SHA256SUMS"

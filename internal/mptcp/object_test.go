@@ -18,7 +18,7 @@ import (
 )
 
 // objects are the committed programs, for both byte orders.
-var objects = []string{"window_bpfel.o", "window_bpfeb.o"}
+var objects = []string{"window_bpfel.o", "window_bpfeb.o", "segments_bpfel.o", "segments_bpfeb.o"}
 
 // sums reads SHA256SUMS: the hash of each file, and the compiler's version.
 func sums(t *testing.T) (hashes map[string]string, compiler string) {
@@ -75,9 +75,11 @@ func TestClangMakesTheCommittedObjects(t *testing.T) {
 		t.Skipf("cannot compare the objects, by %s, with those of this %s", compiler, version)
 	}
 	dir := t.TempDir()
-	cmd := exec.Command("go", "tool", "bpf2go", "-output-dir", dir, "-go-package", "mptcp", "window", "bpf/window.bpf.c", "--", "-Wall", "-Wextra", "-Werror")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	for _, name := range []string{"window", "segments"} {
+		cmd := exec.Command("go", "tool", "bpf2go", "-output-dir", dir, "-go-package", "mptcp", name, "bpf/"+name+".bpf.c", "--", "-Wall", "-Wextra", "-Werror")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	made, err := os.ReadDir(dir)
 	if err != nil {
@@ -96,13 +98,13 @@ func TestClangMakesTheCommittedObjects(t *testing.T) {
 			t.Errorf("clang makes another %s", f.Name())
 		}
 	}
-	if len(made) != 4 { // an object and its Go file for each byte order
-		t.Errorf("bpf2go makes %d files, want 4", len(made))
+	if len(made) != 8 { // of each program an object and its Go file for each byte order
+		t.Errorf("bpf2go makes %d files, want 8", len(made))
 	}
 }
 
 func TestObjectsOfBothByteOrdersHoldTheSameProgram(t *testing.T) {
-	for _, name := range objects {
+	for _, name := range []string{"window_bpfel.o", "window_bpfeb.o"} {
 		t.Run(name, func(t *testing.T) {
 			spec, err := ebpf.LoadCollectionSpec(name)
 			if err != nil {
@@ -120,6 +122,26 @@ func TestObjectsOfBothByteOrdersHoldTheSameProgram(t *testing.T) {
 				t.Errorf("the loader changes %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+func TestObjectsOfBothByteOrdersLimitSegments(t *testing.T) {
+	for _, name := range []string{"segments_bpfel.o", "segments_bpfeb.o"} {
+		spec, err := ebpf.LoadCollectionSpec(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		program := spec.Programs[segmentsProgSynbondLimit]
+		if program.Type != ebpf.SockOps || program.License != "Dual MIT/GPL" {
+			t.Errorf("%s: a program of type %v with the licence %q", name, program.Type, program.License)
+		}
+		limits := spec.Maps[segmentsMapSynbondSegments]
+		if limits.Type != ebpf.SkStorage || limits.KeySize != 4 || limits.ValueSize != 4 {
+			t.Errorf("%s: the map of limits is %v", name, limits)
+		}
+		if got := relocations(t, program); len(got) != 0 { // it looks into no structure of the kernel
+			t.Errorf("%s: the loader changes %q", name, got)
+		}
 	}
 }
 

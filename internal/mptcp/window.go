@@ -4,13 +4,9 @@ package mptcp
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
-	"golang.org/x/sys/unix"
 )
 
 // Window gives subflows a larger initial congestion window than the kernel's 10
@@ -26,13 +22,11 @@ import (
 // Linux has no socket options for this that MPTCP accepts. Routes can set the window,
 // but they belong to the operator. So a BPF program of type sock_ops does it, for all
 // MPTCP subflows in the network namespace that sockets of this process's cgroup open
-// or accept. The kernel removes the program when the process ends, even by a crash.
+// or accept.
 type Window struct {
-	initial  int       // segments
-	learnt   *ebpf.Map // windows in segments (u32) by windowAddressPair
-	program  *ebpf.Program
-	cgroup   int // descriptor of the cgroup to which the program is attached
-	attached *link.RawLink
+	*sockOps
+	initial int       // segments
+	learnt  *ebpf.Map // windows in segments (u32) by windowAddressPair
 }
 
 // OpenWindow sets the initial window of subflows, in segments. A further subflow begins
@@ -49,12 +43,9 @@ func OpenWindow(segments int) (*Window, error) {
 	if err := spec.LoadAndAssign(&loaded, nil); err != nil {
 		return nil, explain("load BPF program", err)
 	}
-	w := &Window{initial: segments, learnt: loaded.SynbondWindows, program: loaded.SynbondWindow}
-	if w.cgroup, err = ownCgroup(); err != nil {
-		return nil, errors.Join(err, w.program.Close(), w.learnt.Close())
-	}
-	if err := w.Mend(); err != nil {
-		return nil, errors.Join(err, w.Close())
+	w := &Window{initial: segments, learnt: loaded.SynbondWindows}
+	if w.sockOps, err = attach(loaded.SynbondWindow); err != nil {
+		return nil, errors.Join(err, w.learnt.Close())
 	}
 	return w, nil
 }
@@ -76,53 +67,8 @@ func windowSpec(segments int) (*ebpf.CollectionSpec, error) {
 	)
 }
 
-// Mend makes the kernel call the program for the sockets of this process's cgroup.
-func (w *Window) Mend() error {
-	if w.attached != nil {
-		_ = w.attached.Close() // it is attached to nothing
-	}
-	var err error
-	w.attached, err = link.AttachRawLink(link.RawLinkOptions{Target: w.cgroup, Program: w.program, Attach: ebpf.AttachCGroupSockOps})
-	if err != nil {
-		return fmt.Errorf("attach BPF program: %w", err)
-	}
-	return nil
-}
-
-// Detached returns what others have made of the program, "" if the kernel calls it.
-func (w *Window) Detached() (string, error) {
-	info, err := w.program.Info()
-	if err != nil {
-		return "", err
-	}
-	own, _ := info.ID()
-	there, err := link.QueryPrograms(link.QueryOptions{Target: w.cgroup, Attach: ebpf.AttachCGroupSockOps})
-	if err != nil {
-		return "", err
-	}
-	if slices.ContainsFunc(there.Programs, func(p link.AttachedProgram) bool { return p.ID == own }) {
-		return "", nil
-	}
-	return "detached", nil
-}
-
-// explain wraps an error of the BPF library. For EPERM the library suggests a memory
-// limit, which newer kernels do not have.
-func explain(what string, err error) error {
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("%s: %w; it takes root of the initial user namespace", what, unix.EPERM)
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
 // Close removes the program: later subflows begin with the kernel's initial window.
-func (w *Window) Close() error {
-	var err error
-	if w.attached != nil {
-		err = w.attached.Close()
-	}
-	return errors.Join(err, unix.Close(w.cgroup), w.program.Close(), w.learnt.Close())
-}
+func (w *Window) Close() error { return errors.Join(w.close(), w.learnt.Close()) }
 
 // Further returns the initial window, in segments, of a further subflow between these
 // addresses.

@@ -63,6 +63,12 @@ type connection struct{ client, server int }
 // the test at the latest.
 func connect(t *testing.T, protocol int, to netip.Addr) (c connection) {
 	t.Helper()
+	return connectPrepared(t, protocol, to, nil)
+}
+
+// connectPrepared is connect with a function, if not nil, that changes the client's socket first.
+func connectPrepared(t *testing.T, protocol int, to netip.Addr, prepare func(fd int) error) (c connection) {
+	t.Helper()
 	family, addr := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: to.As16()})
 	if to.Is4() {
 		family, addr = unix.AF_INET, &unix.SockaddrInet4{Addr: to.As4()}
@@ -84,6 +90,11 @@ func connect(t *testing.T, protocol int, to netip.Addr) (c connection) {
 	}
 	if addr, err = unix.Getsockname(listener); err != nil {
 		t.Fatal(err)
+	}
+	if prepare != nil {
+		if err := prepare(c.client); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := unix.Connect(c.client, addr); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * The few declarations of the kernel that window.bpf.c uses, in place of a vmlinux.h
- * of all types.
+ * The few declarations of the kernel that the programs use, in place of a vmlinux.h of
+ * all types.
  *
  * A type marked CORE is internal to the kernel. Its declaration holds only the members
  * in use: the loader takes their offsets from the type information (BTF) of the running
@@ -24,6 +24,8 @@ typedef unsigned long long __u64;
 #define __type(name, value) typeof(value) *name
 
 #define BPF_MAP_TYPE_LRU_HASH 9
+#define BPF_MAP_TYPE_SK_STORAGE 24
+#define BPF_F_NO_PREALLOC 1
 #define BPF_ANY 0
 
 /* Events by which the kernel calls a sock_ops program. */
@@ -45,6 +47,7 @@ enum {
 #define SOL_SOCKET 1
 #define SO_MAX_PACING_RATE 47
 #define SOL_TCP 6
+#define TCP_MAXSEG 2
 #define TCP_BPF_IW 1001
 
 struct bpf_sock;
@@ -108,6 +111,7 @@ static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_setsockopt)(void *ctx, int level, int option, void *value, int length) = (void *)49;
 static long (*bpf_sock_ops_cb_flags_set)(struct bpf_sock_ops *ctx, int flags) = (void *)59;
+static void *(*bpf_sk_storage_get)(void *map, void *sk, void *value, __u64 flags) = (void *)107;
 static __u64 (*bpf_get_netns_cookie)(void *ctx) = (void *)122;
 static struct mptcp_sock *(*bpf_skc_to_mptcp_sock)(void *sk) = (void *)196;
 
