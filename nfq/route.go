@@ -19,10 +19,12 @@ import (
 
 // Packets to the box have a routing table of their own, in which every destination is
 // local. Its rules come before those of other programs, which are for packets that this
-// machine forwards.
+// machine forwards: with the priority rulePriority, or with firstPriority where others have
+// taken that one.
 const (
-	routeTable   = 91
-	rulePriority = 1
+	routeTable    = 91
+	rulePriority  = 1
+	firstPriority = 0
 )
 
 const (
@@ -56,7 +58,11 @@ func (r Routes) Mend() error {
 	if err := netlink.RouteReplace(r.local()); err != nil {
 		return fmt.Errorf("add local route to table %d: %w", routeTable, err)
 	}
-	for _, rule := range r.rules() {
+	all, err := r.list()
+	if err != nil {
+		return err
+	}
+	for _, rule := range r.rules(priorityBeside(all)) {
 		if err := netlink.RuleAdd(rule); err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("add rule for mark %#x: %w", rule.Mark, err)
 		}
@@ -66,14 +72,15 @@ func (r Routes) Mend() error {
 
 // Missing names what is not there of the policy routing, "" if all is there.
 func (r Routes) Missing() (string, error) {
-	there, err := r.installed()
+	all, err := r.list()
 	if err != nil {
 		return "", err
 	}
-	n := 0
-	for _, want := range r.rules() {
-		if !slices.ContainsFunc(there, func(is netlink.Rule) bool {
-			return is.IifName == want.IifName && is.Priority == want.Priority && is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
+	n, wanted := 0, r.rules(priorityBeside(all))
+	for _, want := range wanted {
+		if !slices.ContainsFunc(all, func(is netlink.Rule) bool {
+			return isOwn(is) && is.IifName == want.IifName && is.Priority <= want.Priority &&
+				is.Mark == want.Mark && is.Mask != nil && *is.Mask == *want.Mask
 		}) {
 			n++
 		}
@@ -81,7 +88,7 @@ func (r Routes) Missing() (string, error) {
 	routed, err := r.routed()
 	var words []string
 	if n > 0 {
-		words = append(words, fmt.Sprintf("%d of %d policy rules are gone", n, len(r.rules())))
+		words = append(words, fmt.Sprintf("%d of %d policy rules are gone", n, len(wanted)))
 	}
 	if !routed && err == nil {
 		words = append(words, fmt.Sprintf("the route of table %d is gone", routeTable))
@@ -126,11 +133,14 @@ const (
 // Remove undoes [Routes.Install], also that of an earlier box on other interfaces. It is no
 // error if there is nothing to undo.
 func (r Routes) Remove() error {
-	rules, err := r.installed()
+	rules, err := r.list()
 	if err != nil {
 		return err
 	}
 	for _, rule := range rules {
+		if !isOwn(rule) {
+			continue
+		}
 		rule.Family = r.Family
 		if err := netlink.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove rule for mark %#x: %w", rule.Mark, err)
@@ -143,8 +153,8 @@ func (r Routes) Remove() error {
 	return nil
 }
 
-// installed returns the policy rules that a box has added.
-func (r Routes) installed() ([]netlink.Rule, error) {
+// list returns the policy rules of all programs in the order in which the kernel asks them.
+func (r Routes) list() ([]netlink.Rule, error) {
 	all, err := netlink.RuleList(r.Family)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil, nil
@@ -152,24 +162,45 @@ func (r Routes) installed() ([]netlink.Rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list policy rules: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r netlink.Rule) bool {
-		return r.Table != routeTable || Mark(r.Mark)&ownerMask != Relay&ownerMask
-	}), nil
+	for i := range all {
+		all[i].Priority = max(all[i].Priority, firstPriority) // the kernel leaves 0 out
+	}
+	return all, nil
+}
+
+// isOwn reports whether a box has added a policy rule.
+func isOwn(r netlink.Rule) bool {
+	return r.Table == routeTable && Mark(r.Mark)&ownerMask == Relay&ownerMask
+}
+
+// priorityBeside returns the priority for the box's rules beside all rules that there are.
+// Of rules with the same priority the older one comes first.
+func priorityBeside(all []netlink.Rule) int {
+	for _, is := range all {
+		switch {
+		case is.Priority != rulePriority:
+		case isOwn(is):
+			return rulePriority
+		default:
+			return firstPriority
+		}
+	}
+	return rulePriority
 }
 
 // rules returns the policy rules: those for segments, and one for SYNs that the box loops
 // itself. A SYN that the kernel loops brings its route along.
-func (r Routes) rules() (rules []*netlink.Rule) {
+func (r Routes) rules(priority int) (rules []*netlink.Rule) {
 	for _, name := range r.Interfaces {
-		rules = append(rules, r.rule(name, Relay, Mask))
+		rules = append(rules, r.rule(name, Relay, Mask, priority))
 	}
-	return append(rules, r.rule(loopback, ToPlain, groupMask))
+	return append(rules, r.rule(loopback, ToPlain, groupMask, priority))
 }
 
-func (r Routes) rule(iif string, mark, mask Mark) *netlink.Rule {
+func (r Routes) rule(iif string, mark, mask Mark, priority int) *netlink.Rule {
 	rule := netlink.NewRule()
 	bits := uint32(mask)
-	rule.Family, rule.Table, rule.Priority = r.Family, routeTable, rulePriority
+	rule.Family, rule.Table, rule.Priority = r.Family, routeTable, priority
 	rule.IifName, rule.Mark, rule.Mask = iif, uint32(mark), &bits
 	return rule
 }
@@ -185,12 +216,54 @@ func (r Routes) local() *netlink.Route {
 	}
 }
 
-// ByInput reports whether another program's policy rule asks for the interface by which a
-// packet came in. It does not apply to a connection of the box's own.
-func (r Routes) ByInput() bool {
-	all, err := netlink.RuleList(r.Family)
-	return err == nil && slices.ContainsFunc(all, func(is netlink.Rule) bool {
-		return is.Table != routeTable && slices.Contains(r.Interfaces, is.IifName)
+// ByInput returns the interfaces for which another program's policy rule asks by which of
+// them a packet came in. Such a rule does not apply to a connection of the box's own.
+func (r Routes) ByInput() (names []string) {
+	all, _ := netlink.RuleList(r.Family)
+	for _, is := range all {
+		if is.Table != routeTable && slices.Contains(r.Interfaces, is.IifName) {
+			names = append(names, is.IifName)
+		}
+	}
+	return names
+}
+
+// MarkRule is a policy rule of another program for packets with a mark.
+type MarkRule struct {
+	Priority   int
+	Mark, Mask uint32
+	Invert     bool   // the rule is for all other packets
+	Interface  string // by which packets come in, "" for any
+}
+
+// Applies reports whether the rule applies to a mark.
+func (m MarkRule) Applies(mark uint32) bool { return (mark&m.Mask == m.Mark) != m.Invert }
+
+// ByMark returns the policy rules of other programs that ask for the mark of a packet.
+func (r Routes) ByMark() (rules []MarkRule) {
+	all, _ := r.list()
+	for _, is := range all {
+		if isOwn(is) || is.Mark == 0 && is.Mask == nil {
+			continue
+		}
+		m := MarkRule{is.Priority, is.Mark, ^uint32(0), is.Invert, is.IifName}
+		if is.Mask != nil {
+			m.Mask = *is.Mask
+		}
+		rules = append(rules, m)
+	}
+	return rules
+}
+
+// MarksTaken returns the rules that apply to one of the box's marks, though not to an unmarked
+// packet. They concern what this machine sends: the box's own rules come first for what comes
+// in by its interfaces.
+func MarksTaken(rules []MarkRule) []MarkRule {
+	return slices.DeleteFunc(slices.Clone(rules), func(m MarkRule) bool {
+		if m.Interface != "" && m.Interface != loopback || m.Applies(0) {
+			return true
+		}
+		return !slices.ContainsFunc([]Mark{PlainSocket, PathSocket, OwnSocket, ToPlain, ToPaths}, func(own Mark) bool { return m.Applies(uint32(own)) })
 	})
 }
 

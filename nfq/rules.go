@@ -97,7 +97,11 @@ func loopTable(a netip.Addr) table {
 	if a.Is4() {
 		t, name = table{family: nftables.TableFamilyIPv4, word: "ip"}, "loop4"
 	}
-	t.chains = []chain{{name, nftables.ChainHookForward, "forward", 1002, []rule{{isLooped(), loop(t.family), drop()}}}}
+	t.chains = []chain{{name, nftables.ChainHookForward, "forward", 1002, []rule{
+		{markIs(ToPlain), setPriority(ToPlain)},
+		{markIs(ToPaths), setPriority(ToPaths)},
+		{isLooped(), loop(t.family), drop()},
+	}}}
 	return t
 }
 
@@ -119,7 +123,7 @@ func (r Rules) sides() []side {
 // chains returns the chains of the table inet in the order in which a packet meets them.
 func (r Rules) chains() []chain {
 	all := []chain{
-		strays(), r.sockets(), deliver(), r.released(), land(),
+		strays(), r.sockets(), marked("arrived", notrack(), accept()), deliver(), r.released(), marked("landed", jump("released")), land(),
 		r.syns(), r.hold(), refused(), refuse(), r.emit(), class(),
 	}
 	return append(append(all, r.clamps()...), r.QUIC.chains()...)
@@ -130,18 +134,30 @@ func (r Rules) chains() []chain {
 func deliver() chain {
 	return chain{"deliver", nftables.ChainHookPrerouting, "prerouting", -290, []rule{
 		{isLooped(), notrack(), accept()},
+		{isSYN(), jump("arrived")},
 		{isSYN(), accept()},
 		{jump("sockets")},
 	}}
 }
 
+// marked gives looped SYNs their mark back, which somebody has overwritten, and then has
+// them treated as those that still have it.
+func marked(name string, then ...statement) chain {
+	c := chain{name: name}
+	for _, m := range []Mark{ToPlain, ToPaths} {
+		c.rules = append(c.rules, append(rule{isFromLoopback(), priorityIs(m), setMark(m)}, then...))
+	}
+	return c
+}
+
 // land hands looped SYNs to their listener, after all others have had their say: a packet
-// with a socket would look odd to them. It also delivers segments whose mark somebody has
-// overwritten since deliver set it.
+// with a socket would look odd to them. It does so, and delivers segments, also if somebody
+// has overwritten their mark since deliver saw them.
 func land() chain {
 	return chain{"land", nftables.ChainHookPrerouting, "prerouting", 1000, []rule{
 		{isLooped(), jump("released")},
 		{markIs(Relay), accept()},
+		{isSYN(), jump("landed")},
 		{isSYN(), accept()},
 		{jump("sockets")},
 	}}

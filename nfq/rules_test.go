@@ -111,10 +111,10 @@ func TestInstallReplacesEarlierRules(t *testing.T) {
 	h := newHost(t)
 	want := map[string]int{
 		"synbond_test hold": 1, "synbond_test syns": 6,
-		"synbond_test deliver": 3, "synbond_test land": 4, "synbond_test sockets": 8,
+		"synbond_test deliver": 4, "synbond_test arrived": 2, "synbond_test land": 5, "synbond_test landed": 2, "synbond_test sockets": 8,
 		"synbond_test released": 4, "synbond_test strays": 3,
 		"synbond_test refuse": 1, "synbond_test refused": 4,
-		"synbond_test emit": 6, "synbond_test class": 24, "synbond_test clamp_in": 2, "synbond_test clamp_out": 2, "synbond_test loop6": 1, "synbond_test loop4": 1,
+		"synbond_test emit": 6, "synbond_test class": 24, "synbond_test clamp_in": 2, "synbond_test clamp_out": 2, "synbond_test loop6": 3, "synbond_test loop4": 3,
 	}
 	for range 2 {
 		check(t, h.Do(rules.Install))

@@ -216,6 +216,33 @@ func setMark(m Mark) statement {
 	}}
 }
 
+// setPriority writes a mark into a packet's priority (skb->priority), where it outlives
+// programs that overwrite whole marks. Queueing disciplines read the priority, so that lo is
+// the only interface to which such a packet may go.
+func setPriority(m Mark) statement {
+	return statement{"meta priority set " + priority(m), []expr.Any{
+		&expr.Immediate{Register: reg1, Data: native(m)},
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: reg1},
+	}}
+}
+
+// priorityIs matches packets by their priority.
+func priorityIs(m Mark) statement {
+	return statement{"meta priority " + priority(m), []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: reg1}, equal(native(m)),
+	}}
+}
+
+// priority returns a priority in the syntax of nft(8).
+func priority(m Mark) string { return fmt.Sprintf("%x:%x", uint32(m)>>16, uint32(m)&0xffff) }
+
+// isFromLoopback matches packets that come in by lo.
+func isFromLoopback() statement {
+	return statement{"iif \"lo\"", []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIF, Register: reg1}, equal(binaryutil.NativeEndian.PutUint32(loopbackIndex)),
+	}}
+}
+
 func notrack() statement { return statement{"notrack", []expr.Any{&expr.Notrack{}}} }
 
 func tproxy(to netip.AddrPort) statement {

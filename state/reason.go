@@ -40,6 +40,8 @@ const (
 	HAGDown
 	MPTCPBlocked
 	Unanswered
+	Filtered
+	NotDelivered
 
 	FIN
 	Reset
@@ -118,6 +120,9 @@ var reasons = [NumReasons]reason{
 
 	MPTCPBlocked: {"mptcp-blocked", "passed, or relayed without MPTCP: on this path, SYNs with MP_CAPABLE were dropped or rejected, and SYNs without it answered", true},
 	Unanswered:   {"unanswered", "passed: a dial to the server got no answer; the server is down, or its SYN+ACKs do not come by the box", false},
+	Filtered:     {"filtered", "passed: a firewall or a setting of the box's machine stops relayed connections, as its findings say", true},
+
+	NotDelivered: {"not-delivered", "passed: the SYNs that the box released, or its answers to them, were lost on this machine, or between it and the client", true},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},
 	Reset: {"reset", "an end reset the relayed flow; of an abandoned flow: the client reset its handshake, as port scanners do", false},

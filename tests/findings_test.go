@@ -110,14 +110,51 @@ func TestFirewallsInTheWayAreSaid(t *testing.T) {
 			p.up(t)
 			t.Cleanup(func() { p.down(t) })
 			for _, b := range []*netlab.Box{p.cpe, p.hag} {
-				h := p.routers()[strings.ToUpper(b.Role)]
 				if !slices.Contains(findings(t, b), c.id) {
 					t.Errorf("%s does not find %s when it starts", b.Role, c.id)
 				}
+			}
+			for _, f := range families { // relayed, or not: as without boxes
+				if got := greeting(t, p.Client, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")); got != "hello" {
+					t.Errorf("%s with boxes: %q", f.name, got)
+				}
+			}
+			for _, b := range []*netlab.Box{p.cpe, p.hag} {
+				h := p.routers()[strings.ToUpper(b.Role)]
 				admin(t, h, remove)
 				eventually(t, b.Role+" finds "+c.id+" no longer", func() bool { return !slices.Contains(findings(t, b), c.id) })
 				p.wantFinding(t, b, c.id, func() { admin(t, h, add) }, func() { admin(t, h, remove) })
 			}
+			for _, f := range families {
+				p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+			}
+		})
+	}
+}
+
+// TestConnectionsPassBesideAFirewallThatStopsRelayedOnes gives a router a firewall like that of a
+// home router, which rejects what comes in for the router itself.
+func TestConnectionsPassBesideAFirewallThatStopsRelayedOnes(t *testing.T) {
+	const zones = "chain input { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept; " +
+		"meta l4proto { icmp, icmpv6 } accept; th dport 9000 accept; meta l4proto tcp reject with tcp reset; }"
+	p := neighbours(t)
+	for role, h := range p.routers() {
+		t.Run(role, func(t *testing.T) {
+			b := map[string]*netlab.Box{"CPE": p.cpe, "HAG": p.hag}[role]
+			t.Run("stopped", func(t *testing.T) {
+				ruleset(t, h, zones)
+				eventually(t, role+" finds the firewall", func() bool { return slices.Contains(findings(t, b), "input-drops") })
+				for _, f := range families {
+					to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+					if got := greeting(t, p.Client, to); got != "hello" {
+						t.Errorf("%s: %q", f.name, got)
+					}
+					if flow, _ := flowTo(t, b, to); flow.Reason != "filtered" {
+						t.Errorf("%s has the flow %+v, want the reason filtered", role, flow)
+					}
+				}
+			})
+			eventually(t, role+" finds the firewall no longer", func() bool { return len(findings(t, b)) == 0 })
 			for _, f := range families {
 				p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
 			}
@@ -171,6 +208,8 @@ func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
 		for _, masquerade := range []string{
 			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " masquerade; }; }'",
 			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; iifname lo accept; oifname " + c.out + " jump out; }; chain out { meta nfproto { ipv4, ipv6 } masquerade; }; }'",
+			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " rt ipsec missing masquerade; }; }'",
+			"nft 'table inet nat { chain m { type filter hook prerouting priority mangle; meta mark set meta mark | 0x8000; }; chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " meta mark & 0x8000 != 0 masquerade; }; }'",
 		} {
 			t.Run(c.role, func(t *testing.T) {
 				p := &pair{Network: netlabtest.Build(t, twoLines), dir: scratch(t)}

@@ -151,6 +151,19 @@ func TestHostsThatPolicyRoutingSendsElsewhereGoThere(t *testing.T) {
 	}
 }
 
+// TestAnswersMayComeByAnotherLine has policy routing send what hosts send by the second line, while
+// the HAG answers by the first. A rule for what comes in by a line does not concern hosts.
+func TestAnswersMayComeByAnotherLine(t *testing.T) {
+	p := neighbours(t)
+	ruleset(t, p.CPE, `chain pre { type filter hook prerouting priority -150; iifname "lan" meta mark set meta mark | 0x00020000; }`)
+	for _, family := range []string{"ip", "ip -6"} {
+		admin(t, p.CPE, family+" rule add iif dsl lookup main prio 40", family+" rule add fwmark 0x20000/0x20000 lookup 101 prio 50")
+	}
+	for _, f := range families {
+		p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+	}
+}
+
 // sent returns the number of packets that an interface has sent.
 func sent(t *testing.T, h *netlab.Host, ifname string) (n int) {
 	t.Helper()
@@ -187,6 +200,53 @@ func TestMarksOfOthersDoNotMatter(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSYNsOutliveOverwrittenMarks has programs overwrite the whole mark of all that comes in, by lo
+// too, as `-j MARK --set-mark` does.
+func TestSYNsOutliveOverwrittenMarks(t *testing.T) {
+	p := neighbours(t)
+	for name, h := range p.routers() {
+		for _, mark := range []string{"0x00000100", "numgen inc mod 7"} {
+			t.Run(name+" "+mark, func(t *testing.T) {
+				ruleset(t, h, "chain pre { type filter hook prerouting priority -150; meta mark set "+mark+"; }")
+				for _, f := range families {
+					p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+				}
+				for _, b := range []*netlab.Box{p.cpe, p.hag} {
+					if found := findings(t, b); len(found) > 0 {
+						t.Errorf("%s finds %v", b.Role, found)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestPolicyRulesOfAnyPriorityHoldForHostsOnly gives both routers policy rules that come before
+// all others: the first one that the box's would come before, had they not been there already.
+func TestPolicyRulesOfAnyPriorityHoldForHostsOnly(t *testing.T) {
+	tooltest.Need(t, "the boxes beside policy routing", "ip", "sh")
+	n := netlabtest.Build(t, twoLines)
+	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
+		admin(t, h, "ip rule add pref 1 lookup main", "ip -6 rule add pref 1 lookup main")
+	}
+	p := start(t, n)
+	hello := func() {
+		t.Helper()
+		for _, f := range families {
+			p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+		}
+	}
+	hello()
+	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
+		admin(t, h, "ip rule del pref 1", "ip -6 rule del pref 1")
+	}
+	hello()
+	p.down(t)
+	for _, h := range []*netlab.Host{n.CPE, n.HAG} {
+		admin(t, h, "! ip rule | grep 'lookup 91'", "! ip -6 rule | grep 'lookup 91'")
 	}
 }
 

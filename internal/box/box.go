@@ -63,6 +63,7 @@ type Box struct {
 
 	bytesUp, bytesDown atomic.Uint64 // of closed flows
 	stray              atomic.Uint64 // verdicts that could not be given
+	refused            atomic.Int64  // when this machine has last refused a dial, 0 for never
 	fallbacks          atomic.Int32  // in a row, of flows of a CPE: see countFallback
 }
 

@@ -136,11 +136,14 @@ func (b *Box) connect(a *core.Action) {
 	}
 	d.OwnSource = d.From.IsValid() || b.dialsAsItself(d, a.Dial.Out)
 	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP).Beside(a.Dial.Mark))
-	if b.installed.byInput.Load() && a.Dial.Out != 0 {
+	if a.Dial.Out != 0 && (b.routedByInput(a.Dial.In) || b.routedByMark(a.Dial.Mark, d.Mark)) {
 		d.Interface = interfaceName(a.Dial.Out)
 	}
 	c, err := b.relay.Dial(d)
 	if err != nil {
+		if core.RefusedHere(err) {
+			b.refused.Store(int64(max(b.now(), 1)))
+		}
 		b.dialEnded(a.Flow, nil, err)
 		return
 	}
@@ -237,7 +240,7 @@ func (b *Box) dialEnded(id state.ID, c connection, err error) {
 	if err == nil {
 		b.conns.put(id, c) // the event may be faster than the dial returns
 	}
-	end := core.Dialed{Err: err, MPTCP: err == nil && c.Token() != 0}
+	end := core.Dialed{Err: err, MPTCP: err == nil && c.Token() != 0, Here: err != nil && c == nil}
 	b.do(func(acts []core.Action) []core.Action { return b.core.DialEnded(acts, b.now(), id, end) })
 	if err != nil && c != nil {
 		b.conns.forget(id, c) // after the core knows: connect may still enter it, and then asks the core

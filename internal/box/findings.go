@@ -6,9 +6,11 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/core"
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/relay"
@@ -45,6 +47,54 @@ func (b *Box) check() {
 		b.installed.translates.Store(newSourceRules(all))
 	}
 	b.checkPathManagers()
+	b.reportLosses()
+	b.passStopped()
+}
+
+// refusedLately is the time for which a refused dial is a finding.
+const refusedLately = time.Minute
+
+// reportLosses reports what only the connections themselves have shown.
+func (b *Box) reportLosses() {
+	var found []host.Finding
+	lost := b.core.Undelivered()
+	for _, f := range []struct {
+		name string
+		is   bool
+	}{{"IPv6", lost.IPv6}, {"IPv4", lost.IPv4}} {
+		if f.is {
+			found = append(found, host.NotDelivered.Finding(f.name, "handshakes with "+f.name+" hosts are not completed"))
+		}
+	}
+	if at := b.refused.Load(); at != 0 && b.now()-time.Duration(at) < refusedLately {
+		found = append(found, host.DialsRefused.Finding("", "this machine refuses connections that the box begins"))
+	}
+	b.findings.Report("losses", found...)
+}
+
+// stoppedFor is the time for which relayed connections must have been stopped before they are
+// reset: programs that load their rules one by one stop them for a moment.
+const stoppedFor = checkEvery
+
+// passStopped lets new connections pass that could not work if they were relayed, and resets
+// those that hang.
+func (b *Box) passStopped() {
+	var stops, hang host.FamilySet
+	for _, f := range b.findings.All() {
+		stops |= f.Stops
+		if (f.ID == host.InputDrops.ID || f.ID == host.OutputDrops.ID) && time.Since(f.Since) >= stoppedFor {
+			hang |= f.Stops // else only connections that begin are in trouble
+		}
+	}
+	b.carryOut(b.core.SetStopped(nil, b.now(), core.Stopped{IPv6: stops&host.OverIPv6 != 0, IPv4: stops&host.OverIPv4 != 0}))
+	if hang == 0 {
+		return
+	}
+	for _, id := range b.conns.live(nil) {
+		if c, ok := b.conns.get(id); ok && hang.Has(c.Local().Addr().Is4()) {
+			b.kernel.relay.Reset(c.(*relay.Conn), syscall.ECONNABORTED)
+		}
+	}
 }
 
 // peerAddresses returns the addresses of the CPEs that a HAG hears of.

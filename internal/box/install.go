@@ -16,8 +16,11 @@ import (
 type installed struct {
 	translates atomic.Pointer[sourceRules] // by the checks of the machine
 
-	aside   atomic.Bool // the rules are not to be there, see standAside
-	byInput atomic.Bool // a policy rule of another program asks for a packet's incoming interface
+	aside atomic.Bool // the rules are not to be there, see standAside
+	// byInput has the interfaces for which policy rules of other programs ask by which of
+	// them a packet came in.
+	byInput atomic.Pointer[[]string]
+	byMark  atomic.Pointer[[]nfq.MarkRule] // policy rules of other programs
 
 	mu         sync.Mutex // guards what follows, and makes an installation one step
 	reinjects  bool       // the kernel cannot loop released SYNs
@@ -126,7 +129,28 @@ func (b *Box) rulesChanged() (string, error) {
 // routesChanged looks for policy rules of other programs that ask for a packet's incoming
 // interface.
 func (b *Box) routesChanged() {
-	b.installed.byInput.Store(slices.ContainsFunc(b.routes(), nfq.Routes.ByInput))
+	var names []string
+	var marks []nfq.MarkRule
+	for _, r := range b.routes() {
+		names = append(names, r.ByInput()...)
+		marks = append(marks, r.ByMark()...)
+	}
+	b.installed.byInput.Store(&names)
+	b.installed.byMark.Store(&marks)
+}
+
+// routedByMark reports whether a policy rule treats a packet with the one mark otherwise than
+// one with the other.
+func (b *Box) routedByMark(one, other uint32) bool {
+	rules := b.installed.byMark.Load()
+	return rules != nil && slices.ContainsFunc(*rules, func(m nfq.MarkRule) bool { return m.Applies(one) != m.Applies(other) })
+}
+
+// routedByInput reports whether a policy rule chooses the way of packets because they come in
+// by the interface with that index.
+func (b *Box) routedByInput(index uint32) bool {
+	names := b.installed.byInput.Load()
+	return names != nil && len(*names) > 0 && slices.Contains(*names, interfaceName(index))
 }
 
 // interfaceName returns the name of an interface, "" if it has gone.

@@ -60,10 +60,10 @@ type Dial struct {
 	OtherPort bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
-	// Out and Mark are the interface by which the router sends the client's SYN on, and
-	// the mark of that: the dial of a client's address takes the same way. They are zero
-	// where From says the way.
-	Out, Mark uint32
+	// In and Out are the interfaces by which the client's SYN came in, and by which the
+	// router sends it on; Mark is its mark: the dial of a client's address takes the same
+	// way. They are zero where From says the way.
+	In, Out, Mark uint32
 	// Traits go from the client's SYN to the onward one.
 	Traits rewrite.Traits
 }
@@ -76,7 +76,7 @@ func (d *Dial) offers() bool { return d.Multipath && !d.Plain }
 func (d *Dial) leave(from Source) {
 	d.From = from
 	if from != (Source{}) {
-		d.Out, d.Mark = 0, 0
+		d.In, d.Out, d.Mark = 0, 0, 0
 	}
 }
 
@@ -87,6 +87,8 @@ type Dialed struct {
 	Err error
 	// MPTCP reports whether the connection speaks MPTCP, and has not fallen back to TCP.
 	MPTCP bool
+	// Here reports whether the dial ended before anything was sent: this machine refused it.
+	Here bool
 }
 
 // Packet is a packet that a queue holds until it gets its verdict.

@@ -31,6 +31,8 @@ type Core struct {
 	mu         sync.Mutex // guards what follows, and makes each event one step
 	policy     *Policy
 	dialPolicy DialPolicy
+	stopped    Stopped
+	deliveries deliveries
 	handshakes map[state.ID]*handshake
 	retries    []retry
 	reach      reach
@@ -127,9 +129,11 @@ func (c *Core) LearntLen() int { return c.learnt.Len() }
 func (c *Core) Paired(acts []Action, now time.Duration, id state.ID) (out []Action, wanted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.table.Move(now, id, state.Relaying, state.None); !ok {
+	f, ok := c.table.Move(now, id, state.Relaying, state.None)
+	if !ok {
 		return acts, false
 	}
+	c.deliveries.of(&f).completed(now)
 	if h := c.handshakes[id]; h != nil {
 		if !h.dial.Multipath {
 			acts = c.track(acts, id, h)

@@ -50,6 +50,14 @@ func outcomeOf(err error) outcome {
 	return outcome{errno, state.Failed, Accept, state.DialFailed}
 }
 
+// errHere stands for a dial that this machine's own routing has refused. The router has
+// decided to forward the client's SYN, so the refusal concerns the box's socket only.
+var errHere = errors.New("the machine refuses the dial")
+
+// RefusedHere reports whether a dial that has ended before anything was sent was refused by
+// this machine's routing.
+func RefusedHere(err error) bool { return outcomeOf(err).state == state.Unreachable }
+
 // DialEnded takes the end of a dial.
 func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dialed) []Action {
 	c.mu.Lock()
@@ -64,9 +72,15 @@ func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dial
 		if acts, again = c.otherwise(acts, now, id, h, end.Err); again {
 			return acts
 		}
+		if end.Here && o.state == state.Unreachable && h.dial.From == (Source{}) {
+			o = outcomeOf(errHere)
+		}
 		var why state.Reason
 		if acts, why = c.note(acts, now, h, end); why != state.None && end.Err == nil {
 			o.reason = why
+		}
+		if end.Err == nil {
+			h.repeats, h.last = 0, now // from now on: of the SYN that is released
 		}
 	}
 	f, held := c.table.Move(now, id, o.state, o.reason)

@@ -2,6 +2,8 @@ package core
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/synbond/synbond/state"
 )
@@ -29,6 +31,41 @@ type DialPolicy struct {
 	Sources [2]Source
 	// Down are the paths that are down: dials over these are in vain.
 	Down PathSet
+}
+
+// Stopped has the address families over which relayed connections cannot work on this
+// machine: a firewall drops their packets. Their SYNs pass.
+type Stopped struct{ IPv6, IPv4 bool }
+
+// has reports whether the family of a flow is stopped.
+func (s Stopped) has(k state.Key) bool {
+	return s.IPv4 && k.Server().Addr().Is4() || s.IPv6 && !k.Server().Addr().Is4()
+}
+
+// apply has a flow pass that is about to begin, if its family is stopped. From the other box
+// it goes on without MP_CAPABLE.
+func (s Stopped) apply(f *state.Flow) {
+	if f.Action == state.Relay && s.has(f.Key) {
+		f.Action, f.Reason, f.Rule = state.Strip, state.Filtered, ""
+	}
+}
+
+// SetStopped replaces the families that are stopped. The SYNs that are held of these pass.
+func (c *Core) SetStopped(acts []Action, now time.Duration, s Stopped) []Action {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = s
+	var held []state.ID
+	for id := range c.handshakes {
+		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing && s.has(f.Key) {
+			held = append(held, id)
+		}
+	}
+	slices.Sort(held) // the oldest first, as maps have no order
+	for _, id := range held {
+		acts = c.passHeld(acts, now, id, state.Filtered)
+	}
+	return acts
 }
 
 // Source is an end to dial from: an address on a path, and the interface of that. The

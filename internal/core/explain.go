@@ -68,7 +68,7 @@ func (c *Core) trial(p Packet) *Core {
 		handshakes[same.ID] = &kept
 	}
 	return &Core{
-		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, reach: reach, handshakes: handshakes,
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, stopped: c.stopped, deliveries: c.deliveries, reach: reach, handshakes: handshakes,
 		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
 	}
 }
@@ -118,7 +118,10 @@ func (c *Core) traceRecall(f *state.Flow) {
 // traceDial traces the dial policy for a flow with an action that it may have changed.
 func (c *Core) traceDial(action state.Action, f *state.Flow, from Source) {
 	switch {
-	case c.trace == nil || action != state.Relay || f.Side != state.Plain:
+	case c.trace == nil:
+	case f.Reason == state.Filtered, f.Reason == state.NotDelivered:
+		c.say("dial", "new flows pass: %s", explained(f.Reason))
+	case action != state.Relay || f.Side != state.Plain:
 	case c.dialPolicy.Mode == AsClient:
 		c.say("dial", "new flows are dialed from the client's address")
 	case c.dialPolicy.Mode == OwnSource && from.Addr.IsValid():

@@ -56,7 +56,7 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 		side: p.Side, path: p.Path, subflows: subflows, until: until,
 		dial: Dial{
 			Client: seg.Src, Server: seg.Dst, Multipath: p.Side.Opposite() == state.Multipath, Traits: traits,
-			Out: p.Out, Mark: p.Mark,
+			In: p.Interface, Out: p.Out, Mark: p.Mark,
 		},
 	}
 	h.dial.leave(from)
@@ -93,6 +93,8 @@ func (c *Core) choose(now time.Duration, s *heldSYN) (f state.Flow, subflows Sub
 		f.Action, f.Reason = c.recall(now, &s.seg, s.mptcp)
 		c.traceRecall(&f)
 	}
+	c.stopped.apply(&f)
+	c.deliveries.of(&f).apply(now, &f)
 	action := f.Action
 	from = c.dialPolicy.apply(&f)
 	c.traceDial(action, &f, from)
@@ -118,6 +120,11 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case begun.Repeat && begun.State == state.Released &&
 		(c.givenUp(begun.ID, s) || begun.Other && s.firstOrLast(now) && c.over(begun.ID)):
 		c.table.Move(now, begun.ID, state.Abandoned, state.Reset)
+		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
+	case begun.Repeat && begun.State == state.Released && c.undelivered(now, s, begun):
+		c.deliveries.of(&f).fails(now)
+		c.table.Move(now, begun.ID, state.Abandoned, state.NotDelivered)
+		f.Action, f.Reason, f.Rule = state.Strip, state.NotDelivered, ""
 		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
 	case begun.Repeat:
 		return c.repeat(acts, now, s, f.Key, begun)

@@ -67,7 +67,8 @@ func TestRepeatOfTheSYNThatWasReleasedIsDelivered(t *testing.T) {
 }
 
 func TestNewSYNTakesThePlaceOfAHandshakeThatItsClientHasReset(t *testing.T) {
-	core := newDriver(t, Config{Policy: new(Policy), Gone: func(f state.Flow) bool { return f.State == state.Released }})
+	gone := true
+	core := newDriver(t, Config{Policy: new(Policy), Gone: func(f state.Flow) bool { return gone && f.State == state.Released }})
 	core.decide(0, state.Plain, 7, syn(t, mss))
 	core.dialed(0, key6, nil)
 	old := core.id(key6)
@@ -78,6 +79,7 @@ func TestNewSYNTakesThePlaceOfAHandshakeThatItsClientHasReset(t *testing.T) {
 		t.Errorf("actions %+v", core.acts)
 	}
 	core.dialed(time.Second, key6, nil)
+	gone = false
 	if kinds := core.send(2*time.Second, 9, otherSYN(t)); !slices.Equal(kinds, []Kind{Decide}) || core.acts[0].Decision.Verdict != Deliver {
 		t.Errorf("a repeat of the new SYN: %+v", core.acts)
 	}

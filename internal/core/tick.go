@@ -95,6 +95,7 @@ func (c *Core) expire(acts []Action, now time.Duration) []Action {
 	}
 	for _, f := range c.table.Waiting(state.Released, askAfter, last, now) {
 		acts = append(acts, Action{Kind: Ask, Flow: f.ID, Key: f.Key})
+		c.waits(now, &f)
 	}
 	return acts
 }

@@ -23,6 +23,7 @@ var checks = []struct {
 	{"clock", Survey.clock},
 	{"firewall", Survey.firewall},
 	{"translation of sources", Survey.ownSource},
+	{"policy rules", Survey.policyRules},
 	{"interfaces", Survey.interfaces},
 	{"routes to the join addresses", Survey.joinRoutes},
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/ruleset"
+	"github.com/synbond/synbond/nfq"
 )
 
 // double is a machine of these settings.
@@ -45,7 +46,8 @@ func (d double) Addresses(ifname string) []netip.Prefix { return d.addresses[ifn
 
 func (d double) Route(dst, _ netip.Addr) string { return d.routes[dst] }
 
-func (d double) Filter() (Filter, error) { return d, nil }
+func (d double) Filter() (Filter, error)       { return d, nil }
+func (d double) MarkRules(bool) []nfq.MarkRule { return nil }
 
 // Hook implements [Filter].
 func (d double) Hook(h ruleset.Hook, p ruleset.Packet, _ int, _ string) ruleset.Outcome {

@@ -35,6 +35,28 @@ type Finding struct {
 	Obstacle    string // what is in the way, here
 	Consequence string
 	Remedy      string // here
+	// Stops has the address families over which no relayed connection can work.
+	Stops FamilySet
+}
+
+// FamilySet is a set of address families.
+type FamilySet uint8
+
+// Address families of a [FamilySet].
+const (
+	OverIPv6 FamilySet = 1 << iota
+	OverIPv4
+)
+
+// Has reports whether IPv4, or else IPv6, is in the set.
+func (s FamilySet) Has(is4 bool) bool { return s&familyOf(is4) != 0 }
+
+// familyOf returns the family of an address.
+func familyOf(is4 bool) FamilySet {
+	if is4 {
+		return OverIPv4
+	}
+	return OverIPv6
 }
 
 // Finding returns a finding of the kind about a subject, with the consequence and the

@@ -30,6 +30,7 @@ type specimen struct {
 	remedy func(ruleset.By) string
 	// wanted are the box's bits that its mark must have behind the hook, 0 for any.
 	wanted nfq.Mark
+	port   uint16 // of the server, for packets of relayed connections
 }
 
 // Priorities of the box's chains.
@@ -46,6 +47,7 @@ func (s Survey) firewall() ([]Finding, error) {
 		return nil, err
 	}
 	var found []Finding
+	stops := stopped{}
 	for _, sp := range s.specimens(filter) {
 		out := filter.Hook(sp.hook, sp.packet, sp.from, ownTables)
 		var f Finding
@@ -57,11 +59,46 @@ func (s Survey) firewall() ([]Finding, error) {
 		default:
 			continue
 		}
-		if f = f.On(sp.path); !slices.ContainsFunc(found, func(o Finding) bool { return o.key() == f.key() }) {
+		f = f.On(sp.path)
+		stops.note(sp, f.key())
+		if !slices.ContainsFunc(found, func(o Finding) bool { return o.key() == f.key() }) {
 			found = append(found, f)
 		}
 	}
+	for i := range found {
+		found[i] = stops.mark(found[i])
+	}
 	return found, nil
+}
+
+// stopped has, by finding, the ports of servers to which it stops connections, and their
+// family. A firewall that stops some ports only leaves others to be relayed.
+type stopped map[key]map[uint16]FamilySet
+
+// note takes a specimen that a finding is about.
+func (s stopped) note(sp specimen, k key) {
+	if sp.port == 0 {
+		return
+	}
+	if s[k] == nil {
+		s[k] = make(map[uint16]FamilySet)
+	}
+	s[k][sp.port] |= familyOf(sp.packet.Data[0]>>4 == 4)
+}
+
+// mark says which families a finding stops.
+func (s stopped) mark(f Finding) Finding {
+	if f.ID == JoinDrops.ID {
+		return f
+	}
+	f.Stops = OverIPv6 | OverIPv4
+	for _, port := range specimenPorts {
+		f.Stops &= s[f.key()][port]
+	}
+	if f.Stops == 0 {
+		f.Consequence = "some relayed connections hang"
+	}
+	return f
 }
 
 const ownTables = "synbond_"
@@ -78,11 +115,12 @@ func (sp specimen) family() string {
 func (s Survey) specimens(filter Filter) (all []specimen) {
 	plains, paths := s.ifnames()
 	for _, plain := range plains {
-		for _, path := range paths {
+		for i, path := range paths {
 			for _, e := range s.ends(plain, path) {
-				c := connection{plain, path, nfq.PlainSocket, nfq.PathSocket, nfq.ToPlain, e}
+				first := i == 0 || s.HAG // a CPE's connections begin on the first path
+				c := connection{plain, path, nfq.PlainSocket, nfq.PathSocket, nfq.ToPlain, e, first}
 				if s.HAG {
-					c = connection{path, plain, nfq.PathSocket, nfq.PlainSocket, nfq.ToPaths, e}
+					c = connection{path, plain, nfq.PathSocket, nfq.PlainSocket, nfq.ToPaths, e, first}
 				}
 				all = append(all, c.specimens(filter)...)
 			}
@@ -115,9 +153,11 @@ var (
 	far6 = netip.MustParseAddr("2606:2800:21f:cb07:6820:80da:af6b:8b2c")
 )
 
+// specimenPorts are ports of servers: one that firewalls know, and one that they do not.
+var specimenPorts = []uint16{443, 50051}
+
 // ends returns the ends of connections that a box relays: on a CPE from a host beside the plain
-// interface, on a HAG from one beyond the path, each to a far server. Ports are one that
-// firewalls know, and one that they do not.
+// interface, on a HAG from one beyond the path, each to a far server.
 func (s Survey) ends(plain, path string) (all []ends) {
 	near := plain
 	if s.HAG {
@@ -131,7 +171,7 @@ func (s Survey) ends(plain, path string) (all []ends) {
 		if slices.ContainsFunc(all, func(e ends) bool { return e.client.Addr().Is4() == p.Addr().Is4() }) {
 			continue // one of each family
 		}
-		for _, port := range []uint16{443, 50051} {
+		for _, port := range specimenPorts {
 			all = append(all, ends{netip.AddrPortFrom(beside(p), 40000), netip.AddrPortFrom(far(p.Addr()), port)})
 		}
 	}
@@ -159,6 +199,30 @@ type connection struct {
 	a, b             string
 	markA, markB, to nfq.Mark
 	ends
+	begins bool // relayed connections begin on this way
+}
+
+// forwarded reports whether the router would forward the connection without a box: its SYN,
+// and the answer.
+func (c connection) forwarded(filter Filter, syn ruleset.Segment) bool {
+	asked := ruleset.Packet{In: c.a, State: ruleset.New, Data: syn.Bytes()}
+	answered := ruleset.Packet{In: c.b, State: ruleset.Established, Data: syn.Reply(ruleset.SYN | ruleset.ACK).Bytes()}
+	for _, h := range []ruleset.Hook{ruleset.Prerouting, ruleset.Forward} {
+		if filter.Hook(h, asked, always, ownTables).Dropped || filter.Hook(h, answered, always, ownTables).Dropped {
+			return false
+		}
+		asked.Out, answered.Out = c.b, c.a
+	}
+	return true
+}
+
+// port returns the port of the server if the connection stands for those that begin on its
+// way, else 0.
+func (c connection) port() uint16 {
+	if !c.begins {
+		return 0
+	}
+	return c.server.Port()
 }
 
 func (c connection) specimens(filter Filter) []specimen {
@@ -168,19 +232,15 @@ func (c connection) specimens(filter Filter) []specimen {
 	packet := func(in, out string, mark nfq.Mark, s ruleset.Segment) ruleset.Packet {
 		return ruleset.Packet{In: in, Out: out, Mark: uint32(mark), State: ruleset.Untracked, Data: s.Bytes()}
 	}
-	for hook, out := range map[ruleset.Hook]string{ruleset.Prerouting: "", ruleset.Forward: c.b} {
-		asked := packet(c.a, out, 0, syn)
-		asked.State = ruleset.New
-		if filter.Hook(hook, asked, always, ownTables).Dropped {
-			return nil // it is not forwarded without a box either
-		}
+	if !c.forwarded(filter, syn) {
+		return nil
 	}
 	looped := "the SYNs that the box loops over lo"
 	loop := func(hook ruleset.Hook, from int, in, out string, wanted nfq.Mark) specimen {
-		return specimen{LoopDrops, looped, "", hook, from, packet(in, out, c.to, syn), acceptMark, wanted}
+		return specimen{LoopDrops, looped, "", hook, from, packet(in, out, c.to, syn), acceptMark, wanted, c.port()}
 	}
 	relayed := func(kind Kind, what string, hook ruleset.Hook, from int, p ruleset.Packet, wanted nfq.Mark) specimen {
-		return specimen{kind, what, "", hook, from, p, acceptMark, wanted}
+		return specimen{kind, what, "", hook, from, p, acceptMark, wanted, c.port()}
 	}
 	in := func(dev string, s ruleset.Segment) []specimen {
 		p, what := packet(dev, "", nfq.Relay, s), "relayed packets that come in by "+dev
@@ -200,7 +260,7 @@ func (c connection) specimens(filter Filter) []specimen {
 	return slices.Concat(
 		[]specimen{
 			loop(ruleset.Output, always, "", "lo", c.to), loop(ruleset.Postrouting, always, "", "lo", c.to),
-			loop(ruleset.Prerouting, always, "lo", "", c.to), loop(ruleset.Input, always, "lo", "", 0),
+			loop(ruleset.Prerouting, always, "lo", "", 0), loop(ruleset.Input, always, "lo", "", 0),
 		},
 		out(c.a, c.markA, ack.Reply(ruleset.SYN|ruleset.ACK)), in(c.a, ack),
 		out(c.b, c.markB, syn), in(c.b, ack.Reply(ruleset.ACK)),
@@ -267,11 +327,11 @@ func (t talk) specimens() (all []specimen) {
 		dev := cmp.Or(t.in, t.out)
 		for _, h := range []ruleset.Hook{ruleset.Prerouting, ruleset.Input} {
 			p := ruleset.Packet{In: dev, State: stateIn, Data: arrives.Bytes()}
-			all = append(all, specimen{JoinDrops, what + " that come in by " + dev, t.path, h, always, p, t.accept, 0})
+			all = append(all, specimen{JoinDrops, what + " that come in by " + dev, t.path, h, always, p, t.accept, 0, 0})
 		}
 		for _, h := range []ruleset.Hook{ruleset.Output, ruleset.Postrouting} {
 			p := ruleset.Packet{Out: dev, State: stateOut, Data: leaves.Bytes()}
-			all = append(all, specimen{JoinDrops, protocol.what + " or their answers that leave by " + dev, t.path, h, always, p, t.accept, 0})
+			all = append(all, specimen{JoinDrops, protocol.what + " or their answers that leave by " + dev, t.path, h, always, p, t.accept, 0, 0})
 		}
 	}
 	return all

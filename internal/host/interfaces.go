@@ -3,9 +3,11 @@
 package host
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/synbond/synbond/internal/paths"
+	"github.com/synbond/synbond/nfq"
 )
 
 // Network is the interfaces and routes of a machine. A [Machine] is one.
@@ -51,6 +53,19 @@ var families = []struct {
 	name string
 	is4  bool
 }{{"IPv6", false}, {"IPv4", true}}
+
+// policyRules finds policy rules of others that send what the box's sockets send elsewhere.
+func (s Survey) policyRules() (found []Finding, err error) {
+	for _, f := range families {
+		for _, m := range nfq.MarksTaken(s.MarkRules(f.is4)) {
+			words := fmt.Sprintf("the policy rule of priority %d for %s (fwmark 0x%x/0x%x) applies to the box's packets", m.Priority, f.name, m.Mark, m.Mask)
+			at := MarkTaken.Finding(fmt.Sprintf("%s %d", f.name, m.Priority), words)
+			at.Stops = familyOf(f.is4)
+			found = append(found, at)
+		}
+	}
+	return found, nil
+}
 
 // joinRoutes finds paths that have an address of a family and no route to the join address,
 // and those on which the kernel drops the answers from there.

@@ -18,19 +18,23 @@ var (
 	})
 	InputDrops = kind(Kind{
 		"input-drops", Warning, "a firewall drops packets of relayed connections on their way to the box",
-		"relayed connections hang", "let the chain accept packets with the box's mark",
+		"new connections pass and are not bonded", "let the chain accept packets with the box's mark",
 	})
 	OutputDrops = kind(Kind{
 		"output-drops", Warning, "a firewall drops packets of relayed connections that the box sends",
-		"relayed connections hang", "let the chain accept packets with the box's mark",
+		"new connections pass and are not bonded", "let the chain accept packets with the box's mark",
 	})
 	LoopDrops = kind(Kind{
 		"loop-drops", Warning, "a firewall drops the SYNs that the box loops over lo, for example `iif lo ip saddr != 127.0.0.0/8 drop`",
-		"new connections hang", "let the chain accept packets with the box's mark",
+		"new connections pass and are not bonded", "let the chain accept packets with the box's mark",
 	})
 	MarkLost = kind(Kind{
 		"mark-lost", Warning, "another program overwrites the mark of packets to the box, after the box has set it",
-		"relayed connections hang", "let its chain accept packets with the box's mark, or change only bits of 0x00ffff00",
+		"new connections pass and are not bonded", "let its chain accept packets with the box's mark, or change only bits of 0x00ffff00",
+	})
+	MarkTaken = kind(Kind{
+		"mark-taken", Warning, "a policy rule of another program applies to marks that belong to the box (bits of 0xff0000ff)",
+		"new connections pass and are not bonded", "let the other program use bits of 0x00ffff00 only",
 	})
 	OwnSource = kind(Kind{
 		"own-source", Note, "another program translates the sources of connections that the box relays, as `masquerade` does",
@@ -81,6 +85,15 @@ var (
 		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or used as long as its link is up",
 		"let UDP to the join port through to the HAG and back, and see whether the HAG's box runs there",
 	})
+	NotDelivered = kind(Kind{
+		"not-delivered", Warning, "the SYNs that the box loops over lo, or its answers to hosts, are lost, for a cause that the other checks do not see",
+		"new connections pass and are not bonded; one tries again from time to time",
+		"see which rule or filter drops packets with the box's mark (`nft monitor trace`, `tc filter show`)",
+	})
+	DialsRefused = kind(Kind{
+		"dials-refused", Warning, "policy routing refuses connections that the box begins, as rules for `iif lo` or `uidrange` do",
+		"new connections pass and are not bonded", "let packets with the box's mark take the way of those that the machine forwards: `ip rule add pref 2 fwmark 0x5b000000/0xff000000 lookup main`",
+	})
 	RefusesSubflows = kind(Kind{
 		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
 		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",
@@ -96,7 +109,7 @@ var (
 var (
 	SYNCookies = kind(Kind{
 		"syn-cookies", Warning, "the kernel answers every SYN with a cookie (net.ipv4.tcp_syncookies is 2)",
-		"relayed connections hang: the ACK of a cookie finds no socket", "set net.ipv4.tcp_syncookies to 1",
+		"new connections pass and are not bonded: the ACK of a cookie would find no socket", "set net.ipv4.tcp_syncookies to 1",
 	})
 	AbortOnOverflow = kind(Kind{
 		"abort-on-overflow", Note, "the kernel resets connections that it cannot hand over at once (net.ipv4.tcp_abort_on_overflow)",

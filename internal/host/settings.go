@@ -45,8 +45,11 @@ func (s Survey) settings() (found []Finding, err error) {
 			continue
 		}
 		if v, err := strconv.Atoi(text); err == nil && at.hurts(s, v) {
-			found = append(found, at.kind.Finding(at.key, dotted(at.key)+" is "+text).
-				With(fmt.Sprintf("sysctl %s=%d", dotted(at.key), at.remedy)))
+			f := at.kind.Finding(at.key, dotted(at.key)+" is "+text).With(fmt.Sprintf("sysctl %s=%d", dotted(at.key), at.remedy))
+			if f.ID == SYNCookies.ID {
+				f.Stops = OverIPv6 | OverIPv4
+			}
+			found = append(found, f)
 		}
 	}
 	return found, nil

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/ruleset"
+	"github.com/synbond/synbond/nfq"
 )
 
 // Survey is a look at a machine on behalf of a box. Without a box's configuration, checks
@@ -44,6 +46,8 @@ type Surroundings interface {
 	// Route returns the interface by which packets to dst leave that come from src, "" if
 	// there is no route. Without src the kernel chooses.
 	Route(dst, src netip.Addr) string
+	// MarkRules returns the policy rules of other programs for marks, of an address family.
+	MarkRules(is4 bool) []nfq.MarkRule
 	// Network returns the interfaces and routes as they are now.
 	Network() (Network, error)
 	// Filter returns the packet filter.
@@ -115,6 +119,15 @@ func (here) Route(dst, src netip.Addr) string {
 		return ""
 	}
 	return dev.Name
+}
+
+// MarkRules implements [Surroundings].
+func (here) MarkRules(is4 bool) []nfq.MarkRule {
+	family := unix.AF_INET6
+	if is4 {
+		family = unix.AF_INET
+	}
+	return nfq.Routes{Family: family}.ByMark()
 }
 
 // Filter implements [Surroundings].

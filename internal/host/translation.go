@@ -17,10 +17,12 @@ type Translation struct {
 	Interface string
 	IPv4      bool // else IPv6
 	By        ruleset.By
+	// Unsure: matches of the rule are not evaluated. To dial from the box's own address is
+	// right also if the rule does not apply; to dial from the client's is not if it does.
+	Unsure bool
 }
 
-// Translations returns the translations of connections that the box relays, of those that are
-// surely translated.
+// Translations returns the translations of connections that the box relays.
 func (s Survey) Translations() (all []Translation, err error) {
 	filter, err := s.Filter()
 	if err != nil {
@@ -35,7 +37,7 @@ func (s Survey) Translations() (all []Translation, err error) {
 			}
 			for _, e := range s.ends(plain, path) {
 				t := Translation{Interface: out, IPv4: e.client.Addr().Is4()}
-				if t.By = translates(filter, in, out, e); t.By.Chain != "" && !known(all, t) {
+				if t.By, t.Unsure = translates(filter, in, out, e); t.By.Chain != "" && !known(all, t) {
 					all = append(all, t)
 				}
 			}
@@ -45,13 +47,19 @@ func (s Survey) Translations() (all []Translation, err error) {
 }
 
 // translates returns the rule that translates the source of a connection, the zero By without one.
-func translates(filter Filter, in, out string, e ends) ruleset.By {
+func translates(filter Filter, in, out string, e ends) (by ruleset.By, unsure bool) {
 	syn := ruleset.Segment{Protocol: unix.IPPROTO_TCP, From: e.client, To: e.server, Flags: ruleset.SYN}
-	p := ruleset.Packet{In: in, Out: out, State: ruleset.New, Data: syn.Bytes()}
-	if o := filter.Hook(ruleset.Postrouting, p, always, ownTables); o.Translated {
-		return o.By
+	p := ruleset.Packet{In: in, State: ruleset.New, Data: syn.Bytes()}
+	for _, h := range []ruleset.Hook{ruleset.Prerouting, ruleset.Forward} { // where rules mark what they translate
+		if o := filter.Hook(h, p, always, ownTables); o.Marked {
+			p.Mark = o.Mark
+		}
+		p.Out = out
 	}
-	return ruleset.By{}
+	if o := filter.Hook(ruleset.Postrouting, p, always, ownTables); o.Translated || o.MayTranslate {
+		return o.By, !o.Translated
+	}
+	return ruleset.By{}, false
 }
 
 func known(all []Translation, t Translation) bool {
@@ -71,8 +79,12 @@ func (s Survey) ownSource() (found []Finding, err error) {
 		if t.IPv4 && s.OwnSource {
 			continue
 		}
+		verb := "translates"
+		if t.Unsure {
+			verb = "may translate"
+		}
 		found = append(found, OwnSource.Finding(family+" "+t.Interface,
-			fmt.Sprintf("%s translates the sources of %s connections that leave by %s", t.By, family, t.Interface)))
+			fmt.Sprintf("%s %s the sources of %s connections that leave by %s", t.By, verb, family, t.Interface)))
 	}
 	return found, err
 }

@@ -28,6 +28,8 @@ type Outcome struct {
 	// Dropped, Translated: the packet is surely dropped or rejected; its source or
 	// destination is surely translated.
 	Dropped, Translated bool
+	// MayTranslate: By may translate the packet, if matches apply that are not evaluated.
+	MayTranslate bool
 	// Marked: Mark is surely the packet's mark behind the hook, and not the one before it.
 	Marked bool
 	Mark   uint32
@@ -90,6 +92,13 @@ func (r *Rules) Hook(h Hook, p Packet, from int, except string) Outcome {
 			out.Translated, out.By = true, w.by
 			out.By.Base = nameOf(c)
 		}
+		if end == translated && w.doubt {
+			w.mayTranslate = w.by
+		}
+		if w.mayTranslate.Chain != "" && c.Type == nftables.ChainTypeNAT && !out.Translated {
+			out.MayTranslate, out.By = true, w.mayTranslate
+			out.By.Base = nameOf(c)
+		}
 		if w.markKnown && w.packet.Mark != out.Mark {
 			out.Mark, out.Marked, out.By = w.packet.Mark, true, w.markedBy
 			out.By.Base = nameOf(c)
@@ -138,6 +147,8 @@ type walk struct {
 	by        By
 	markedBy  By
 	depth     int
+	// mayTranslate is an uncertain rule that translates.
+	mayTranslate By
 }
 
 // maxDepth bounds jumps (kernel: NFT_JUMP_STACK_SIZE).
@@ -209,6 +220,9 @@ func (w *walk) finish(e end, at By, certain bool) end {
 	case certain:
 		w.by = at
 		return e
+	case e == translated:
+		w.mayTranslate = at
+		fallthrough
 	case e != dropped:
 		w.doubt = true
 	}
@@ -248,6 +262,11 @@ func (w *walk) enter(to *chain, forGood, certain bool) end {
 		try := *w
 		ends := try.chain(to)
 		w.doubt = w.doubt || try.doubt || ends == accepted || ends == translated || forGood
+		if ends == translated {
+			w.mayTranslate = try.by
+		} else if try.mayTranslate.Chain != "" {
+			w.mayTranslate = try.mayTranslate
+		}
 		w.markKnown = w.markKnown && try.packet.Mark == w.packet.Mark
 		return continues
 	}

@@ -182,7 +182,8 @@ func (w *walk) legacy(c *chain) end {
 			if of, isEnd := targets(name); isEnd {
 				ends = w.finish(of, by, fits == matches)
 			}
-			w.xtTarget(&expr.Target{Name: name})
+			info := xt.Unknown(e[target+xtHeader:])
+			w.xtTarget(&expr.Target{Name: name, Info: &info}, by, fits == matches)
 			k.at += len(e)
 		}
 		if ends != continues {
@@ -233,6 +234,9 @@ func (w *walk) standard(t *legacy, k *cursor, e []byte, target int, by By, certa
 	}
 	return continues
 }
+
+// xtHeader is the size of the head of a match or a target (struct xt_entry_match).
+const xtHeader = 32
 
 // xtName returns the name of a match or a target (struct xt_entry_match).
 func xtName(b []byte) string { return string(bytes.TrimRight(b[2:31], "\x00")) }

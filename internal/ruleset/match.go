@@ -35,7 +35,7 @@ func (w *walk) match(e any, regs *registers, at place, certain bool) truth {
 	case *expr.Match:
 		return w.xtMatch(e)
 	case *expr.Target:
-		w.xtTarget(e)
+		w.xtTarget(e, at.by(), certain)
 	case opaque:
 		return w.unread(e, regs)
 	}

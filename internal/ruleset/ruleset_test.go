@@ -223,26 +223,30 @@ func TestTheCauseIsNamed(t *testing.T) {
 
 func TestTranslationsOfSourcesAreFound(t *testing.T) {
 	tooltest.Need(t, "the evaluation of rules", "nft", "iptables-nft", "iptables-legacy", "sh")
-	for _, c := range []struct {
-		name, command string
-		want          bool
-	}{
-		{"masquerade", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "wan" masquerade; }; }'`, true},
-		{"snat", `nft 'table ip n { chain p { type nat hook postrouting priority 100; ip saddr 192.0.2.0/24 snat to 203.0.113.9; }; }'`, true},
-		{"another interface", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "dmz" masquerade; }; }'`, false},
-		{"iptables", "iptables-nft -t nat -A POSTROUTING -o wan -j MASQUERADE", true},
-		{"iptables, snat", "iptables-nft -t nat -A POSTROUTING -o wan -j SNAT --to-source 203.0.113.9", true},
-		{"old iptables", "iptables-legacy -t nat -A POSTROUTING -o wan -s 192.0.2.0/24 -j MASQUERADE", true},
-		{"old iptables, another interface", "iptables-legacy -t nat -A POSTROUTING -o dmz -j MASQUERADE", false},
-		{"IPv6 only", `nft 'table ip6 n { chain p { type nat hook postrouting priority 100; masquerade; }; }'`, false},
-		{"none", "true", false},
+	const no, may, yes = "no", "maybe", "yes"
+	for _, c := range []struct{ name, command, want string }{
+		{"masquerade", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "wan" masquerade; }; }'`, yes},
+		{"snat", `nft 'table ip n { chain p { type nat hook postrouting priority 100; ip saddr 192.0.2.0/24 snat to 203.0.113.9; }; }'`, yes},
+		{"another interface", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "dmz" masquerade; }; }'`, no},
+		{"iptables", "iptables-nft -t nat -A POSTROUTING -o wan -j MASQUERADE", yes},
+		{"iptables, snat", "iptables-nft -t nat -A POSTROUTING -o wan -j SNAT --to-source 203.0.113.9", yes},
+		{"old iptables", "iptables-legacy -t nat -A POSTROUTING -o wan -s 192.0.2.0/24 -j MASQUERADE", yes},
+		{"old iptables, another interface", "iptables-legacy -t nat -A POSTROUTING -o dmz -j MASQUERADE", no},
+		{"IPv6 only", `nft 'table ip6 n { chain p { type nat hook postrouting priority 100; masquerade; }; }'`, no},
+		{"none", "true", no},
+		{"a match that is not evaluated", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "wan" rt ipsec missing masquerade; }; }'`, may},
+		{"in a chain to which such a match jumps", `nft 'table ip n { chain m { masquerade; }; chain p { type nat hook postrouting priority 100; meta cpu 1 jump m; }; }'`, may},
+		{"after a rule that may accept", `nft 'table ip n { chain p { type nat hook postrouting priority 100; meta cpu 1 accept; masquerade; }; }'`, may},
+		{"such a match, another interface", `nft 'table ip n { chain p { type nat hook postrouting priority 100; oifname "dmz" meta cpu 1 masquerade; }; }'`, no},
+		{"iptables, a match that is not evaluated", "iptables-nft -t nat -A POSTROUTING -o wan -m policy --dir out --pol none -j MASQUERADE", may},
+		{"old iptables, a match that is not evaluated", "iptables-legacy -t nat -A POSTROUTING -o wan -m policy --dir out --pol none -j MASQUERADE", may},
 	} {
 		h := newHost(t)
 		run(t, h, "", "sh", "-c", "export XTABLES_LOCKFILE="+filepath.Join(t.TempDir(), "lock")+"; "+c.command)
 		p := segment4
 		p.In, p.Out, p.State = "", "wan", ruleset.New
-		if out := outcome(t, h, ruleset.Postrouting, p); out.Translated != c.want || out.Dropped {
-			t.Errorf("%s: %+v, want a translation: %v", c.name, out, c.want)
+		if out := outcome(t, h, ruleset.Postrouting, p); out.Translated != (c.want == yes) || out.MayTranslate != (c.want == may) || out.Dropped {
+			t.Errorf("%s: %+v, want a translation: %s", c.name, out, c.want)
 		}
 	}
 }

@@ -26,9 +26,19 @@ func targets(name string) (end, bool) {
 }
 
 // xtTarget carries out a target that does not end the walk: those that may change a mark.
-func (w *walk) xtTarget(e *expr.Target) {
+func (w *walk) xtTarget(e *expr.Target, by By, certain bool) {
 	switch e.Name {
-	case "MARK", "CONNMARK":
+	case "MARK":
+		// struct xt_mark_tginfo2, uapi linux/netfilter/xt_mark.h: u32 mark, mask.
+		info, ok := e.Info.(*xt.Unknown)
+		if !ok || len(*info) < 8 || !certain {
+			w.markKnown = false
+			return
+		}
+		b := []byte(*info)
+		w.packet.Mark = w.packet.Mark&^binary.NativeEndian.Uint32(b[4:]) ^ binary.NativeEndian.Uint32(b)
+		w.markedBy = by
+	case "CONNMARK":
 		w.markKnown = false
 	}
 }
