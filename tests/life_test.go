@@ -3,6 +3,7 @@
 package tests
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +65,44 @@ func TestRulesThatAFirewallFlushesComeBack(t *testing.T) {
 	}
 	chat(t, c, "after")
 	p.relays(t, l)
+}
+
+// TestBoxRestoresTheMachineThoughNobodyReadsItsLog ends the reader of a box's standard error
+// before the box, as Ctrl-C in a pipeline does.
+func TestBoxRestoresTheMachineThoughNobodyReadsItsLog(t *testing.T) {
+	n := netlabtest.Build(t, twoLines)
+	program := synbond()
+	cmd := n.CPE.Command(program.Path, append(program.Args, "cpe", "--log-level", "debug", "--control", filepath.Join(scratch(t), "cpe.sock"),
+		"--plain", netlab.CPELanInterface, "--path", "dsl")...)
+	cmd.Env = append(os.Environ(), program.Env...)
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = n.CPE.Start(cmd)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(stderr); lines.Scan() && !strings.Contains(lines.Text(), "ready"); {
+	}
+	stderr.Close()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("the box ended with %v", err)
+	}
+	err = n.CPE.Netlink(func(nl *netlink.Handle) error {
+		rules, err := nl.RuleList(unix.AF_INET6)
+		for _, r := range rules {
+			if r.Table == 91 {
+				t.Errorf("the box has left the policy rule %v", r)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestStoppedBoxesLeaveNothingBehind(t *testing.T) {

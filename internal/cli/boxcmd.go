@@ -5,9 +5,11 @@ package cli
 import (
 	"fmt"
 	"log/slog"
+	"os/signal"
 	"runtime"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/config"
@@ -68,6 +70,7 @@ func (s *source) run(cmd *cobra.Command, role box.Role) error {
 	if err != nil {
 		return err
 	}
+	signal.Ignore(unix.SIGPIPE) // whoever reads the log may end first: the box has things to restore
 	stderr := cmd.ErrOrStderr()
 	level := new(slog.LevelVar)
 	level.Set(settings.LogLevel.Level)
