@@ -12,14 +12,14 @@ import (
 //
 //	the client repeats its SYN, and the kernel has no half-open connection → it passes
 //	the client repeats its SYN twice                                       → it passes
-//	three handshakes wait for 4 s                                          → later ones pass
+//	the first handshake since the start, or later three, wait for 2 s      → others pass
 //
 // Unless a handshake has been completed lately on the same side, new flows then pass, too, and
 // one tries again from time to time.
 
 const (
 	// stuckAfter is the age of a handshake that a client would have completed.
-	stuckAfter = 4 * askAfter
+	stuckAfter = 2 * askAfter
 	// enoughStuck handshakes, none of them completed, are more than hosts that scan ports.
 	enoughStuck = 3
 	// deliveryTry is the time for which others pass while a flow tries again.
@@ -90,7 +90,7 @@ func (c *Core) waits(now time.Duration, f *state.Flow) {
 		return // it is counted once
 	}
 	d := c.deliveries.of(f)
-	if d.stuck++; d.stuck >= enoughStuck {
+	if d.stuck++; d.stuck >= enoughStuck || !d.isGood {
 		d.fails(now)
 	}
 }

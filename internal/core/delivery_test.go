@@ -54,20 +54,38 @@ func TestPassesSYNThatIsRepeatedTwiceAfterItsRelease(t *testing.T) {
 	}
 }
 
-func TestNewFlowsPassWhileNoHandshakeIsCompleted(t *testing.T) {
+func TestWaitingHandshakesMeanNothingBesideOthersThatAreCompleted(t *testing.T) {
 	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 1, syn(t, mss))
+	core.pair(0, key6)
 	for i := range enoughStuck {
 		k := state.KeyOf(netip.AddrPortFrom(client6.Addr(), uint16(50_000+i)), server6)
 		core.decide(0, state.Plain, uint32(i), NewSYN(k.Client(), k.Server(), false))
 		core.dialed(0, k, nil)
 	}
-	for at := time.Duration(0); at <= stuckAfter+time.Second; at += ExpireEvery {
+	tick := func(from, to time.Duration) {
+		for at := from; at <= to; at += ExpireEvery {
+			core.acts = core.Tick(core.acts[:0], at)
+		}
+	}
+	tick(0, stuckAfter+time.Second)
+	if core.Undelivered().IPv6 {
+		t.Error("new flows pass, although a handshake was completed lately")
+	}
+}
+
+func TestNewFlowsPassWhileTheFirstHandshakeWaits(t *testing.T) {
+	core := newCore(t, state.Relay)
+	core.decide(0, state.Plain, 1, syn(t, mss))
+	core.dialed(0, key6, nil)
+	for at := time.Duration(0); at <= stuckAfter; at += ExpireEvery {
 		core.acts = core.Tick(core.acts[:0], at)
 	}
-	if d := core.decide(stuckAfter+time.Second, state.Plain, 9, syn(t, mss)); d.Verdict != Accept || d.Reason != state.NotDelivered {
+	next := netip.AddrPortFrom(client6.Addr(), 50_000)
+	if d := core.decide(stuckAfter, state.Plain, 9, NewSYN(next, server6, false)); d.Verdict != Accept || d.Reason != state.NotDelivered {
 		t.Errorf("a new flow: %+v, want it to pass", d)
 	}
-	if d := core.decide(stuckAfter+time.Second, state.Plain, 10, NewSYN(client4, server4, false)); d.Verdict != Hold {
+	if d := core.decide(stuckAfter, state.Plain, 10, NewSYN(client4, server4, false)); d.Verdict != Hold {
 		t.Errorf("one of the other family: %+v, want it held", d)
 	}
 }
