@@ -72,7 +72,13 @@ func greet(t *testing.T, h *netlab.Host, at netip.AddrPort, word string) netip.A
 // greeting connects from a host and returns the word that comes, or else the error in short.
 func greeting(t *testing.T, h *netlab.Host, to netip.AddrPort) string {
 	t.Helper()
-	c, err := h.Dial(within(t, 1500*time.Millisecond), "tcp", "", to.String())
+	return greetingWithin(t, h, to, 1500*time.Millisecond)
+}
+
+// greetingWithin is greeting with a limit for the time until the connection is there.
+func greetingWithin(t *testing.T, h *netlab.Host, to netip.AddrPort, limit time.Duration) string {
+	t.Helper()
+	c, err := h.Dial(within(t, limit), "tcp", "", to.String())
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &errno):

@@ -6,12 +6,16 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/synbond/synbond/internal/netlab"
 )
 
 // Where a box's machine stops relayed connections, connections pass as without boxes, and the
 // box says why.
+
+// patience is the limit for a connection whose client repeats its SYN once.
+const patience = 5 * time.Second
 
 // wantStopped has a host do something that stops relayed connections, and then undo it.
 // Meanwhile connections work, and the box says so; slowly reports whether the first of each
@@ -21,13 +25,21 @@ func (p *pair) wantStopped(t *testing.T, role, id, reason string, slowly bool, d
 	h := p.routers()[role]
 	b := map[string]*netlab.Box{"CPE": p.cpe, "HAG": p.hag}[role]
 	admin(t, h, do...)
-	if !slowly { // a finding for each family
-		eventually(t, role+" finds "+id, func() bool { return len(only(findings(t, b), id)) == len(do) })
+	passes := func(f family) bool {
+		to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+		word := greetingWithin(t, p.Client, to, patience)
+		flow, _ := flowTo(t, b, to)
+		return word == "hello" && flow.Reason == reason
 	}
-	for range 2 {
+	if !slowly {
+		for _, f := range families {
+			eventually(t, role+" has the finding act on "+f.name, func() bool { return passes(f) })
+		}
+	}
+	for range 3 {
 		for _, f := range families {
 			to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
-			if got := greeting(t, p.Client, to); got != "hello" {
+			if got := greetingWithin(t, p.Client, to, patience); got != "hello" {
 				t.Errorf("%s: %q", f.name, got)
 			}
 			if flow, _ := flowTo(t, b, to); flow.Reason != reason {
@@ -84,7 +96,7 @@ func TestConnectionsPassWhereHandshakesAreLost(t *testing.T) {
 		[]string{"nft delete table inet lost"})
 	eventually(t, "handshakes are completed again", func() bool {
 		to := greet(t, p.Server, netip.AddrPortFrom(netlab.Server6, 0), "hello")
-		word := greeting(t, p.Client, to)
+		word := greetingWithin(t, p.Client, to, patience)
 		flow, _ := flowTo(t, p.cpe, to)
 		return word == "hello" && flow.MPTCP
 	})

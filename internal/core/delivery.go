@@ -14,14 +14,16 @@ import (
 //	the client repeats its SYN twice                                       → it passes
 //	the first handshake since the start, or later three, wait for 2 s      → others pass
 //
-// Unless a handshake has been completed lately on the same side, new flows then pass, too, and
-// one tries again from time to time.
+// What is lost twice, or waits, is no accident: unless a handshake has been completed lately on
+// the same side, new flows then pass, too, and one tries again from time to time.
 
 const (
 	// stuckAfter is the age of a handshake that a client would have completed.
 	stuckAfter = 2 * askAfter
 	// enoughStuck handshakes, none of them completed, are more than hosts that scan ports.
 	enoughStuck = 3
+	// enoughLost SYNs, without a handshake that is completed between them, are no accident.
+	enoughLost = 2
 	// deliveryTry is the time for which others pass while a flow tries again.
 	deliveryTry = 2 * time.Second
 	// longestUndelivered bounds the pause between two tries: a flood may look the same.
@@ -32,6 +34,7 @@ const (
 type delivery struct {
 	proved time.Duration // when one was last completed, if ever
 	isGood bool
+	lost   int           // flows since then whose clients have repeated their SYNs
 	stuck  int           // handshakes since then that have waited for stuckAfter
 	until  time.Duration // new flows pass, while pause is not 0
 	pause  time.Duration
@@ -51,6 +54,13 @@ func (d *deliveries) of(f *state.Flow) *delivery {
 
 // completed notes that a client has completed its handshake.
 func (d *delivery) completed(now time.Duration) { *d = delivery{proved: now, isGood: true} }
+
+// loses notes a SYN that was released in vain.
+func (d *delivery) loses(now time.Duration) {
+	if d.lost++; d.lost >= enoughLost || d.pause != 0 {
+		d.fails(now)
+	}
+}
 
 // fails has new flows pass for a while, unless a handshake was completed lately.
 func (d *delivery) fails(now time.Duration) {
@@ -82,6 +92,12 @@ func (c *Core) undelivered(now time.Duration, s *heldSYN, b state.Begun) bool {
 	h.last = now
 	h.repeats++
 	return h.repeats > 1 || c.over(b.ID)
+}
+
+// wasLost reports whether a SYN is one that was released for a flow, of which the kernel had
+// no half-open connection when the box asked: a client that has reset it would not repeat it.
+func wasLost(last, f *state.Flow) bool {
+	return last.State == state.Abandoned && last.Reason == state.Reset && last.ISN == f.ISN && last.Side == f.Side
 }
 
 // waits notes a handshake that waits for its client.

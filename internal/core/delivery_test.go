@@ -24,11 +24,21 @@ func TestPassesSYNThatIsRepeatedAndHasLeftNoHalfOpenConnection(t *testing.T) {
 	if d, _ := core.decision(); d.Verdict != Accept || d.Reason != state.NotDelivered || !d.Reuses {
 		t.Errorf("the repeat: %+v, want it to pass", d)
 	}
+	again := state.KeyOf(netip.AddrPortFrom(client6.Addr(), 50_001), server6) // the box hears of it before the client repeats it
+	again1 := NewSYN(again.Client(), again.Server(), false)
+	if d := core.decide(time.Second, state.Plain, 9, again1); d.Verdict != Hold {
+		t.Errorf("the next flow: %+v, want it held", d)
+	}
+	core.dialed(time.Second, again, nil)
+	core.acts = core.ClientReset(core.acts[:0], 2*time.Second, core.id(again))
+	if d := core.decide(2*time.Second, state.Plain, 10, again1); d.Verdict != Accept || d.Reason != state.NotDelivered {
+		t.Errorf("its repeat: %+v, want it to pass", d)
+	}
 	next := state.KeyOf(netip.AddrPortFrom(client6.Addr(), 50_000), server6)
 	for _, c := range []struct {
 		at      time.Duration
 		verdict Verdict
-	}{{2 * time.Second, Accept}, {time.Second + firstPause, Hold}} {
+	}{{3 * time.Second, Accept}, {2*time.Second + firstPause, Hold}} {
 		if d := core.decide(c.at, state.Plain, 9, NewSYN(next.Client(), next.Server(), false)); d.Verdict != c.verdict {
 			t.Errorf("a new flow at %v: %+v, want the verdict %v", c.at, d, c.verdict)
 		}

@@ -74,7 +74,13 @@ func (c *Core) avoid(now time.Duration, f *state.Flow, h *handshake) (wait time.
 		return 0
 	}
 	o := c.reach.look(now, h.way(), h.dial.Server)
-	if last, _ := c.table.Last(f.Key); last.State == state.Passed && last.ISN == f.ISN {
+	last, _ := c.table.Last(f.Key)
+	if wasLost(&last, f) {
+		c.deliveries.of(f).loses(now)
+		f.Action, f.Reason, f.Rule = state.Strip, state.NotDelivered, ""
+		return 0
+	}
+	if last.State == state.Passed && last.ISN == f.ISN {
 		o.due = false // the SYN is repeated: its flow has passed already
 	}
 	switch elsewhere := h.dial.From != (Source{}); {

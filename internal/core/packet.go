@@ -122,7 +122,7 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 		c.table.Move(now, begun.ID, state.Abandoned, state.Reset)
 		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
 	case begun.Repeat && begun.State == state.Released && c.undelivered(now, s, begun):
-		c.deliveries.of(&f).fails(now)
+		c.deliveries.of(&f).loses(now)
 		c.table.Move(now, begun.ID, state.Abandoned, state.NotDelivered)
 		f.Action, f.Reason, f.Rule = state.Strip, state.NotDelivered, ""
 		return c.begin(c.abandon(acts, begun.ID), now, s, f, h)
