@@ -62,8 +62,11 @@ func RefusedHere(err error) bool { return outcomeOf(err).state == state.Unreacha
 func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dialed) []Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	o := outcomeOf(end.Err)
 	h := c.handshakes[id]
+	if h != nil && end.Here && RefusedHere(end.Err) && h.dial.From == (Source{}) {
+		end.Err = errHere
+	}
+	o := outcomeOf(end.Err)
 	if h != nil {
 		if o.errno == syscall.EADDRNOTAVAIL && now < h.until {
 			return c.retryLater(acts, now, retry{dial: id})
@@ -71,9 +74,6 @@ func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dial
 		var again bool
 		if acts, again = c.otherwise(acts, now, id, h, end.Err); again {
 			return acts
-		}
-		if end.Here && o.state == state.Unreachable && h.dial.From == (Source{}) {
-			o = outcomeOf(errHere)
 		}
 		var why state.Reason
 		if acts, why = c.note(acts, now, h, end); why != state.None && end.Err == nil {
