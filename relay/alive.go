@@ -35,12 +35,30 @@ func (c *Conn) Alive() bool {
 // finished reports whether a leg needs no subflow any more: its peer has sent all and
 // acknowledged all. The bytes may still wait for a host that reads slowly.
 func finished(fd int) bool {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
-	if n, err := unix.Poll(poll, 0); n != 1 || err != nil || poll[0].Revents&unix.POLLRDHUP == 0 {
-		return false
-	}
 	left, err := unacknowledged(fd)
-	return err == nil && left == 0
+	return hungUp(fd) && err == nil && left == 0
+}
+
+// hungUp reports whether the peer of a leg has sent all. The last bytes may still be unread.
+func hungUp(fd int) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(poll, 0)
+	return n == 1 && err == nil && poll[0].Revents&unix.POLLRDHUP != 0
+}
+
+// Ending reports whether an end of the multipath leg has sent all that it has to send.
+func (c *Conn) Ending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != paired {
+		return true
+	}
+	g := c.multipath()
+	sent := &c.up
+	if c.down.to == g {
+		sent = &c.down
+	}
+	return sent.done.Load() || hungUp(g.fd)
 }
 
 // Unacknowledged returns the bytes of the multipath leg that the other box has not

@@ -241,19 +241,19 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	}
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
 		g.fail(socketError(g.fd))
-		if events&unix.EPOLLHUP != 0 && !to.done {
+		if events&unix.EPOLLHUP != 0 && !to.done.Load() {
 			g.fail(unix.EPIPE) // the kernel closes MPTCP sockets without an error, too
 		}
 	}
 	l.pump(from) // also for EPOLLOUT: MPTCP sends no event for some readable bytes
-	if from.done && !c.halfClosed {
+	if from.done.Load() && !c.halfClosed {
 		c.halfClosed = true
 		c.mu.Lock()
 		c.noteEnd()
 		c.mu.Unlock()
 	}
 	c.noteSometimes()
-	if to.stalled || c.broken() || to.ended && !to.done {
+	if to.stalled || c.broken() || to.ended && !to.done.Load() {
 		l.pump(to)
 	}
 	c.settle(l)
@@ -265,7 +265,7 @@ func (c *Conn) broken() bool { return c.onward.err != nil || c.client.err != nil
 // settle ends the connection after both FINs, or drains it after an error.
 func (c *Conn) settle(l *loop) {
 	switch {
-	case c.up.done && c.down.done:
+	case c.up.done.Load() && c.down.done.Load():
 		c.end(nil)
 	case !c.broken():
 	case c.onward.err == nil:

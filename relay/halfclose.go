@@ -110,7 +110,7 @@ func (l *loop) checkHolding() {
 	l.holding = nil
 	for _, s := range all {
 		switch {
-		case s.to.reg.loop == nil || s.done: // the connection has ended, or the FIN is passed on
+		case s.to.reg.loop == nil || s.done.Load(): // the connection has ended, or the FIN is passed on
 		case l.holds(s):
 			l.holding = append(l.holding, s)
 		default:

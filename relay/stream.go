@@ -31,7 +31,7 @@ type stream struct {
 	held     *[chunk]byte // where pending lies
 	stalled  bool         // the stream waits for to, not for from
 	ended    bool         // the FIN of from is read
-	done     bool         // the FIN is passed on to to
+	done     atomic.Bool  // the FIN is passed on to to
 	hold     hold         // of the FIN
 	cut      bool         // an error has ended from without a FIN, and all bytes before are read
 }
@@ -97,7 +97,7 @@ func (s *stream) endOf(err error) {
 }
 
 // over reports whether the stream has ended and its receiving leg has all bytes.
-func (s *stream) over() bool { return len(s.pending) == 0 && (s.done || s.cut) }
+func (s *stream) over() bool { return len(s.pending) == 0 && (s.done.Load() || s.cut) }
 
 // take reads available bytes and passes them on; the rest becomes pending. It returns the
 // number of bytes read: 0 at the end.
@@ -153,11 +153,12 @@ func (s *stream) gave(n, of int) {
 // shut passes a FIN on to the other leg, now or later. The second FIN of a connection is left to the close
 // of the legs, which follows.
 func (s *stream) shut(l *loop) {
-	if s.done || s.cut || s.to.err != nil || l.holds(s) {
+	if s.done.Load() || s.cut || s.to.err != nil || l.holds(s) {
 		return
 	}
-	s.done, s.stalled = true, false
-	if c := s.to.conn; c.up.done && c.down.done {
+	s.done.Store(true)
+	s.stalled = false
+	if c := s.to.conn; c.up.done.Load() && c.down.done.Load() {
 		return
 	}
 	// ENOTCONN: the leg was closed meanwhile; its event has come or will.

@@ -319,3 +319,4 @@ type carried struct{ atomic.Uint64 }
 func (c *carried) BytesUp() uint64     { return c.Load() }
 func (c *carried) BytesDown() uint64   { return 0 }
 func (c *carried) Unacknowledged() int { return 0 }
+func (c *carried) Ending() bool        { return false }

@@ -107,6 +107,9 @@ func (c *connection) unacknowledged() int {
 	return c.traffic.Unacknowledged()
 }
 
+// ending reports whether an end of the connection has sent all that it has to send.
+func (c *connection) ending() bool { return c.traffic != nil && c.traffic.Ending() }
+
 // alive reports whether a subflow is open.
 func (c *connection) alive() bool {
 	return slices.ContainsFunc(c.subflows, func(s plannedSubflow) bool { return s.phase == open })

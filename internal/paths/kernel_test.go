@@ -193,8 +193,10 @@ func (k *fakeKernel) requested(op Operation, path int) (out []Request) {
 type carried struct {
 	bytes   uint64
 	unacked int
+	ending  bool
 }
 
 func (c *carried) BytesUp() uint64     { return c.bytes }
 func (c *carried) BytesDown() uint64   { return 0 }
 func (c *carried) Unacknowledged() int { return c.unacked }
+func (c *carried) Ending() bool        { return c.ending }

@@ -38,6 +38,7 @@ func (m *measured) BytesUp() uint64   { return m.carried(Sent) }
 func (m *measured) BytesDown() uint64 { return m.carried(Received) }
 
 func (m *measured) Unacknowledged() int { return 0 }
+func (m *measured) Ending() bool        { return false }
 
 // Progress implements Metered.
 func (m *measured) Progress() (p Progress, ok bool) {

@@ -64,6 +64,9 @@ type Traffic interface {
 	BytesDown() uint64
 	// Unacknowledged returns the bytes that the peer has not acknowledged yet.
 	Unacknowledged() int
+	// Ending reports whether an end of the connection has sent all that it has to send. The
+	// peer takes no further subflows then.
+	Ending() bool
 }
 
 // SubflowCounters count the subflows of a path, or of all paths.
@@ -270,10 +273,11 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 		if now-s.at >= settledAfter {
 			s.failures = 0
 		}
-		if s.atJoin && now-s.at < provenAfter { // the kernel reports no error of it
+		early := s.atJoin && now-s.at < provenAfter
+		p.retry(now, c, i)
+		if early { // the kernel reports no error of it
 			p.suspect(now, c, i, stripped)
 		}
-		p.retry(now, c, i)
 	case closing:
 		p.counters[i].Closed++
 		p.enter(c, i, absent, 0)

@@ -35,8 +35,11 @@ const (
 	// manyFailures is the least number of failures of a connection that was refused after
 	// a pause: see [backoff].
 	manyFailures = 7
-	// outliveAfter is the time after a failed attempt for which the connection must live on.
+	// outliveAfter is the time after a failed attempt for which the connection must live on,
+	// outliveLoss that after the loss of a new subflow, which may be the end of the connection:
+	// the end of the other subflows may still be on a slow path, behind a full queue.
 	outliveAfter = 50 * time.Millisecond
+	outliveLoss  = time.Second
 	// fewWaiting is the number of waiting connections that are compared for the next attempt.
 	fewWaiting = 64
 )
@@ -242,7 +245,7 @@ func (p *Planner) review(now time.Duration, c *connection, i int) {
 		p.accepted(i)
 	case s.judged != 0 && now >= s.judged:
 		s.judged = 0
-		if c.alive() && c.desired(i, p.desired) != Closed {
+		if c.alive() && !c.ending() && c.desired(i, p.desired) != Closed {
 			p.refused(now, c, i, s.why)
 		} else {
 			p.undecided(c)
@@ -255,6 +258,10 @@ func (p *Planner) review(now time.Duration, c *connection, i int) {
 func (p *Planner) suspect(now time.Duration, c *connection, i int, why Refusal) {
 	s := &c.subflows[i]
 	s.why, s.judged = why, now+outliveAfter
+	if why == stripped {
+		s.judged = now + outliveLoss
+		s.at = max(s.at, s.judged)
+	}
 	p.wakeAt(c, s.judged)
 }
 

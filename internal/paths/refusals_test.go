@@ -203,3 +203,29 @@ func TestRefusalOfAConnectionThatEndsIsNotThePaths(t *testing.T) {
 		t.Errorf("after %d attempts the path is said to refuse: %q", n, k.Refusals()[1].Reason)
 	}
 }
+
+// The subflows of a connection that ends do not end together: the first one may be on a slow
+// path.
+func TestEndOfANewSubflowBeforeTheConnectionIsNotThePaths(t *testing.T) {
+	for name, c := range map[string]struct {
+		ending bool
+		lives  time.Duration // after the end of its new subflow
+	}{
+		"ends soon":       {false, 700 * time.Millisecond},
+		"drains for long": {true, 5 * time.Second},
+	} {
+		k := newFakeKernel(t)
+		k.strips[1] = true
+		attempts := 0
+		for token := range uint32(20) {
+			k.connect(token, SubflowPolicy{}, &carried{ending: c.ending})
+			k.SetLarge(token)
+			k.run(announceTimeout + c.lives)
+			attempts += k.attempts()
+			k.Forget(token)
+		}
+		if attempts < 20 || k.Refusals()[1].Reason != "" {
+			t.Errorf("%s: after %d attempts the path is said to refuse: %q", name, attempts, k.Refusals()[1].Reason)
+		}
+	}
+}

@@ -99,6 +99,9 @@ func (c *Conn) Alive() bool { return !c.Dead }
 // Unacknowledged returns 0.
 func (c *Conn) Unacknowledged() int { return 0 }
 
+// Ending reports false.
+func (c *Conn) Ending() bool { return false }
+
 // Token returns Tok.
 func (c *Conn) Token() uint32 { return c.Tok }
 
