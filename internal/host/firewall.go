@@ -159,9 +159,9 @@ var specimenPorts = []uint16{443, 50051}
 // ends returns the ends of connections that a box relays: on a CPE from a host beside the plain
 // interface, on a HAG from one beyond the path, each to a far server.
 func (s Survey) ends(plain, path string) (all []ends) {
-	near := plain
+	near, out := plain, path
 	if s.HAG {
-		near = path
+		near, out = path, plain
 	}
 	prefixes := s.Addresses(near)
 	if len(s.Plain) == 0 {
@@ -172,10 +172,25 @@ func (s Survey) ends(plain, path string) (all []ends) {
 			continue // one of each family
 		}
 		for _, port := range specimenPorts {
-			all = append(all, ends{netip.AddrPortFrom(beside(p), 40000), netip.AddrPortFrom(far(p.Addr()), port)})
+			all = append(all, ends{netip.AddrPortFrom(beside(p), 40000), netip.AddrPortFrom(s.server(out, p.Addr()), port)})
 		}
 	}
 	return all
+}
+
+// server returns the address of a server beyond an interface: a far one, or one beside the
+// interface where the route to that is another.
+func (s Survey) server(out string, like netip.Addr) netip.Addr {
+	server := far(like)
+	if s.Route(server, netip.Addr{}) == out {
+		return server
+	}
+	for _, p := range s.Addresses(out) {
+		if p.Addr().Is4() == like.Is4() {
+			return beside(p)
+		}
+	}
+	return server
 }
 
 func far(like netip.Addr) netip.Addr {
