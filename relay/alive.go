@@ -4,6 +4,7 @@ package relay
 
 import (
 	"slices"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,12 @@ func (c *Conn) Alive() bool {
 	if err := getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&all), unsafe.Sizeof(all)); err != nil {
 		return true
 	}
-	lives := slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], func(s unix.TCPInfo) bool {
-		return s.State != unix.BPF_TCP_CLOSE
-	})
-	return lives || finished(g.fd)
+	return slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], living) || finished(g.fd)
+}
+
+// living reports whether a subflow lives: one that is being opened does not carry anything yet.
+func living(s unix.TCPInfo) bool {
+	return s.State != unix.BPF_TCP_CLOSE && s.State != unix.BPF_TCP_SYN_SENT
 }
 
 // finished reports whether a leg needs no subflow any more: its peer has sent all and
@@ -71,6 +74,58 @@ func (c *Conn) Unacknowledged() int {
 	}
 	n, _ := unacknowledged(c.multipath().fd) // cannot fail on an open socket
 	return n
+}
+
+// Progress is the progress of a paired connection.
+type Progress struct {
+	// Left is the number of bytes of the multipath leg that the other box has not acknowledged,
+	// Acknowledged that of those which it has. A FIN counts as one in Left; as long as it is not
+	// acknowledged, Acknowledged is one less.
+	Left         int
+	Acknowledged int64
+	Moved        uint64 // bytes, in both directions
+	HalfClosed   bool   // one direction has ended
+}
+
+// Progress returns the progress of a connection, zero if it is not paired.
+func (c *Conn) Progress() Progress {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.phase != paired {
+		return Progress{}
+	}
+	up, down := c.up.moved.Load(), c.down.moved.Load()
+	given := up
+	if !c.MPTCP {
+		given = down
+	}
+	left, _ := unacknowledged(c.multipath().fd) // cannot fail on an open socket
+	return Progress{left, int64(given) - int64(left), up + down, c.halfClosed}
+}
+
+// Push has the kernel send what it has given to no subflow. Bytes that it got while there was
+// no subflow stay where they are when one comes: neither a timer runs, nor does the new
+// subflow start them. With probe, keepalives are sent each second, which carry a FIN
+// (DATA_FIN) that is not acknowledged, until Push is called without probe. They end a subflow
+// only after two minutes of silence, since no other one can come after a FIN.
+func (c *Conn) Push(probe bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.multipath()
+	if c.phase != paired || !g.mptcp {
+		return
+	}
+	// The option is set already. Setting it starts the bytes that wait (kernel:
+	// mptcp_setsockopt_sol_tcp_nodelay, mptcp_check_and_set_pending).
+	_ = setsockopt(g.fd, unix.SOL_TCP, unix.TCP_NODELAY, 1)
+	switch {
+	case probe == c.probing:
+	case probe:
+		setKeepalive(g.fd, time.Second, patientProbes)
+	default:
+		setKeepalive(g.fd, c.idleTime(), pathKeepaliveProbes)
+	}
+	c.probing = probe
 }
 
 // End ends a paired connection as if err had ended its multipath leg: the bytes that the

@@ -39,6 +39,8 @@ type Conn struct {
 	noteEvery      time.Duration  // then
 	halfClosed     bool           // one stream has ended
 	draining       bool           // the connection is in its loop's draining
+	idle           time.Duration  // after which subflows are probed, 0: the relay's
+	probing        bool           // each second instead
 }
 
 // leg is one kernel connection of a relayed flow.
@@ -81,9 +83,15 @@ func (c *Conn) BytesDown() uint64 { return c.down.moved.Load() }
 func (c *Conn) SetKeepalive(idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.idle, c.probing = idle, false
 	if g := c.multipath(); g.conn != nil && g.mptcp && c.phase != closed {
-		setKeepalive(g.fd, cmp.Or(idle, time.Duration(c.relay.keepalive.Load())))
+		setKeepalive(g.fd, c.idleTime(), pathKeepaliveProbes)
 	}
+}
+
+// idleTime returns the idle time after which the subflows are probed.
+func (c *Conn) idleTime() time.Duration {
+	return cmp.Or(c.idle, time.Duration(c.relay.keepalive.Load()))
 }
 
 // Local returns the address and port from which the onward leg is connected, the
@@ -247,8 +255,8 @@ func (c *Conn) carry(l *loop, g *leg, events uint32) {
 	}
 	l.pump(from) // also for EPOLLOUT: MPTCP sends no event for some readable bytes
 	if from.done.Load() && !c.halfClosed {
-		c.halfClosed = true
 		c.mu.Lock()
+		c.halfClosed = true
 		c.noteEnd()
 		c.mu.Unlock()
 	}

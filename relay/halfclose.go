@@ -3,6 +3,7 @@
 package relay
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 
@@ -12,9 +13,9 @@ import (
 // A DATA_FIN ends the opening of subflows: the kernel refuses and accepts joins only while a
 // connection is open in both directions (mptcp_is_fully_established). A client that
 // half-closes right after its request (nc -N, HTTP/1.0, rsh) would download over one line. So
-// the FIN towards the other box waits while the other direction carries bytes, and a request
-// waits a moment for its reply. A host that waits for the FIN before it answers gets it that
-// moment later, and only if the connection has a single subflow.
+// the FIN towards the other box waits while there is no subflow, or the other direction
+// carries bytes, and a request waits a moment for its reply. A host that waits for the FIN
+// before it answers gets it that moment later, and only if the connection has a single subflow.
 const (
 	// longestHold limits the wait while the other direction carries bytes: enough for joins
 	// that need several attempts.
@@ -34,6 +35,41 @@ type hold struct {
 	moved uint64        // bytes of the other direction, at the last look
 	at    time.Time     // when that last changed
 	over  bool
+
+	listed bool      // the stream is in its loop's holding
+	next   time.Time // look for a subflow, if there was none
+}
+
+// awaitsSubflow reports whether a leg has no subflow. Another one can come before the FIN
+// only; the close of a leg without a subflow discards its bytes and the FIN. The box ends a
+// connection that gets none.
+func (h *hold) awaitsSubflow(g *leg) bool {
+	if !g.mptcp {
+		return false
+	}
+	now := time.Now()
+	if now.Before(h.next) {
+		return true
+	}
+	if g.carried() {
+		h.next = time.Time{}
+		return false
+	}
+	h.next = now.Add(longestPause)
+	return true
+}
+
+// carried reports whether a leg has a subflow, or never needs another one.
+func (g *leg) carried() bool {
+	first, err := unix.GetsockoptTCPInfo(g.fd, unix.SOL_TCP, unix.TCP_INFO)
+	if err != nil || living(*first) {
+		return true
+	}
+	var info rawInfo
+	if err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info)); err != nil || info.flags&flagFallback != 0 {
+		return true
+	}
+	return slices.ContainsFunc(g.tcpInfos(), living)
 }
 
 // reverse returns the stream in the other direction.
@@ -46,7 +82,20 @@ func (s *stream) reverse() *stream {
 
 // holds reports whether the FIN of a stream that has ended waits. Then the loop looks again.
 func (l *loop) holds(s *stream) bool {
+	waits := l.mustWait(s)
+	if waits && !s.hold.listed {
+		s.hold.listed = true
+		l.holding = append(l.holding, s)
+	}
+	return waits
+}
+
+// mustWait is holds without the note to look again.
+func (l *loop) mustWait(s *stream) bool {
 	c, h, back := s.to.conn, &s.hold, s.reverse()
+	if !c.broken() && !l.relay.cfg.SinglePath && h.awaitsSubflow(s.to) {
+		return true
+	}
 	if h.over || c.broken() || back.ended || back.cut || l.relay.cfg.SinglePath {
 		return false
 	}
@@ -59,8 +108,7 @@ func (l *loop) holds(s *stream) bool {
 		if h.over = !single; h.over {
 			return false
 		}
-		*h = hold{began: now, at: now, moved: moved, quiet: min(rtt+replyTime, replyMost)}
-		l.holding = append(l.holding, s)
+		h.began, h.at, h.moved, h.quiet = now, now, moved, min(rtt+replyTime, replyMost)
 		return true
 	}
 	if moved != h.moved {
@@ -91,7 +139,7 @@ func (g *leg) onlySubflow() (rtt time.Duration, single bool) {
 		return 0, false
 	}
 	for _, s := range g.tcpInfos() {
-		if s.State != unix.BPF_TCP_CLOSE {
+		if living(s) {
 			if single {
 				return 0, false
 			}
@@ -109,10 +157,10 @@ func (l *loop) checkHolding() {
 	all := l.holding
 	l.holding = nil
 	for _, s := range all {
+		s.hold.listed = false
 		switch {
 		case s.to.reg.loop == nil || s.done.Load(): // the connection has ended, or the FIN is passed on
 		case l.holds(s):
-			l.holding = append(l.holding, s)
 		default:
 			l.pump(s)
 			s.to.conn.settle(l)

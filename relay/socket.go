@@ -71,16 +71,19 @@ const (
 	// of that many keepalives, one each interval. The kernel's default is 9 in 75 s each.
 	pathKeepaliveInterval = time.Second
 	pathKeepaliveProbes   = 4
+	// patientProbes is the number of those that a subflow may leave without an answer whose
+	// end would be the end of the connection. It is below the kernel's limit (MAX_TCP_KEEPCNT).
+	patientProbes = 120
 	// maxKeepalive is the kernel's limit (MAX_TCP_KEEPIDLE).
 	maxKeepalive = 32767 * time.Second
 )
 
 // setKeepalive sets the idle time after which the subflows of an MPTCP socket are probed,
-// those to come too (since Linux 6.10).
-func setKeepalive(fd int, idle time.Duration) {
+// those to come too (since Linux 6.10), and the number of probes without an answer that end one.
+func setKeepalive(fd int, idle time.Duration, probes int) {
 	for _, o := range []struct{ which, value int }{
 		{unix.TCP_KEEPINTVL, int(pathKeepaliveInterval.Seconds())},
-		{unix.TCP_KEEPCNT, pathKeepaliveProbes},
+		{unix.TCP_KEEPCNT, probes},
 		{unix.TCP_KEEPIDLE, int(min(max(idle, time.Second), maxKeepalive).Seconds())},
 	} {
 		_ = setsockopt(fd, unix.SOL_TCP, o.which, o.value) // it tunes, it does not decide

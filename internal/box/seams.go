@@ -39,6 +39,9 @@ type connection interface {
 	Token() uint32
 	ClientGone() bool
 	Alive() bool
+	Progress() relay.Progress
+	// Push has the kernel send what it has not sent, with keepalives if probe is set.
+	Push(probe bool)
 	Local() netip.AddrPort
 	Info() (relay.Info, bool)
 }

@@ -38,7 +38,7 @@ func reasonOf(err error) state.Reason {
 	return state.Reset
 }
 
-// watchStranded ends connections that have no subflow, until ctx ends.
+// watchStranded helps connections that do not go on, or ends them, until ctx ends.
 func (b *Box) watchStranded(ctx context.Context) error {
 	patience := paths.HAGPatience
 	if b.steering != nil {
@@ -62,12 +62,13 @@ func (b *Box) watchStranded(ctx context.Context) error {
 		}
 		now := round[:min(len(round), mostLooks)]
 		round = round[len(now):]
-		b.endStranded(stranded, now)
+		b.helpStranded(stranded, now)
 	}
 }
 
-// endStranded ends those of some connections that have had no subflow for too long.
-func (b *Box) endStranded(stranded *paths.Stranded, ids []state.ID) {
+// helpStranded helps those of some connections that do not go on, and ends those that have
+// had no subflow for too long.
+func (b *Box) helpStranded(stranded *paths.Stranded, ids []state.ID) {
 	usable := b.usablePaths()
 	for _, id := range ids {
 		c, may, live := b.conns.carried(id)
@@ -75,8 +76,18 @@ func (b *Box) endStranded(stranded *paths.Stranded, ids []state.ID) {
 			stranded.Forget(uint64(id))
 			continue
 		}
-		if stranded.Look(b.now(), uint64(id), c.Alive(), usable&may != 0) {
+		p := c.Progress()
+		at := paths.Standing{
+			Alive: c.Alive(), Up: usable&may != 0,
+			Unacknowledged: p.Left, Acknowledged: p.Acknowledged, Moved: p.Moved, HalfClosed: p.HalfClosed,
+		}
+		switch stranded.Look(b.now(), uint64(id), at) {
+		case paths.End:
 			b.end(c, state.NoSubflow)
+		case paths.Push:
+			c.Push(false)
+		case paths.Probe:
+			c.Push(true)
 		}
 	}
 }

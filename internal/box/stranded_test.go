@@ -71,6 +71,32 @@ func TestConnectionWithoutSubflowsIsEndedWhileAPathIsUp(t *testing.T) {
 	})
 }
 
+func TestBytesThatStandStillArePushed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newBench(t, Config{Role: HAG})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- x.watchStranded(ctx) }()
+		bytes, fin, idle := x.relayed(1000, 1), x.relayed(1001, 2), x.relayed(1002, 3)
+		bytes.At.Left, fin.At.Left = 8, 1
+		time.Sleep(4 * time.Second)
+		cancel()
+		<-done
+		if all, probed := bytes.Pushed(); all == 0 || probed != 0 {
+			t.Errorf("bytes are pushed %d times, %d with keepalives", all, probed)
+		}
+		if all, probed := fin.Pushed(); probed == 0 || probed == all {
+			t.Errorf("a FIN is pushed %d times, %d with keepalives", all, probed)
+		}
+		if all, _ := idle.Pushed(); all != 0 {
+			t.Errorf("an idle connection is pushed %d times", all)
+		}
+		for _, c := range []*relaytest.Conn{bytes, fin, idle} {
+			x.closed(id(c), nil)
+		}
+	})
+}
+
 func TestFlowsOfARunOfTheHAGThatIsOverAreEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, f := steered(t, core.NoBox)

@@ -25,7 +25,7 @@ func TestConnectionWithoutSubflowsIsEndedUnlessItsPathsAreDown(t *testing.T) {
 		x := NewStranded(CPEPatience)
 		var end time.Duration
 		for _, l := range c.looks {
-			if x.Look(l.at, 7, l.alive, l.up) {
+			if x.Look(l.at, 7, Standing{Alive: l.alive, Up: l.up}) == End {
 				end = l.at
 			}
 		}
@@ -33,6 +33,45 @@ func TestConnectionWithoutSubflowsIsEndedUnlessItsPathsAreDown(t *testing.T) {
 			t.Errorf("%s: ended at %v, want %v", c.name, end, c.end)
 		}
 		if x.Forget(7); len(x.since) != 0 {
+			t.Errorf("%s: the connection is remembered", c.name)
+		}
+	}
+}
+
+func TestConnectionsThatStandStillAreHelped(t *testing.T) {
+	type look struct {
+		at           time.Duration
+		acknowledged int64
+		left         int
+		moved        uint64
+		half         bool
+		want         Help
+	}
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name  string
+		looks []look
+	}{
+		{"idle", []look{{0, 9, 0, 9, false, NoHelp}, {5000 * ms, 9, 0, 9, false, NoHelp}}},
+		{"moving", []look{{0, 9, 5, 14, false, NoHelp}, {500 * ms, 10, 5, 15, false, NoHelp}, {1000 * ms, 11, 5, 16, false, NoHelp}}},
+		{"standing still", []look{{0, 9, 5, 14, false, NoHelp}, {300 * ms, 9, 5, 14, false, NoHelp}, {500 * ms, 9, 5, 14, false, Push},
+			{9000 * ms, 9, 8, 99, false, Push}, {9500 * ms, 10, 7, 99, false, NoHelp}}},
+		{"after a while", []look{{0, 9, 5, 14, false, NoHelp}, {500 * ms, 14, 0, 14, false, NoHelp}, {5000 * ms, 14, 3, 17, false, NoHelp},
+			{5500 * ms, 14, 3, 17, false, Push}}},
+		{"a FIN", []look{{0, 8, 1, 9, true, NoHelp}, {500 * ms, 8, 1, 9, true, Push}, {2000 * ms, 8, 1, 9, true, Probe},
+			{2500 * ms, 8, 1, 9, true, Probe}, {3000 * ms, 9, 0, 9, true, Push}, {3500 * ms, 9, 0, 9, true, NoHelp}}},
+		{"one byte", []look{{0, 8, 1, 9, false, NoHelp}, {2000 * ms, 8, 1, 9, false, Probe}, {2500 * ms, 9, 4, 13, false, Push}, {3000 * ms, 9, 4, 13, false, Push}}},
+		{"half-closed", []look{{0, 9, 0, 9, true, NoHelp}, {4500 * ms, 9, 0, 9, true, NoHelp}, {5000 * ms, 9, 0, 9, true, Probe}, {5500 * ms, 9, 0, 9, true, Push},
+			{9500 * ms, 9, 0, 9, true, NoHelp}, {10000 * ms, 9, 0, 9, true, Probe}, {10500 * ms, 9, 0, 10, true, Push}, {15000 * ms, 9, 0, 10, true, NoHelp}}},
+	} {
+		x := NewStranded(CPEPatience)
+		for _, l := range c.looks {
+			at := Standing{Alive: true, Acknowledged: l.acknowledged, Unacknowledged: l.left, Moved: l.moved, HalfClosed: l.half}
+			if got := x.Look(l.at, 7, at); got != l.want {
+				t.Errorf("%s: at %v %v, want %v", c.name, l.at, got, l.want)
+			}
+		}
+		if x.Forget(7); len(x.still) != 0 {
 			t.Errorf("%s: the connection is remembered", c.name)
 		}
 	}

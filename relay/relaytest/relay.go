@@ -29,8 +29,11 @@ type Conn struct {
 	Tok      uint32
 	Gone     bool // the client's leg has ended
 	Dead     bool // the multipath leg has no subflow
+	At       relay.Progress
 
 	relay   *Relay
+	pushed  int
+	probed  int
 	aborted bool
 	ended   error
 }
@@ -95,6 +98,26 @@ func (c *Conn) SetKeepalive(time.Duration) {}
 
 // Alive returns !Dead.
 func (c *Conn) Alive() bool { return !c.Dead }
+
+// Progress returns At.
+func (c *Conn) Progress() relay.Progress { return c.At }
+
+// Push counts the calls in Pushed, those with probe in Probed.
+func (c *Conn) Push(probe bool) {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	c.pushed++
+	if probe {
+		c.probed++
+	}
+}
+
+// Pushed returns how often Push was called, and how often with probe.
+func (c *Conn) Pushed() (all, probed int) {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	return c.pushed, c.probed
+}
 
 // Unacknowledged returns 0.
 func (c *Conn) Unacknowledged() int { return 0 }
