@@ -107,7 +107,7 @@ func (c *Conn) Progress() Progress {
 // no subflow stay where they are when one comes: neither a timer runs, nor does the new
 // subflow start them. With probe, keepalives are sent each second, which carry a FIN
 // (DATA_FIN) that is not acknowledged, until Push is called without probe. They end a subflow
-// only after two minutes of silence, since no other one can come after a FIN.
+// after a quarter of a minute without an answer.
 func (c *Conn) Push(probe bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -95,3 +95,8 @@ func LimitSegments(fd int, bytes uint16, otherwise func(int, uint16) error) {
 	r := &Relay{cfg: Config{LimitSegments: otherwise}}
 	r.limitSegments(fd, bytes)
 }
+
+// Carried reports whether a socket with MPTCP has a subflow. One of TCP has none to lose.
+func Carried(fd int) bool {
+	return protocolOf(fd) != unix.IPPROTO_MPTCP || (&leg{fd: fd, mptcp: true}).carried()
+}

@@ -71,9 +71,9 @@ const (
 	// of that many keepalives, one each interval. The kernel's default is 9 in 75 s each.
 	pathKeepaliveInterval = time.Second
 	pathKeepaliveProbes   = 4
-	// patientProbes is the number of those that a subflow may leave without an answer whose
-	// end would be the end of the connection. It is below the kernel's limit (MAX_TCP_KEEPCNT).
-	patientProbes = 120
+	// patientProbes is the number of those that a subflow may leave without an answer if its
+	// end is the end of the connection.
+	patientProbes = 15
 	// maxKeepalive is the kernel's limit (MAX_TCP_KEEPIDLE).
 	maxKeepalive = 32767 * time.Second
 )

@@ -22,10 +22,10 @@ const (
 	// acknowledgement of the FIN. Then the kernel waits twice as long before each repeat, up
 	// to 102 s, and goes on with that on a subflow that has come since.
 	probeAfter = 2 * time.Second
-	// halfProbe is the time after which a half-closed connection without a byte is probed
-	// once, and again when twice the time is over. If the other box has closed it, and its
-	// last segments are lost with its subflows, a reset answers.
-	halfProbe = 5 * time.Second
+	// halfProbe is the time after which a half-closed connection without a byte is probed. No
+	// further subflow can come after a FIN: if the other box has closed the connection, and
+	// its FIN is lost with the last subflow, nothing else ends the wait of the host.
+	halfProbe = 3 * time.Second
 )
 
 // Standing is the state of the multipath leg of a connection.
@@ -48,7 +48,7 @@ type Help uint8
 const (
 	NoHelp Help = iota
 	Push        // have the kernel send what waits, without keepalives
-	Probe       // likewise, with keepalives on its subflows: they carry the FIN
+	Probe       // likewise, with keepalives on its subflows: they carry the FIN, and find the dead
 	End         // it cannot go on: end it
 )
 
@@ -68,7 +68,6 @@ type Stranded struct {
 type still struct {
 	Standing
 	since  time.Duration
-	next   time.Duration // probe, of a half-closed one, after since
 	probed bool
 }
 
@@ -100,7 +99,7 @@ func (s *Stranded) help(now time.Duration, id uint64, at Standing) Help {
 	last, known := s.still[id]
 	help := NoHelp
 	if last.probed {
-		last.probed, help = false, Push // ends the keepalives
+		help = Push // ends the keepalives
 	}
 	stands := now - last.since
 	switch {
@@ -108,14 +107,10 @@ func (s *Stranded) help(now time.Duration, id uint64, at Standing) Help {
 		delete(s.still, id)
 		return help
 	case !known || last.moves(at):
-		last = still{Standing: at, since: now, next: halfProbe}
-	case at.Unacknowledged == 0:
-		if stands >= last.next {
-			last.probed, help, last.next = true, Probe, 2*stands
-		}
-	case at.Unacknowledged == 1 && stands >= probeAfter:
+		last = still{Standing: at, since: now}
+	case at.Unacknowledged <= 1 && stands >= probeAfter && (at.Unacknowledged == 1 || stands >= halfProbe):
 		last.probed, help = true, Probe
-	case stands >= pushAfter:
+	case at.Unacknowledged > 0 && stands >= pushAfter:
 		help = Push
 	}
 	s.still[id] = last
