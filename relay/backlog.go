@@ -36,7 +36,7 @@ const (
 	provenFactor = 2
 	provenTime   = 20 * time.Millisecond
 	// rampBase (bytes) and rampFactor limit the bytes under way to the sum of rampBase and
-	// this multiple of what the peer has acknowledged, as slow start does.
+	// this multiple of what subflows have delivered, as slow start does.
 	rampBase   = 2 * initialBudget
 	rampFactor = 4
 	// nearRTT: up to this round trip the relay does not limit the only subflow in use,
@@ -91,7 +91,7 @@ func (g *leg) askBudget() (bytes int, rest time.Duration) {
 		rest = pauseTick
 	}
 	moved, underWay := g.given().moved.Load(), info.writeSeq-info.sndUna
-	if left := ramp(moved, underWay); bytes > left {
+	if left := ramp(max(moved-min(underWay, moved), delivered(subflows)), underWay); bytes > left {
 		bytes, rest = left, pauseTick
 	}
 	if !g.budget.wide && moved > unlimitedBudget && nearAndFast(subflows) {
@@ -135,12 +135,20 @@ func (g *leg) unassigned(sent uint64) int {
 	return max(int(g.given().moved.Load()-sent), 0)
 }
 
-// ramp returns the bytes that may still be under way, of a leg that was given moved bytes.
-// The kernel's estimates of a new subflow are of no use: the first round trip, of a single
+// ramp returns the bytes that may still be under way, of a leg that has delivered some. The
+// kernel's estimates of a new subflow are of no use: the first round trip, of a single
 // packet, says nothing about a line's rate.
-func ramp(moved, underWay uint64) int {
-	acknowledged := moved - min(underWay, moved)
-	return int(rampBase+min(rampFactor*acknowledged, math.MaxInt32)) - int(min(underWay, math.MaxInt32))
+func ramp(delivered, underWay uint64) int {
+	return int(rampBase+min(rampFactor*delivered, math.MaxInt32)) - int(min(underWay, math.MaxInt32))
+}
+
+// delivered returns the bytes that subflows have delivered. The connection acknowledges none
+// of those that wait for bytes of a slow subflow.
+func delivered(subflows []unix.TCPInfo) (bytes uint64) {
+	for i := range subflows {
+		bytes += subflows[i].Bytes_acked
+	}
+	return bytes
 }
 
 // offer returns the bytes for open subflows that have nothing to send, while others may

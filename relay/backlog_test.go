@@ -105,19 +105,27 @@ func TestRateIsProvenByWhatWasDelivered(t *testing.T) {
 	}
 }
 
-func TestBytesUnderWayGrowWithWhatIsAcknowledged(t *testing.T) {
+func TestBytesUnderWayGrowWithWhatIsDelivered(t *testing.T) {
 	for _, c := range []struct {
-		moved, underWay uint64
-		want            int
+		delivered, underWay uint64
+		want                int
 	}{
-		{64 << 10, 64 << 10, 64 << 10},
-		{128 << 10, 128 << 10, 0},
-		{128 << 10, 64 << 10, (128 + 4*64 - 64) << 10},
-		{1 << 20, 1 << 19, (128 + 4*512 - 512) << 10},
+		{0, 64 << 10, 64 << 10},
+		{0, 128 << 10, 0},
+		{64 << 10, 64 << 10, (128 + 4*64 - 64) << 10},
+		{512 << 10, 512 << 10, (128 + 4*512 - 512) << 10},
 	} {
-		if got := relay.Ramp(c.moved, c.underWay); got != c.want {
-			t.Errorf("%d of %d bytes under way: %d more, want %d", c.underWay, c.moved, got, c.want)
+		if got := relay.Ramp(c.delivered, c.underWay); got != c.want {
+			t.Errorf("%d bytes delivered and %d under way: %d more, want %d", c.delivered, c.underWay, got, c.want)
 		}
+	}
+}
+
+func TestBytesThatWaitForASlowSubflowAreDelivered(t *testing.T) {
+	slow := subflow(100_000, func(s *unix.TCPInfo) { s.Bytes_acked = 10_000 })
+	fast := subflow(0, func(s *unix.TCPInfo) { s.Bytes_acked = 400_000 })
+	if got := relay.Delivered([]unix.TCPInfo{slow, fast}); got != 410_000 {
+		t.Errorf("%d bytes delivered, want 410000", got)
 	}
 }
 

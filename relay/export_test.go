@@ -13,8 +13,12 @@ var InWindow = inWindow
 // Rate is the rate of a subflow in bytes/s.
 var Rate = rate
 
-// Ramp is the number of bytes that may still be under way.
-var Ramp = ramp
+// Ramp is the number of bytes that may still be under way, Delivered those that subflows
+// have delivered.
+var (
+	Ramp      = ramp
+	Delivered = delivered
+)
 
 // Offers returns what a leg is offered for its idle subflows, look after look.
 func Offers(looks ...[]unix.TCPInfo) (bytes []int) {

@@ -64,6 +64,7 @@ type plannedSubflow struct {
 	told          DesiredState  // as the peer was told; Closed if that is not known
 	failures      uint8         // since it last was open for a while
 	atJoin        bool          // it was requested to a join address
+	other         bool          // the next attempt prefers the other family's join address
 	overdue       bool          // the attempt has waited long for its answer
 	onTrial       bool          // it is open, and yet to be accepted: see [Planner.review]
 	judged        time.Duration // when its failure counts as a refusal; 0 for never
@@ -194,7 +195,9 @@ var errNoAddress = errors.New("no usable address")
 // ends returns the two ends of a new subflow of c on path i. Remote is the server
 // itself if it takes joins there, else a join address of the path. In the latter
 // case an IPv6 connection may use an IPv4 path (kernel: mptcp_pm_addr_families_match),
-// never the other way round.
+// never the other way round: it does after a refusal, while it is not known that the HAG has
+// announced the IPv6 address. The HAG announces the next address when the peer has confirmed
+// the last one, and both wait in the queue of a slow first path.
 func (s *Set) ends(c *connection, i int) (local Endpoint, remote netip.AddrPort, err error) {
 	p := &s.Paths[i]
 	at := s.machine.Link(p.Interface).Index
@@ -202,6 +205,9 @@ func (s *Set) ends(c *connection, i int) (local Endpoint, remote netip.AddrPort,
 	candidates := [3]netip.AddrPort{1: PickJoin(p.Join, is4), 2: PickJoin(p.Join, true)}
 	if !c.joinsAtHAG(i) || !c.noJoin && len(p.Join) == 0 {
 		candidates[0] = c.remote
+	}
+	if c.subflows[i].other && c.heardOf&s.joinBit(candidates[1]) == 0 {
+		candidates[1], candidates[2] = candidates[2], candidates[1]
 	}
 	for _, to := range candidates {
 		if at == 0 || !to.IsValid() {

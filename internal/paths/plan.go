@@ -209,6 +209,9 @@ func (p *Planner) failed(now time.Duration, c *connection, i int, err error) {
 		p.counters[i].Failed++
 		p.log.Debug("join", "path", p.set.Paths[i].Name, "token", c.token, "err", err)
 	}
+	if s := &c.subflows[i]; s.atJoin && errors.Is(err, syscall.ECONNREFUSED) {
+		s.other = !s.other
+	}
 	p.retry(now, c, i)
 	if why, refused := refusalOf(err); refused {
 		p.suspect(now, c, i, why)

@@ -237,7 +237,7 @@ func (p *Planner) SubflowOpened(now time.Duration, ev SubflowEvent) {
 	}
 	s := &c.subflows[i]
 	p.enter(c, i, open, now)
-	s.local, s.remote = ev.Local, ev.Remote
+	s.local, s.remote, s.other = ev.Local, ev.Remote, false
 	p.counters[i].Opened++
 	if r := &p.refusals[i]; s.atJoin {
 		r.opened = now

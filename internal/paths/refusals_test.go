@@ -1,6 +1,8 @@
 package paths
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -227,5 +229,42 @@ func TestEndOfANewSubflowBeforeTheConnectionIsNotThePaths(t *testing.T) {
 		if attempts < 20 || k.Refusals()[1].Reason != "" {
 			t.Errorf("%s: after %d attempts the path is said to refuse: %q", name, attempts, k.Refusals()[1].Reason)
 		}
+	}
+}
+
+func TestJoinRefusedAtAnUnannouncedAddressGoesToTheOtherOne(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		heard []netip.AddrPort // before the first attempt
+		later []netip.AddrPort // before the second one
+		want  []netip.AddrPort
+	}{
+		{"IPv4 only", []netip.AddrPort{joinLTE4}, nil, []netip.AddrPort{joinLTE, joinLTE4}},
+		{"IPv6 meanwhile", []netip.AddrPort{joinLTE4}, []netip.AddrPort{joinLTE}, []netip.AddrPort{joinLTE, joinLTE}},
+		{"none of the path's", []netip.AddrPort{joinDSL}, nil, []netip.AddrPort{joinLTE, joinLTE4}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := newFakeKernel(t)
+			k.refuses[1] = true
+			k.connect(1, SubflowPolicy{}, &carried{})
+			for _, at := range c.heard {
+				k.Announced(1, at)
+			}
+			k.SetLarge(1)
+			k.run(time.Millisecond)
+			clear(k.refuses)
+			for _, at := range c.later {
+				k.Announced(1, at)
+			}
+			k.run(furtherDelay)
+			var got []netip.AddrPort
+			for _, r := range k.requested(CreateSubflow, 1) {
+				got = append(got, r.Remote)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("joins to %v, want %v", got, c.want)
+			}
+			k.expect("afterwards", 1, 0, 1)
+		})
 	}
 }
