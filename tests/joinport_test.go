@@ -4,6 +4,8 @@ package tests
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,4 +48,33 @@ func TestFilteredJoinPortIsNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPathsWhoseProbesBecomeFilteredAreUsed drops UDP to the join port over both lines while
+// the boxes run.
+func TestPathsWhoseProbesBecomeFilteredAreUsed(t *testing.T) {
+	t.Parallel()
+	tooltest.Need(t, "a filter on a line", "nft", "sh")
+	p := start(t, netlabtest.Build(t, twoLines))
+	for _, name := range []string{"dsl", "lte"} {
+		sees(t, p.cpe, name, "is up", isUp)
+		middlebox(t, p.Line(name).Router(), fmt.Sprintf("udp dport %d drop", netlab.JoinPort))
+	}
+	conn := newPrompter(t, p.Network, families[0])
+	for _, name := range []string{"dsl", "lte"} {
+		sees(t, p.cpe, name, "is watched by TCP, and has a subflow", func(s *api.PathState) bool {
+			return s.State == "up" && s.Reason == "probes are not answered, TCP is" && s.Subflows > 0
+		})
+	}
+	conn.speak(t, "over both lines")
+	for _, f := range families {
+		to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+		p.wantGreeting(t, to, "hello", true)
+	}
+	eventually(t, "the finding", func() bool { return slices.Contains(findings(t, p.cpe), "probes-unanswered") })
+	silence := meddle(t, p, "lte", "drop")
+	sees(t, p.cpe, "lte", "is silent", func(s *api.PathState) bool { return s.State == "down" && s.Reason == "silent" })
+	conn.speak(t, "over the first line")
+	silence()
+	sees(t, p.cpe, "lte", "is up again", func(s *api.PathState) bool { return s.State == "up" })
 }

@@ -27,7 +27,10 @@ func (b *Box) reportUnanswered(all []paths.Status, now time.Time) {
 		}
 		f := host.ProbesUnanswered.Finding("", "no answer to probes at "+portsOf("UDP", p.Join)).On(p.Name)
 		f.Consequence = "the path is down"
-		if s.Up {
+		switch {
+		case s.Up && s.ByTCP:
+			f.Consequence = "TCP is answered there, so the path is used, and the box notices within seconds when it goes silent"
+		case s.Up:
 			f.Consequence = "the path is used as long as its link is up, and the box does not notice when it goes silent"
 		}
 		found = append(found, f)

@@ -82,7 +82,7 @@ var (
 // Findings of a running box.
 var (
 	ProbesUnanswered = kind(Kind{
-		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or used as long as its link is up",
+		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or watched by TCP, or used as long as its link is up",
 		"let UDP to the join port through to the HAG and back, and see whether the HAG's box runs there",
 	})
 	NotDelivered = kind(Kind{

@@ -36,7 +36,7 @@ type HAGStatus struct {
 // one path counts for all; silence must be on all paths whose links work.
 func JudgeHAG(all []*Health) (HAGState, string) {
 	var usable, silent, refusing int
-	off := false
+	off, tcp := false, false
 	for _, h := range all {
 		off = off || h.cfg.Off
 		switch {
@@ -48,6 +48,8 @@ func JudgeHAG(all []*Health) (HAGState, string) {
 			return HAGUp, ""
 		case h.outcome == refused:
 			refusing++
+		case h.outcome == byTCP:
+			tcp = true
 		}
 		usable++
 	}
@@ -60,6 +62,9 @@ func JudgeHAG(all []*Health) (HAGState, string) {
 		return HAGDown, reasonRefused
 	case silent == usable:
 		return HAGDown, "silent on all paths"
+	}
+	if tcp {
+		return HAGUnknown, reasonByTCP
 	}
 	return HAGUnknown, "no answer to probes yet"
 }

@@ -49,6 +49,9 @@ const (
 // reasonRefused is the reason why a path that is up is of no use.
 const reasonRefused = "no box takes probes at the join address"
 
+// reasonByTCP explains how a path is watched whose probes are filtered.
+const reasonByTCP = "probes are not answered, TCP is"
+
 // outcome is the last response to a path's probes.
 type outcome uint8
 
@@ -57,6 +60,7 @@ const (
 	answered
 	refused // port unreachable: the machine is there, but no box
 	denied  // the box is there, and does not accept these probes
+	byTCP   // the machine answers TCP, and no probes
 )
 
 // outstanding is a probe without a reply.
@@ -69,8 +73,8 @@ type outstanding struct {
 // state of the link, the probes sent, the responses, and the packet counters of the
 // interface. It has no socket and no clock, and is for one goroutine.
 //
-// A path whose link works is up until the HAG has answered a probe over it. From
-// then on replies must keep coming. A path that was down is held back before it is
+// A path whose link works is up until the HAG has answered a probe over it, or its
+// machine TCP. From then on answers must keep coming. A path that was down is held back before it is
 // up again, longer each time that it soon fails again.
 type Health struct {
 	cfg ProbeConfig
@@ -84,6 +88,7 @@ type Health struct {
 	silent bool
 
 	heard   bool // the HAG has answered in this run
+	works   bool // it has, or its machine has by TCP
 	outcome outcome
 	denial  string
 	urgent  bool      // there is something to tell the HAG
@@ -113,7 +118,7 @@ func (h *Health) SetLink(fault string) {
 	}
 	h.fault = fault
 	h.probes, h.lastSent, h.waiting = h.probes[:0], time.Time{}, time.Time{}
-	h.silent = h.heard // until the HAG answers again
+	h.silent = h.works // until the HAG answers again
 }
 
 // Renumbered fails the path because its address or interface was replaced: subflows
@@ -187,7 +192,7 @@ func (h *Health) Replied(now time.Time, sequence uint64) {
 		n++
 	}
 	h.miss(n)
-	h.heard, h.silent, h.outcome = true, false, answered
+	h.heard, h.works, h.silent, h.outcome = true, true, false, answered
 	h.lastReply, h.waiting = now, time.Time{}
 }
 
@@ -211,6 +216,28 @@ func (h *Health) Refused(now time.Time, denial string) (news bool) {
 	h.silent = false
 	h.lastReply, h.waiting = now, time.Time{}
 	return h.outcome != before
+}
+
+// AnsweredByTCP takes an answer of the machine at the join address by TCP, while probes are
+// not answered: the path works.
+func (h *Health) AnsweredByTCP(now time.Time) {
+	switch h.outcome {
+	case refused, denied: // these say more
+	case byTCP:
+	default:
+		h.outcome = byTCP
+		h.ProbeNow() // replies that come late do not count any more
+	}
+	h.works, h.silent, h.lastReply = true, false, now
+	h.miss(len(h.probes))
+}
+
+// Patience returns the time in which a probe should be answered.
+func (h *Health) Patience() time.Duration {
+	if h.samples == 0 {
+		return retryInterval
+	}
+	return h.srtt + 4*h.rttvar + lateness
 }
 
 // measure takes a round trip time (RFC 6298, section 2).
@@ -268,7 +295,7 @@ func (h *Health) fail(now time.Time) {
 
 // silentAt returns the time at which the path counts as silent if nothing comes.
 func (h *Health) silentAt() (at time.Time, armed bool) {
-	if !h.heard || h.silent || h.fault != "" || len(h.probes) < SilenceProbes {
+	if !h.works || h.silent || h.fault != "" || len(h.probes) < SilenceProbes {
 		return time.Time{}, false
 	}
 	expected := h.probes[0].at.Add(h.srtt)
@@ -300,11 +327,13 @@ func later(a, b time.Time) time.Time {
 func (h *Health) interval(now time.Time) time.Duration {
 	c := h.cfg
 	switch {
-	case h.outcome == refused:
+	case h.outcome == refused, h.outcome == byTCP && !h.activity.idle():
 		return retryInterval
 	case h.outcome == denied:
 		return c.Idle
-	case !h.heard:
+	case h.outcome == byTCP && len(h.probes) == 0:
+		return c.Idle
+	case !h.works:
 		return min(c.Every<<min(len(h.probes), 16), c.Idle)
 	case h.silent:
 		return min(c.Every<<min(len(h.probes), 16), retryInterval)
@@ -319,7 +348,7 @@ func (h *Health) interval(now time.Time) time.Duration {
 }
 
 // overdueAt returns the time by which the oldest probe should have been answered.
-func (h *Health) overdueAt() time.Time { return h.probes[0].at.Add(h.srtt + 4*h.rttvar + lateness) }
+func (h *Health) overdueAt() time.Time { return h.probes[0].at.Add(h.Patience()) }
 
 // Due reports whether a probe is to be sent now.
 func (h *Health) Due(now time.Time) bool {
@@ -362,6 +391,8 @@ func (h *Health) note() string {
 		return reasonRefused
 	case h.outcome == denied:
 		return h.denial
+	case h.outcome == byTCP:
+		return reasonByTCP
 	}
 	return ""
 }
@@ -370,7 +401,7 @@ func (h *Health) note() string {
 func (h *Health) Status() Status {
 	n := max(min(h.samples+h.missed, 64), 1)
 	return Status{
-		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard,
+		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard, ByTCP: h.outcome == byTCP,
 		RTT: h.srtt, RTTVar: h.rttvar, MinRTT: h.minRTT,
 		Loss: float64(bits.OnesCount64(h.history)) / float64(n),
 		Sent: h.sent, Missed: h.missed, Waiting: h.waiting,

@@ -31,7 +31,9 @@ type Status struct {
 
 	// Probed is set once the HAG has answered over this path since the box started.
 	// From then on the path is down when replies are missing.
-	Probed       bool
+	Probed bool
+	// ByTCP is set while probes are not answered, but TCP at the join port is.
+	ByTCP        bool
 	RTT, RTTVar  time.Duration // of probes, smoothed (RFC 6298)
 	MinRTT       time.Duration
 	Loss         float64 // share of the last 64 probes that had no reply

@@ -87,9 +87,10 @@ type fakeNetwork struct {
 	mu        sync.Mutex
 	delay     time.Duration // one way
 	silent    map[string]bool
-	largest   map[string]int // packets that a path carries, IP header included; 0: all
-	noItems   bool           // the responder's box knows none
-	responder *Responder     // nil: port unreachable
+	filtered  map[string]bool // it loses UDP
+	largest   map[string]int  // packets that a path carries, IP header included; 0: all
+	noItems   bool            // the responder's box knows none
+	responder *Responder      // nil: port unreachable
 }
 
 // fakePort is the source port of all datagrams through a fakeNetwork.
@@ -129,7 +130,7 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 	time.AfterFunc(n.delay, func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if n.silent[c.ifname] || n.largest[c.ifname] > 0 && len(b)+headers(c.local) > n.largest[c.ifname] {
+		if n.silent[c.ifname] || n.filtered[c.ifname] || n.largest[c.ifname] > 0 && len(b)+headers(c.local) > n.largest[c.ifname] {
 			return
 		}
 		if n.noItems {
@@ -150,6 +151,23 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 		})
 	})
 	return len(b), nil
+}
+
+// Knock implements [Conn].
+func (c *fakeConn) Knock(ctx context.Context) bool {
+	works := func() bool {
+		c.network.mu.Lock()
+		defer c.network.mu.Unlock()
+		return !c.network.silent[c.ifname]
+	}
+	if works() {
+		time.Sleep(2 * c.network.delay)
+		if works() {
+			return true
+		}
+	}
+	<-ctx.Done()
+	return false
 }
 
 // withoutItems returns a probe as a box sees it that knows no items: nothing if it has some.
@@ -195,7 +213,7 @@ func inRig(t *testing.T, cfg paths.ProbeConfig, test func(*rig)) {
 				links: make(map[string]paths.Link), changed: make(chan struct{}), counters: make(map[int]paths.LinkCounters),
 				busy: true, silent: make(map[string]bool),
 			},
-			network: &fakeNetwork{delay: 20 * time.Millisecond, silent: make(map[string]bool), largest: make(map[string]int)},
+			network: &fakeNetwork{delay: 20 * time.Millisecond, silent: make(map[string]bool), filtered: make(map[string]bool), largest: make(map[string]int)},
 			changes: make(chan struct{}, 1),
 		}
 		var all []paths.Path

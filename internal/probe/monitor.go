@@ -147,7 +147,7 @@ func (m *Monitor) loop(ctx context.Context, g *errgroup.Group, changed func()) {
 			m.relink(now, receive)
 			stale = false
 		}
-		next = m.step(now, changed)
+		next = m.step(ctx, g, now, changed)
 		if again := m.relinked.Add(relinkPause); stale && again.Before(next) {
 			next = again
 		}
@@ -191,7 +191,7 @@ func (m *Monitor) relink(now time.Time, receive func(*prober)) {
 
 // step checks the paths, probes those that are due, and returns the time of the next
 // step.
-func (m *Monitor) step(now time.Time, changed func()) (next time.Time) {
+func (m *Monitor) step(ctx context.Context, g *errgroup.Group, now time.Time, changed func()) (next time.Time) {
 	m.count(now)
 	m.check(now)
 	next = now.Add(m.cfg.Every) // for the counters
@@ -204,6 +204,7 @@ func (m *Monitor) step(now time.Time, changed func()) (next time.Time) {
 			next = at
 		}
 		next = m.checkSizes(now, p, next)
+		next = m.knock(ctx, g, now, p, next)
 	}
 	if m.publish(now) {
 		changed()
@@ -267,7 +268,9 @@ func (m *Monitor) probe(now time.Time, p *path) {
 		msg.size, at.asked = extendedSize, now
 	}
 	_, err := at.conn.Write(m.codec.append(m.large[:0], msg))
-	at.unanswered++
+	if at.unanswered++; at.unanswered == 1 {
+		at.waits = now
+	}
 	p.health.Probed(now, p.sequence, err == nil)
 	if err != nil {
 		m.log.Debug("probe", "path", p.Name, "err", err)
@@ -289,6 +292,10 @@ func (m *Monitor) take(r response) {
 		return // the prober has been closed since
 	}
 	h := m.paths[i].health
+	if r.knock {
+		knocked(r, h)
+		return
+	}
 	h.Received()
 	if r.tooBig {
 		r.to.sizes.Told(r.at)
@@ -317,6 +324,7 @@ func (m *Monitor) take(r response) {
 // refused takes a response that is no reply. The other paths are probed at once to
 // find out whether it holds for all.
 func (m *Monitor) refused(r response, h *paths.Health, denial string) {
+	r.to.unanswered = 0
 	if h.Refused(r.at, denial) {
 		m.probeAll()
 	}

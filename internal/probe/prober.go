@@ -17,11 +17,13 @@ import (
 )
 
 // Conn is a connected datagram socket. Read returns ECONNREFUSED where the port is
-// unreachable, and net.ErrClosed after Close.
+// unreachable, and net.ErrClosed after Close. Knock reports whether TCP gets an answer from
+// there, a reset included, before ctx ends.
 type Conn interface {
 	Read(b []byte) (int, error)
 	Write(b []byte) (int, error)
 	Close() error
+	Knock(ctx context.Context) bool
 }
 
 // Dialer opens a socket on an interface, from a local address to a join address.
@@ -38,7 +40,37 @@ func DialUDP(ifname string, local netip.Addr, join netip.AddrPort) (Conn, error)
 			return errors.Join(raw.Control(bind), err)
 		},
 	}
-	return d.Dial("udp", join.String())
+	conn, err := d.Dial("udp", join.String())
+	if err != nil {
+		return nil, err
+	}
+	return udpConn{conn, ifname, local, join}, nil
+}
+
+// udpConn is a [Conn] of the kernel's.
+type udpConn struct {
+	net.Conn
+	ifname string
+	local  netip.Addr
+	join   netip.AddrPort
+}
+
+// Knock implements [Conn]. A HAG's kernel answers a SYN without MP_JOIN by a reset
+// (subflow_check_req: pm_listener).
+func (c udpConn) Knock(ctx context.Context) bool {
+	d := net.Dialer{
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.local, 0)),
+		Control: func(_, _ string, raw syscall.RawConn) (err error) {
+			return errors.Join(raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), c.ifname) }), err)
+		},
+	}
+	d.SetMultipathTCP(false)
+	conn, err := d.DialContext(ctx, "tcp", c.join.String())
+	if err != nil {
+		return errors.Is(err, unix.ECONNREFUSED)
+	}
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	return conn.Close() == nil
 }
 
 // dontFragment has a socket send whole packets whatever the kernel knows of the path's MTU.
@@ -56,10 +88,13 @@ type prober struct {
 	local netip.Addr
 	join  netip.AddrPort
 
-	cookie     uint64 // the HAG's, for the local address as the HAG sees it
-	confirmed  bool   // the HAG has got the cookie back
-	heard      bool   // the HAG has replied
-	unanswered int    // probes since the last reply
+	cookie     uint64    // the HAG's, for the local address as the HAG sees it
+	confirmed  bool      // the HAG has got the cookie back
+	heard      bool      // the HAG has replied
+	unanswered int       // probes since the last reply
+	waits      time.Time // when the first of them was sent
+	knocked    time.Time // when TCP was last tried
+	knocking   bool      // its outcome is awaited
 
 	extends bool      // the HAG takes extended probes
 	asked   time.Time // time of the last extended probe
@@ -87,6 +122,8 @@ type response struct {
 	data    []byte
 	refused bool
 	tooBig  bool // no datagram, but an ICMP error: the last one was too large
+	knock   bool // no datagram, but the outcome of [Conn.Knock]
+	opens   bool // TCP is answered
 }
 
 // receive hands on the responses until the prober is closed or ctx ends.

@@ -50,6 +50,10 @@ func (m *Monitor) logPath(name string, s, before paths.Status) {
 		m.log.Info("path is up", "path", name)
 	case !s.Up && (before.Up || !m.published):
 		m.log.Warn("path is down", "path", name, "reason", s.Reason)
+	case s.Up && s.ByTCP:
+		if !before.ByTCP {
+			m.log.Warn("path is watched by TCP", "path", name, "reason", s.Reason)
+		}
 	case s.Up && s.Reason != before.Reason && s.Reason != "":
 		m.log.Warn("path is judged by its link only", "path", name, "reason", s.Reason)
 	}

@@ -238,3 +238,74 @@ func TestPathsWithoutAnyReplyFollowTheirLinks(t *testing.T) {
 		}
 	})
 }
+
+// setFiltered makes a path lose UDP, or not.
+func (x *rig) setFiltered(ifname string, filtered bool) {
+	x.network.mu.Lock()
+	defer x.network.mu.Unlock()
+	x.machine.mu.Lock()
+	defer x.machine.mu.Unlock()
+	x.network.filtered[ifname] = filtered
+}
+
+func TestPathWhoseProbesAreFilteredIsWatchedByTCP(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		var ended endCalls
+		_, stop := x.respond("", ended.end)
+		defer stop()
+		x.await("both paths", x.bothProbed)
+		time.Sleep(10 * time.Second)
+		for _, name := range []string{"dsl", "lte"} {
+			x.setFiltered(name, true)
+		}
+		x.await("TCP", func() bool { s := x.Statuses(); return s[0].ByTCP && s[1].ByTCP })
+		for range 100 {
+			time.Sleep(600 * time.Millisecond)
+			if s := x.Statuses(); !s[0].Up || !s[1].Up || s[1].Waiting.IsZero() || x.HAG().State != paths.HAGUnknown {
+				t.Fatalf("statuses %+v, HAG %+v", s, x.HAG())
+			}
+		}
+		x.setSilent("lte", true)
+		x.within("the failure", x.await("the failure", func() bool { return !x.Statuses()[1].Up }), 0, 8*time.Second)
+		if !x.Statuses()[0].Up {
+			t.Error("the other path is down, too")
+		}
+		x.setSilent("lte", false)
+		x.within("the return", x.await("the return", func() bool { return x.Statuses()[1].Up }), 0, 8*time.Second)
+		x.setFiltered("lte", false)
+		x.await("probes", func() bool { s := x.Statuses()[1]; return !s.ByTCP && s.Waiting.IsZero() && x.HAG().State == paths.HAGUp })
+	})
+}
+
+func TestPathWhoseProbesWereFilteredFromTheBeginningIsWatchedByTCP(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		var ended endCalls
+		_, stop := x.respond("", ended.end)
+		defer stop()
+		x.setFiltered("dsl", true)
+		x.setFiltered("lte", true)
+		x.await("TCP", func() bool { s := x.Statuses(); return s[0].Up && s[0].ByTCP && !s[0].Probed && s[1].ByTCP })
+		x.setSilent("lte", true)
+		x.await("the failure", func() bool { return !x.Statuses()[1].Up })
+		if !x.Statuses()[0].Up || x.HAG().State != paths.HAGUnknown {
+			t.Errorf("statuses %+v, HAG %+v", x.Statuses(), x.HAG())
+		}
+	})
+}
+
+// A HAG's machine that refuses probes has no box, whatever its TCP says.
+func TestTCPOfAMachineWithoutABoxProvesNoBox(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		var ended endCalls
+		_, stop := x.respond("", ended.end)
+		x.await("both paths", x.bothProbed)
+		stop()
+		x.await("the end of the box", func() bool { return x.HAG().State == paths.HAGDown })
+		for range 50 {
+			time.Sleep(700 * time.Millisecond)
+			if s := x.HAG(); s.State != paths.HAGDown {
+				t.Fatalf("HAG %+v", s)
+			}
+		}
+	})
+}
