@@ -89,7 +89,7 @@ var reasons = [NumReasons]reason{
 	rewrite.TooLong:                {meaning: "passed: the edited SYN would be too long"},
 
 	NotASYN:          {"not-a-syn", "passed: neither a SYN nor a SYN+ACK", false},
-	HopLimit:         {"hop-limit", "passed: the hop limit is used up, and a router must answer that", false},
+	HopLimit:         {"hop-limit", "passed: the hop limit is used up, or at most 30 as those of traceroute, and a router must answer that", false},
 	UnknownInterface: {"unknown-interface", "passed: the packet came in by an interface of neither side", true},
 	NotAsked:         {"not-asked", "passed: a SYN+ACK whose SYN asked nothing", false},
 	Repeat:           {"repeat", "a repeat of a SYN whose flow is live", false},

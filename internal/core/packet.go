@@ -16,6 +16,11 @@ const (
 	patience   = time.Second
 )
 
+// mostHops is the largest hop limit of a SYN that looks for routers (traceroute -T goes up to
+// 30). An MPTCP leg has the kernel's hop limit (IP_TTL is refused), so such a SYN would reach
+// the server. Hosts begin with 64 or more.
+const mostHops = 30
+
 // Packet takes a packet that a queue holds. One action is the decision about it,
 // unless that has to wait: then it is a Wake, and p.Data has been copied.
 func (c *Core) Packet(acts []Action, now time.Duration, p Packet) []Action {
@@ -46,7 +51,7 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 		return c.ignore(acts, p, state.Reason(rewrite.BadChecksum)) // whoever gets it will drop it
 	}
 	traits := seg.Traits()
-	if traits.HopLimit <= 1 {
+	if traits.HopLimit <= 1 || p.Side == state.Plain && traits.HopLimit <= mostHops {
 		return c.ignore(acts, p, state.HopLimit) // a router must answer that its time is exceeded
 	}
 	c.mu.Lock()

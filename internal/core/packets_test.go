@@ -15,7 +15,7 @@ var (
 
 	segment                                  = packettest.Segment
 	syn                                      = packettest.SYN
-	sourceRouted, damaged, lastHop, fragment = packettest.SourceRouted, packettest.Damaged, packettest.LastHop, packettest.Fragment
+	sourceRouted, damaged, hopLimit, fragment = packettest.SourceRouted, packettest.Damaged, packettest.HopLimit, packettest.Fragment
 )
 
 func check(t testing.TB, err error) {

@@ -80,10 +80,10 @@ func Damaged(packet []byte) []byte {
 	return b
 }
 
-// LastHop is a SYN that the next router may not forward.
-func LastHop(packet []byte) []byte {
+// HopLimit is a SYN with that hop limit; with 1 the next router may not forward it.
+func HopLimit(packet []byte, hops byte) []byte {
 	b := slices.Clone(packet)
-	b[7] = 1 // hop limit
+	b[7] = hops
 	return b
 }
 

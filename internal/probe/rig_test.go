@@ -273,7 +273,10 @@ func TestPathWhoseProbesAreFilteredIsWatchedByTCP(t *testing.T) {
 		x.setSilent("lte", false)
 		x.within("the return", x.await("the return", func() bool { return x.Statuses()[1].Up }), 0, 8*time.Second)
 		x.setFiltered("lte", false)
-		x.await("probes", func() bool { s := x.Statuses()[1]; return !s.ByTCP && s.Waiting.IsZero() && x.HAG().State == paths.HAGUp })
+		x.await("probes", func() bool {
+			s := x.Statuses()[1]
+			return !s.ByTCP && s.Waiting.IsZero() && x.HAG().State == paths.HAGUp
+		})
 	})
 }
 
