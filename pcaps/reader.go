@@ -14,7 +14,10 @@ var (
 	ErrTruncated = errors.New("truncated capture file")
 )
 
-var errNoCapture = fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
+var (
+	errNoCapture = fmt.Errorf("%w: neither pcap nor pcapng", ErrFormat)
+	errEmpty     = fmt.Errorf("%w: it is empty", ErrFormat)
+)
 
 // Reader reads a capture file: pcap or pcapng of any resolution, in either byte order, with
 // or without compression by gzip, zstd or xz. Files that follow one another are read as one.
@@ -68,7 +71,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 		err = c.open()
 	}
 	switch {
-	case err == errNoCapture:
+	case err == errNoCapture, err == errEmpty:
 		return nil, err
 	case err != nil:
 		return nil, c.failure(err, "in its header")
@@ -89,6 +92,9 @@ func (r *Reader) open() error {
 		if v, order := pcapMagic(magic); v != nil {
 			return openPcap(r, v, order)
 		}
+	}
+	if none, _ := r.buf.peek(1); len(none) == 0 {
+		return errEmpty
 	}
 	return errNoCapture
 }

@@ -5,6 +5,7 @@ package tests
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -290,6 +291,21 @@ func TestRoutingLoopIsReportedOrSilent(t *testing.T) {
 	for i, tt := range targets {
 		if with[i] != without[i] && with[i] != nothing {
 			t.Errorf("%s: %s, without boxes %s", tt.name, with[i], without[i])
+		}
+	}
+}
+
+// TestTracerouteFindsTheRouters sends SYNs with the hop limits of traceroute. The fourth hop
+// is the server.
+func TestTracerouteFindsTheRouters(t *testing.T) {
+	p := neighbours(t)
+	for _, f := range families {
+		to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+		for hops, want := range map[int]string{1: "EHOSTUNREACH", 2: "EHOSTUNREACH", 3: "EHOSTUNREACH", 4: "connected"} {
+			admin(t, p.Client, fmt.Sprintf("for f in /proc/sys/net/ipv4/ip_default_ttl /proc/sys/net/ipv6/conf/*/hop_limit; do echo %d > $f; done", hops))
+			if got := outcomes(t, p.Client, []target{{f.name, to}}, longTime)[0]; got != want {
+				t.Errorf("%s, %d hops: %s, want %s", f.name, hops, got, want)
+			}
 		}
 	}
 }

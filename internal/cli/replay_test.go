@@ -139,7 +139,7 @@ func TestReplayFailsInOneClearLine(t *testing.T) {
 		{"an output that is no file", []string{in, "--out", "-"}, exitUsage, "--out needs a file"},
 		{"a file that is not there", []string{in + "x"}, exitFailure, "no such file"},
 		{"a text", []string{write(t, "a.txt", []byte("this is no capture"))}, exitFailure, "neither pcap nor pcapng"},
-		{"an empty file", []string{write(t, "empty", nil)}, exitFailure, "neither pcap nor pcapng"},
+		{"an empty file", []string{write(t, "empty", nil)}, exitFailure, "it is empty"},
 		{"an output that cannot be created", []string{in, "--out", filepath.Join(in, "out")}, exitFailure, "not a directory"},
 		{"a truncated file, which is a warning", []string{cut}, 0, "warning"},
 		{"zeros at the end, which are a warning", []string{write(t, "zeros.pcap", append(slices.Clone(whole), make([]byte, 99)...))}, 0,
