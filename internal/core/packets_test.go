@@ -13,8 +13,8 @@ var (
 
 	mss, md5, capable, join, badCapable = packettest.MSS, packettest.MD5, packettest.Capable, packettest.Join, packettest.BadCapable
 
-	segment                                  = packettest.Segment
-	syn                                      = packettest.SYN
+	segment                                   = packettest.Segment
+	syn                                       = packettest.SYN
 	sourceRouted, damaged, hopLimit, fragment = packettest.SourceRouted, packettest.Damaged, packettest.HopLimit, packettest.Fragment
 )
 
