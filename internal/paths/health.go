@@ -327,11 +327,11 @@ func later(a, b time.Time) time.Time {
 func (h *Health) interval(now time.Time) time.Duration {
 	c := h.cfg
 	switch {
-	case h.outcome == refused, h.outcome == byTCP && !h.activity.idle():
+	case h.outcome == byTCP && len(h.probes) == 0 && h.activity.idle():
+		return c.Idle
+	case h.outcome == refused, h.outcome == byTCP: // TCP needs some time to answer
 		return retryInterval
 	case h.outcome == denied:
-		return c.Idle
-	case h.outcome == byTCP && len(h.probes) == 0:
 		return c.Idle
 	case !h.works:
 		return min(c.Every<<min(len(h.probes), 16), c.Idle)

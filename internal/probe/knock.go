@@ -60,7 +60,7 @@ func (p *prober) knock(ctx context.Context, responses chan<- response) {
 
 // knocked takes the outcome of an attempt by TCP.
 func knocked(r response, h *paths.Health) {
-	r.to.knocking = false
+	r.to.knocking, r.to.deaf = false, !r.opens
 	if !r.opens {
 		return
 	}

@@ -333,6 +333,7 @@ func (m *Monitor) refused(r response, h *paths.Health, denial string) {
 func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	h.Replied(r.at, msg.sequence)
 	r.to.cookie, r.to.confirmed, r.to.unanswered, r.to.heard = msg.cookie, msg.flags&flagConfirmed != 0, 0, true
+	r.to.deaf = false
 	r.to.extends = msg.flags&flagItems != 0
 	if msg.seen.IsValid() {
 		r.to.seen = msg.seen

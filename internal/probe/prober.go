@@ -95,6 +95,7 @@ type prober struct {
 	waits      time.Time // when the first of them was sent
 	knocked    time.Time // when TCP was last tried
 	knocking   bool      // its outcome is awaited
+	deaf       bool      // it was not answered
 
 	extends bool      // the HAG takes extended probes
 	asked   time.Time // time of the last extended probe
@@ -147,8 +148,10 @@ func (p *prober) receive(ctx context.Context, responses chan<- response) {
 	}
 }
 
-// silent reports whether replies to the prober are missing.
-func (p *prober) silent() bool { return p.unanswered >= paths.SilenceProbes }
+// silent reports whether replies to the prober are missing, and TCP is not answered either.
+func (p *prober) silent() bool {
+	return p.unanswered >= paths.SilenceProbes && (p.deaf || !p.knocking)
+}
 
 // connects reports whether the prober's socket is the one for these ends.
 func (p *prober) connects(index int, local netip.Addr, join netip.AddrPort) bool {

@@ -248,6 +248,13 @@ func (x *rig) setFiltered(ifname string, filtered bool) {
 	x.network.filtered[ifname] = filtered
 }
 
+// setBusy has the paths carry bytes, or none.
+func (x *rig) setBusy(busy bool) {
+	x.machine.mu.Lock()
+	defer x.machine.mu.Unlock()
+	x.machine.busy = busy
+}
+
 func TestPathWhoseProbesAreFilteredIsWatchedByTCP(t *testing.T) {
 	inRig(t, paths.ProbeConfig{}, func(x *rig) {
 		var ended endCalls
@@ -259,12 +266,14 @@ func TestPathWhoseProbesAreFilteredIsWatchedByTCP(t *testing.T) {
 			x.setFiltered(name, true)
 		}
 		x.await("TCP", func() bool { s := x.Statuses(); return s[0].ByTCP && s[1].ByTCP })
-		for range 100 {
+		for i := range 200 {
+			x.setBusy(i < 100)
 			time.Sleep(600 * time.Millisecond)
 			if s := x.Statuses(); !s[0].Up || !s[1].Up || s[1].Waiting.IsZero() || x.HAG().State != paths.HAGUnknown {
 				t.Fatalf("statuses %+v, HAG %+v", s, x.HAG())
 			}
 		}
+		x.setBusy(true)
 		x.setSilent("lte", true)
 		x.within("the failure", x.await("the failure", func() bool { return !x.Statuses()[1].Up }), 0, 8*time.Second)
 		if !x.Statuses()[0].Up {
