@@ -131,21 +131,22 @@ func (c *Conn) Push(probe bool) {
 // End ends a paired connection as if err had ended its multipath leg: the bytes that the
 // leg has delivered go to the host before the reset. Of another connection it is a no-op.
 // It may be called from any goroutine; [Events.Closed] reports err.
-func (r *Relay) End(c *Conn, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.phase == paired {
-		c.onward.reg.loop.end(ending{conn: c, err: err})
-	}
-}
+func (r *Relay) End(c *Conn, err error) { c.request(ending{conn: c, err: err}) }
 
 // Reset resets both legs of a paired connection at once. Of another connection it is a
 // no-op. It may be called from any goroutine; [Events.Closed] reports err.
-func (r *Relay) Reset(c *Conn, err error) {
+func (r *Relay) Reset(c *Conn, err error) { c.request(ending{conn: c, err: err, atOnce: true}) }
+
+// request passes an ending to the connection's loop. [Events.Paired] tells others of the
+// connection before it counts as paired.
+func (c *Conn) request(e ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == paired {
-		c.onward.reg.loop.end(ending{conn: c, err: err, atOnce: true})
+	switch {
+	case c.phase == paired:
+		c.onward.reg.loop.end(e)
+	case c.phase != closed && c.client.conn != nil && c.early == nil:
+		c.early = &e
 	}
 }
 

@@ -21,7 +21,7 @@ func TestConnectionThatTheBoxGivesUpIsResetAfterItsBytes(t *testing.T) {
 		_, err := peer.Write(bytes)
 		check(t, err)
 		acknowledged(t, peer)
-		c := b.last()
+		c := <-b.paired
 		if !c.Alive() {
 			t.Error("the connection is not alive")
 		}
@@ -48,4 +48,24 @@ func TestConnectionThatTheBoxResetsIsResetAtBothEnds(t *testing.T) {
 		}
 		b.relay.Reset(c, errGivenUp) // without effect
 	})
+}
+
+func TestConnectionThatTheBoxResetsWhileItIsPaired(t *testing.T) {
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) {
+			var b *bench
+			isConnected := make(chan struct{})
+			b = newBench(t, benchConfig{mptcp: m.mptcp(), paired: func() {
+				b.relay.Reset(b.last(), errGivenUp)
+				<-isConnected
+			}})
+			client, server := b.pair(m.client, m.server, m.at)
+			close(isConnected)
+			receiveToReset(t, client, nil)
+			receiveToReset(t, server, nil)
+			if got := b.ended(); !errors.Is(got.err, errGivenUp) {
+				t.Errorf("closed because of %v", got.err)
+			}
+		})
+	}
 }

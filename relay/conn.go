@@ -37,6 +37,7 @@ type Conn struct {
 	last           Info           // of the multipath leg: as it was when it was last asked, or closed
 	noteAt         time.Time      // when to ask again
 	noteEvery      time.Duration  // then
+	early          *ending        // requested while the client is being paired
 	halfClosed     bool           // one stream has ended
 	draining       bool           // the connection is in its loop's draining
 	idle           time.Duration  // after which subflows are probed, 0: the relay's
@@ -163,6 +164,9 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 	}
 	c.phase = paired
 	c.noteFirst()
+	if c.early != nil {
+		c.onward.reg.loop.end(*c.early)
+	}
 	return nil
 }
 
