@@ -47,6 +47,8 @@ var rooms = map[string][]string{
 	"internal/api":     {},
 	"internal/core":    {"rewrite", "state"},
 	"internal/guard":   {},
+	"internal/socks":   {"github.com/things-go/go-socks5"},
+	"internal/users":   {"golang.org/x/crypto"},
 	"internal/box":     {"internal/api", "internal/core", "internal/guard", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
 	"pcaps":            {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket", "github.com/klauspost/compress", "github.com/ulikunitz/xz"},
 	"internal/tap":     {sysLib, filterLib},
