@@ -77,7 +77,7 @@ func Root() *cobra.Command {
 	cobra.EnableCommandSorting = false // help lists them as here
 	root.AddCommand(
 		labCommand(), boxCommand("cpe"), boxCommand("hag"), flowsCommand(), explainCommand(), pathsCommand(), replayCommand(),
-		rulesCommand(), checkCommand(), doctorCommand(), reportCommand(), completionCommand(), versionCommand(),
+		rulesCommand(), checkCommand(), doctorCommand(), reportCommand(), passwdCommand(), completionCommand(), versionCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		cmd.DisableFlagsInUseLine = true

@@ -42,6 +42,9 @@ func TestBadUsageIsOneLineOnStandardError(t *testing.T) {
 		{"explain 192.0.2.7 203.0.113.1:0", []string{`server "203.0.113.1:0"`}},
 		{"explain 192.0.2.7 [2001:db8::1]:443", []string{"client 192.0.2.7 and server 2001:db8::1: want two addresses of one family"}},
 		{"completion csh", []string{`"csh"`, "bash, zsh or fish"}},
+		{"passwd", []string{"a user name is needed"}},
+		{"passwd alice bob", []string{`unexpected argument "bob"`}},
+		{"passwd a:b", []string{`user name "a:b" has the character ':'`}},
 		{"version 2", []string{`"2"`}},
 		{"lab --scenario none", []string{`"none"`, "--list"}},
 	} {
