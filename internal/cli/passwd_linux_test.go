@@ -43,7 +43,6 @@ type typist struct {
 	person  *os.File
 	program *os.File
 	answers []string
-	echo    bool // was on while an answer was typed
 }
 
 func (w *typist) Write(b []byte) (int, error) {
