@@ -38,7 +38,11 @@ func (a *acceptor) ready(l *loop, _ uint32) {
 				// The subflow of an MPTCP listener lacks this option.
 				_ = setsockopt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1)
 			}
-			l.relay.welcome(fd, mptcp, tuple{client, server})
+			if a.explicit {
+				l.greet(fd, mptcp, client, server)
+				continue
+			}
+			l.relay.welcome(fd, mptcp, tuple{client: client, server: server})
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE):
 			if !a.turnAway() {
 				return // other connections have their turn before the next attempt
@@ -77,7 +81,12 @@ func (r *Relay) welcome(fd int, mptcp bool, t tuple) {
 		closeWithReset(fd) // the onward leg has gone meanwhile
 		return
 	}
-	if err := c.pair(fd, mptcp); err != nil {
+	r.pair(c, fd, mptcp, nil)
+}
+
+// pair pairs a connection with its client, or ends it.
+func (r *Relay) pair(c *Conn, fd int, mptcp bool, first []byte) {
+	if err := c.pair(fd, mptcp, first); err != nil {
 		c.finish(err)
 		r.cfg.Events.Closed(c, err)
 	}

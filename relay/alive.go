@@ -131,11 +131,17 @@ func (c *Conn) Push(probe bool) {
 // End ends a paired connection as if err had ended its multipath leg: the bytes that the
 // leg has delivered go to the host before the reset. Of another connection it is a no-op.
 // It may be called from any goroutine; [Events.Closed] reports err.
-func (r *Relay) End(c *Conn, err error) { c.request(ending{conn: c, err: err}) }
+func (r *Relay) End(c *Conn, err error) { c.request(ending{err: err}) }
 
 // Reset resets both legs of a paired connection at once. Of another connection it is a
 // no-op. It may be called from any goroutine; [Events.Closed] reports err.
-func (r *Relay) Reset(c *Conn, err error) { c.request(ending{conn: c, err: err, atOnce: true}) }
+func (r *Relay) Reset(c *Conn, err error) { c.request(ending{err: err, atOnce: true}) }
+
+// ending is the box's wish to end a connection.
+type ending struct {
+	err    error
+	atOnce bool // whatever the legs have delivered
+}
 
 // request passes an ending to the connection's loop. [Events.Paired] tells others of the
 // connection before it counts as paired.
@@ -144,7 +150,7 @@ func (c *Conn) request(e ending) {
 	defer c.mu.Unlock()
 	switch {
 	case c.phase == paired:
-		c.onward.reg.loop.end(e)
+		c.onward.reg.loop.post(func(l *loop) { c.giveUp(l, e) })
 	case c.phase != closed && c.client.conn != nil && c.early == nil:
 		c.early = &e
 	}

@@ -63,7 +63,12 @@ func (g *leg) init(c *Conn, fd int, mptcp bool) {
 	g.conn, g.fd, g.mptcp, g.budget.bytes = c, fd, mptcp, initialBudget
 }
 
-func (c *Conn) tuple() tuple { return tuple{c.Client, c.Server} }
+func (c *Conn) tuple() tuple {
+	if c.Explicit {
+		return tuple{explicit: c}
+	}
+	return tuple{client: c.Client, server: c.Server}
+}
 
 // multipath returns the leg on the multipath side.
 func (c *Conn) multipath() *leg {
@@ -139,10 +144,11 @@ func (c *Conn) discard() {
 // errUnwanted: the box gave the connection up while its client was accepted.
 var errUnwanted = errors.New("unwanted")
 
-// pair gives c its client's socket and hands both to the loop. It runs on the
+// pair gives c its client's socket and hands both to the loop, with the first bytes of the
+// client, which have been read. It runs on the
 // loop that accepted the client, which need not be that of c: until the phase
 // changes, c's own loop leaves the onward leg alone, whatever happens to it.
-func (c *Conn) pair(fd int, mptcp bool) error {
+func (c *Conn) pair(fd int, mptcp bool, first []byte) error {
 	c.mu.Lock()
 	c.client.init(c, fd, mptcp)
 	if mptcp {
@@ -151,6 +157,9 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 	c.client.fixBuffer()
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
+	if len(first) > 0 {
+		c.up.keep(first)
+	}
 	c.mu.Unlock()
 	if !c.relay.cfg.Events.Paired(c) {
 		return errUnwanted
@@ -164,8 +173,8 @@ func (c *Conn) pair(fd int, mptcp bool) error {
 	}
 	c.phase = paired
 	c.noteFirst()
-	if c.early != nil {
-		c.onward.reg.loop.end(*c.early)
+	if e := c.early; e != nil {
+		c.onward.reg.loop.post(func(l *loop) { c.giveUp(l, *e) })
 	}
 	return nil
 }

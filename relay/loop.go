@@ -35,18 +35,13 @@ type loop struct {
 	draining []draining // connections that wait for their reset
 	holding  []*stream  // streams whose FIN waits
 
+	prefaces []deadline // of clients, the first one first
+
 	mu      sync.Mutex // guards what follows, which other goroutines change
 	slots   []slot
 	free    []int32
-	ending  []ending
+	posts   []func(*loop)
 	stopped bool
-}
-
-// ending is a connection that the box has given up.
-type ending struct {
-	conn   *Conn
-	err    error
-	atOnce bool // whatever the legs have delivered
 }
 
 // slot leads from an event to its source. The generation distinguishes the events of
@@ -110,10 +105,10 @@ func (l *loop) stop() {
 	l.wake()
 }
 
-// end has the loop end one of its connections. It may be called from any goroutine.
-func (l *loop) end(e ending) {
+// post has the loop do something. It may be called from any goroutine.
+func (l *loop) post(do func(*loop)) {
 	l.mu.Lock()
-	l.ending = append(l.ending, e)
+	l.posts = append(l.posts, do)
 	l.mu.Unlock()
 	l.wake()
 }
@@ -130,12 +125,12 @@ func (l *loop) woken() (stop bool) {
 	var count [8]byte
 	_, _ = unix.Read(l.wakefd, count[:]) // it is readable
 	l.mu.Lock()
-	todo := l.ending
-	l.ending = nil
+	todo := l.posts
+	l.posts = nil
 	stop = l.stopped
 	l.mu.Unlock()
-	for _, e := range todo {
-		e.conn.giveUp(l, e)
+	for _, do := range todo {
+		do(l)
 	}
 	return stop
 }
@@ -209,6 +204,7 @@ func (l *loop) run() error {
 		l.resumePaused()
 		l.checkDraining()
 		l.checkHolding()
+		l.checkPrefaces()
 	}
 }
 
@@ -219,6 +215,8 @@ func (l *loop) timeout() int {
 		return 0
 	case len(l.paused) > 0 || len(l.draining) > 0 || len(l.holding) > 0:
 		return int(pauseTick.Milliseconds())
+	case len(l.prefaces) > 0:
+		return int(max(time.Until(l.prefaces[0].at), 0).Milliseconds()) + 1
 	}
 	return -1
 }
@@ -251,12 +249,21 @@ func (l *loop) pump(s *stream) {
 func (l *loop) reset() {
 	l.mu.Lock()
 	var legs []*leg
+	var clients []*Client
 	for _, at := range l.slots {
-		if g, ok := at.source.(*leg); ok && g == &g.conn.client {
-			legs = append(legs, g)
+		switch s := at.source.(type) {
+		case *leg:
+			if s == &s.conn.client {
+				legs = append(legs, s)
+			}
+		case *Client:
+			clients = append(clients, s)
 		}
 	}
 	l.mu.Unlock()
+	for _, c := range clients {
+		c.end(unix.ECONNABORTED)
+	}
 	for _, g := range legs {
 		g.conn.finish(unix.ECONNABORTED)
 		l.relay.cfg.Events.Closed(g.conn, unix.ECONNABORTED)

@@ -25,6 +25,9 @@ func (c *Conn) noteFirst() {
 		local, remote := c.local, c.Server // of the onward leg
 		if !c.MPTCP {
 			local, remote = c.Server, c.Client
+			if c.Explicit {
+				local, _ = localOf(c.client.fd) // it is connected
+			}
 		}
 		c.last = Info{MPTCP: true, Token: token, Subflows: []Subflow{{Local: local, Remote: remote}}}
 	}

@@ -59,6 +59,11 @@ type Config struct {
 	// TCP_MAXSEG on it; nil if nothing else can.
 	LimitSegments func(fd int, bytes uint16) error
 	Events        Events
+	// Explicit is for clients that say where to connect to; nil for none.
+	Explicit *Explicit
+	// OwnAddresses says that all sockets use addresses of this machine only. They have no
+	// mark, and need no privilege.
+	OwnAddresses bool
 }
 
 // Relay owns the sockets of a box.
@@ -67,6 +72,7 @@ type Relay struct {
 	listeners []listener
 	loops     []*loop
 	keepalive atomic.Int64 // as [Config] has it, in nanoseconds
+	prefaces  atomic.Int64 // clients whose preface is under way
 
 	mu      sync.Mutex // guards the fields below; taken before a Conn's
 	waiting map[tuple]*Conn
@@ -75,7 +81,10 @@ type Relay struct {
 }
 
 // tuple is the 5-tuple by which an accepted client finds its onward leg.
-type tuple struct{ client, server netip.AddrPort }
+type tuple struct {
+	client, server netip.AddrPort
+	explicit       *Conn // the connection itself, in the place of the 5-tuple, if it is [Dial.Explicit]
+}
 
 // New opens the listeners and loops. Families are unix.AF_INET, unix.AF_INET6.
 func New(cfg Config, families ...int) (*Relay, error) {
@@ -114,6 +123,9 @@ func (r *Relay) open(families []int) error {
 			r.listeners = append(r.listeners, l)
 		}
 	}
+	if err := r.listenExplicitly(); err != nil {
+		return err
+	}
 	for range r.cfg.Loops {
 		l, err := newLoop(r)
 		if err != nil {
@@ -141,7 +153,7 @@ func (r *Relay) Close() error {
 // family: those of the multipath side speak MPTCP, with clients that do.
 func (r *Relay) Listeners(mptcp bool) (at []netip.AddrPort) {
 	for _, l := range r.listeners {
-		if l.mptcp == mptcp {
+		if l.mptcp == mptcp && !l.explicit {
 			at = append(at, l.local)
 		}
 	}
@@ -196,6 +208,9 @@ type Dial struct {
 	MPTCP, Plain bool
 	// OtherPort has the kernel choose the port, beside the client's address.
 	OtherPort bool
+	// Explicit says that the client has asked for the server in a preface: [Relay.Welcome]
+	// pairs the two.
+	Explicit bool
 	// Mark is the socket's SO_MARK; 0 is the one of its side.
 	Mark uint32
 	// DSCP, MSS (bytes) and HopLimit are for the SYN and all that follows, as far as

@@ -29,9 +29,11 @@ func (r *Relay) options(family int, mark uint32) []option {
 		transparent = option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1, false}
 	}
 	idle := int(time.Duration(r.keepalive.Load()).Seconds())
-	return []option{
-		transparent,
-		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false},
+	var onPath []option
+	if !r.cfg.OwnAddresses {
+		onPath = []option{transparent, {"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false}}
+	}
+	return append(onPath, []option{
 		// A client may use one port towards many servers.
 		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false},
 		{"TCP_NODELAY", unix.SOL_TCP, unix.TCP_NODELAY, 1, true},
@@ -39,7 +41,7 @@ func (r *Relay) options(family int, mark uint32) []option {
 		// Urgent data arrives in line. An MPTCP socket has none.
 		{"SO_OOBINLINE", unix.SOL_SOCKET, unix.SO_OOBINLINE, 1, true},
 		{"TCP_KEEPIDLE", unix.SOL_TCP, unix.TCP_KEEPIDLE, idle, true},
-	}
+	}...)
 }
 
 // socket makes a non-blocking stream socket with the box's options, and that mark
@@ -162,11 +164,13 @@ func (r *Relay) tryTuning() error {
 	return r.tune(fd)
 }
 
-// listener accepts the clients of one side and address family.
+// listener accepts the clients of one side and address family, or those that come to an
+// address of this machine.
 type listener struct {
-	fd    int
-	mptcp bool
-	local netip.AddrPort
+	fd       int
+	mptcp    bool
+	local    netip.AddrPort
+	explicit bool
 }
 
 // listen opens a listener on a free loopback port. One of MPTCP serves clients
@@ -177,16 +181,21 @@ func (r *Relay) listen(family int, mptcp bool) (listener, error) {
 	if family == unix.AF_INET {
 		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	fd, err := r.socket(family, mptcp, 0)
+	return r.listenAt(netip.AddrPortFrom(loopback, 0), mptcp)
+}
+
+// listenAt opens a listener.
+func (r *Relay) listenAt(addr netip.AddrPort, mptcp bool) (listener, error) {
+	fd, err := r.socket(familyOf(addr.Addr()), mptcp, 0)
 	if err != nil {
 		return listener{}, err
 	}
-	local, err := bindAndListen(fd, netip.AddrPortFrom(loopback, 0))
+	local, err := bindAndListen(fd, addr)
 	if err != nil {
 		unix.Close(fd)
 		return listener{}, err
 	}
-	return listener{fd, mptcp, local}, nil
+	return listener{fd: fd, mptcp: mptcp, local: local}, nil
 }
 
 // backlog of the listeners, cut by the kernel to net.core.somaxconn. Were it to
@@ -194,6 +203,9 @@ func (r *Relay) listen(family int, mptcp bool) (listener, error) {
 const backlog = 1 << 16
 
 func bindAndListen(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
+	if addr.Addr().Is6() {
+		_ = setsockopt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) // so that there may be one for IPv4 beside it
+	}
 	if err := bind(fd, addr); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("bind", err)
 	}
