@@ -7,12 +7,16 @@
 //	Dialing ──→ Released ──→ Relaying ──→ Closed
 //	   │            └──→ Abandoned (the client never completed the handshake)
 //	   ├──→ Refused, Unreachable, TimedOut, Failed
-//	   └──→ Dialing (from elsewhere), Passed (with no box in the way after all)
+//	   ├──→ Dialing (from elsewhere), Passed (with no box in the way after all)
+//	   └──→ Rejected, Abandoned (of a client that has asked in a preface: its name has no
+//	        address that is permitted, it has left)
 //	Learning ──→ Passed (the SYN+ACK was seen), TimedOut
 //	Passed, Rejected: decided at the SYN, nothing to follow
 //
 // While a flow is Dialing its SYN is held: the kernel keeps it without a
-// verdict. The package holds no sockets and no packets, and has no clock of its
+// verdict. In the place of a SYN it may be a client that has asked for the server in the
+// preface of its connection: then the flow's key has the address of this machine to which
+// the client has connected, and [Flow.Asked] the rest. The package holds no sockets and no packets, and has no clock of its
 // own: every call that depends on the time is given it.
 //
 // A flow is a record of two cache lines; records lie side by side in pages that

@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Side is the direction in which an interface of a box faces: hosts, or the other box.
 type Side uint8
@@ -69,8 +72,9 @@ var follows = [NumStates][]State{
 	Released:    {Dialing},
 	Relaying:    {Released},
 	Passed:      {Learning, Dialing},
+	Rejected:    {Dialing},
 	Closed:      {Relaying, Released, Dialing},
-	Abandoned:   {Released},
+	Abandoned:   {Released, Dialing},
 	Refused:     {Dialing},
 	Unreachable: {Dialing},
 	TimedOut:    {Dialing, Learning},
@@ -88,7 +92,8 @@ type Flow struct {
 	Reason Reason // why it is passed or relayed, or how it ended
 	// Capable reports whether its SYN bears MP_CAPABLE.
 	Capable bool
-	// Held is the queue's ID of the SYN that waits for its verdict while Dialing.
+	// Held is the ID of what waits for its verdict while Dialing: of a SYN in the queue, or of
+	// a client that has Asked.
 	Held uint32
 	// ISN is the initial sequence number of that SYN.
 	ISN uint32
@@ -97,6 +102,25 @@ type Flow struct {
 	Began, Changed, Setup time.Duration
 	ID                    ID     // the table gives it
 	Rule                  string // name of the rule of policy that chose Action, "" for the default
+	// Asked is what its client has asked for in a preface; nil for a flow on the path. It is
+	// never changed, only replaced.
+	Asked *Asked
+}
+
+// Asked is what a client has asked for. The [Key] of its flow has the address of this machine
+// to which the client has connected.
+type Asked struct {
+	User   string         // "" without one
+	Name   string         // of the destination, "" if the client has named an address
+	Server netip.AddrPort // of the destination; of a name without an address until it is connected
+}
+
+// Server returns the server of the flow: where its client wants to connect to.
+func (f *Flow) Server() netip.AddrPort {
+	if f.Asked != nil {
+		return f.Asked.Server
+	}
+	return f.Key.Server()
 }
 
 // ID names one attempt of one flow: it changes when the flow is dialed again, and

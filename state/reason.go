@@ -43,6 +43,9 @@ const (
 	Filtered
 	NotDelivered
 
+	Forbidden
+	NoAddress
+
 	FIN
 	Reset
 	NoSubflow
@@ -123,6 +126,9 @@ var reasons = [NumReasons]reason{
 	Filtered:     {"filtered", "passed: a firewall or a setting of the box's machine stops relayed connections, as its findings say", true},
 
 	NotDelivered: {"not-delivered", "passed: the SYNs that the box released, or its answers to them, were lost on this machine, or between it and the client", true},
+
+	Forbidden: {"forbidden", "refused by a gateway: the destination is loopback, link-local, private, multicast or an address of the gateway itself, and no rule names it", false},
+	NoAddress: {"no-address", "refused by a gateway: the name of the destination does not resolve", false},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},
 	Reset: {"reset", "an end reset the relayed flow; of an abandoned flow: the client reset its handshake, as port scanners do", false},

@@ -23,7 +23,7 @@ type record struct {
 	Flow
 	queue      slot // by its root; none: the record is free
 	prev, next slot
-	_          [12]byte
+	_          [4]byte
 }
 
 // page is how many records are allocated at once, and how many [Table.All] copies

@@ -166,6 +166,39 @@ func (t *Table) newID(n slot) ID {
 	return makeID(n, t.serial)
 }
 
+// Mint returns an ID for a further attempt of the live flow with that ID. It names nothing
+// until the flow adopts it.
+func (t *Table) Mint(id ID) ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.newID(id.slot())
+}
+
+// Adopt gives the live flow with that ID another one, of [Table.Mint].
+func (t *Table) Adopt(id, next ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.named(id); n != none {
+		t.flows.at(n).ID = next
+	}
+}
+
+// Amend replaces what the client of a live flow has asked for, once more is known of it, and
+// the rule that has chosen its action.
+func (t *Table) Amend(id ID, asked *Asked, rule string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.named(id)
+	if n == none {
+		return
+	}
+	f := &t.flows.at(n).Flow
+	if f.Rule != rule && rule != "" {
+		t.rules[rule]++
+	}
+	f.Asked, f.Rule = asked, rule
+}
+
 // repeat compares the SYN of f with the live flow of the record. While that is
 // dialing it holds this SYN from now on.
 func (r *record) repeat(f Flow) Begun {

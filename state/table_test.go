@@ -50,7 +50,7 @@ func all(table *Table) map[Key]Flow {
 var legal = map[[2]State]bool{
 	{Dialing, Released}: true, {Dialing, Refused}: true, {Dialing, Unreachable}: true,
 	{Dialing, TimedOut}: true, {Dialing, Failed}: true, {Dialing, Closed}: true,
-	{Dialing, Dialing}: true, {Dialing, Passed}: true,
+	{Dialing, Dialing}: true, {Dialing, Passed}: true, {Dialing, Rejected}: true, {Dialing, Abandoned}: true,
 	{Released, Relaying}: true, {Released, Abandoned}: true, {Released, Failed}: true, {Released, Closed}: true,
 	{Relaying, Closed}: true,
 	{Learning, Passed}: true, {Learning, TimedOut}: true,

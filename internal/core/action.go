@@ -17,6 +17,8 @@ const (
 	Decide Kind = iota
 	// Connect begins a dial onward: Action.Dial. Its outcome goes to [Core.DialEnded].
 	Connect
+	// Resolve asks for the addresses of a name: Action.Name. They go to [Core.Resolved].
+	Resolve
 	// Abort ends the dial of a flow, or resets its onward leg while that waits for
 	// the client.
 	Abort
@@ -46,6 +48,7 @@ type Action struct {
 	Dial     Dial
 	Subflows SubflowPolicy
 	Notice   *Notice
+	Name     string
 	At       time.Duration
 }
 
@@ -60,6 +63,9 @@ type Dial struct {
 	OtherPort bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
+	// Asked reports whether the client has asked for the server in a preface. Then the
+	// kernel chooses the end to dial from.
+	Asked bool
 	// In and Out are the interfaces by which the client's SYN came in, and by which the
 	// router sends it on; Mark is its mark: the dial of a client's address takes the same
 	// way. They are zero where From says the way.
@@ -142,6 +148,10 @@ type Decision struct {
 	// relayed flow that has ended: sockets of that which the kernel still has (TIME-WAIT) would
 	// take the packets of the new connection, and must go first.
 	Reuses bool
+	// Asked is what a client has asked for in a preface. Then the verdict is about the client
+	// with the ID of the packet, which has no Data: [Deliver] pairs it, [Reset] and the
+	// errors become the reply, and all others refuse it without saying more.
+	Asked *state.Asked
 	// Settles reports whether the packet was held until now, for the time Held.
 	Settles bool
 	Held    time.Duration

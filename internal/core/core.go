@@ -2,6 +2,7 @@ package core
 
 import (
 	"iter"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ type Config struct {
 	// ClientReset or Closed are still to come. Nil stands for a function that always
 	// returns false.
 	Gone func(state.Flow) bool
+	// Own reports whether an address is one of this machine's. It is for requests of clients,
+	// and may be nil where there are none.
+	Own func(netip.Addr) bool
 }
 
 // Core decides about the flows of a box. It is safe for concurrent use. Every event
@@ -25,6 +29,7 @@ type Config struct {
 // in order, and returns that slice.
 type Core struct {
 	gone   func(state.Flow) bool
+	own    func(netip.Addr) bool
 	table  *state.Table
 	learnt *state.Learnt
 
@@ -37,8 +42,9 @@ type Core struct {
 	retries    []retry
 	reach      reach
 	tries      []try
-	expired    time.Duration // when Tick last looked for what has waited too long
-	trace      func(Step)    // of a core that only tries: see Explain
+	expired    time.Duration         // when Tick last looked for what has waited too long
+	trace      func(Step)            // of a core that only tries: see Explain
+	rivals     map[state.ID]state.ID // the flow of each dial of a race
 }
 
 // handshake has the facts about a flow to be relayed that are needed from its SYN on
@@ -58,12 +64,13 @@ type handshake struct {
 	obstacle state.Reason
 	// doubt: the dial is without MP_CAPABLE, since one with it has failed.
 	doubt bool
+	race  *race // of a flow whose client has asked for it
 }
 
 // New returns a core with an empty table.
 func New(cfg Config) *Core {
 	c := &Core{
-		gone: cfg.Gone, table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
+		gone: cfg.Gone, own: cfg.Own, rivals: make(map[state.ID]state.ID), table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
 		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(),
 	}
 	if c.gone == nil {
@@ -103,8 +110,13 @@ func (c *Core) Learns() bool {
 
 // Live reports whether id names the newest attempt of a flow that is not over.
 func (c *Core) Live(id state.ID) bool {
-	_, live := c.table.ByID(id)
-	return live
+	if _, live := c.table.ByID(id); live {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, races := c.rivals[id]
+	return races
 }
 
 // Flow returns a copy of the flow with that key, also of one that has ended, as
@@ -189,7 +201,7 @@ func (c *Core) Pending() []Pending {
 	defer c.mu.Unlock()
 	var out []Pending
 	for id, h := range c.handshakes {
-		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing {
+		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing && h.race == nil {
 			out = append(out, Pending{id, h.dial})
 		}
 	}
@@ -214,6 +226,9 @@ func (c *Core) track(acts []Action, id state.ID, h *handshake) []Action {
 func (c *Core) abandon(acts []Action, id state.ID) []Action {
 	if h := c.handshakes[id]; h != nil && h.tracked {
 		acts = append(acts, Action{Kind: Untrack, Flow: id})
+	}
+	if h := c.handshakes[id]; h != nil && h.race != nil {
+		acts = c.abortRivals(acts, h.race)
 	}
 	delete(c.handshakes, id)
 	return append(acts, Action{Kind: Abort, Flow: id})

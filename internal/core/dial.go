@@ -62,6 +62,9 @@ func RefusedHere(err error) bool { return outcomeOf(err).state == state.Unreacha
 func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dialed) []Action {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if flow, races := c.rivals[id]; races {
+		return c.raced(acts, now, flow, id, end.Err)
+	}
 	h := c.handshakes[id]
 	if h != nil && end.Here && RefusedHere(end.Err) && h.dial.From == (Source{}) {
 		end.Err = errHere
@@ -116,7 +119,7 @@ func (c *Core) NeighbourFailed(acts []Action, now time.Duration, dials ...state.
 func settled(now time.Duration, f state.Flow, v Verdict, why state.Reason) Action {
 	return Action{Kind: Decide, Flow: f.ID, Decision: Decision{
 		Packet: Packet{ID: f.Held, Side: f.Side}, Verdict: v, Reason: why, Key: f.Key, Settles: true, Held: now - f.Began,
-		Reuses: v == Accept,
+		Reuses: v == Accept && f.Asked == nil, Asked: f.Asked,
 	}}
 }
 

@@ -165,3 +165,10 @@ func explained(r state.Reason) string {
 	}
 	return r.String() + " (" + meaning + ")"
 }
+
+// traceRule traces a rule that does not match.
+func (c *Core) traceRule(r *Rule, key string) {
+	if c.trace != nil {
+		c.say("policy", "rule %s does not match: %s", r.Name, key)
+	}
+}

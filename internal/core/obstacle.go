@@ -124,6 +124,8 @@ func (c *Core) giveUp(acts []Action, now time.Duration) []Action {
 		h := c.handshakes[id]
 		switch f, live := c.table.ByID(id); {
 		case !live || h == nil || f.State != state.Dialing:
+		case h.race != nil:
+			acts = c.goOn(acts, now, id, h)
 		case h.obstacle != state.None: // is still there
 			acts = c.failed(acts, now, h, h.obstacle, 0)
 			acts = c.passHeld(acts, now, id, h.obstacle)

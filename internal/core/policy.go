@@ -26,6 +26,8 @@ type Rule struct {
 	Ports    []PortRange    // of the server
 	Side     *state.Side    // by which the SYN enters
 	Capable  *bool          // whether it bears MP_CAPABLE
+	Users    []string       // who ask, of requests: see [Request]
+	Names    []string       // asked for, of requests: a name, or *.example.com for all below one
 	Action   state.Action
 	Subflows SubflowPolicy // of what is relayed, at a CPE
 	QUIC     QUIC          // for the driver, at a CPE: what to do with QUIC of the same hosts

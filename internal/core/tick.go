@@ -87,13 +87,16 @@ func (c *Core) expire(acts []Action, now time.Duration) []Action {
 		}
 		if f.State == state.TimedOut { // its SYN is held
 			acts = append(acts, settled(now, f, Drop, f.Reason))
-			if h := c.handshakes[f.ID]; h != nil {
+			if h := c.handshakes[f.ID]; h != nil && h.race == nil {
 				acts = c.failed(acts, now, h, state.Unanswered, 0)
 			}
 		}
 		acts = c.abandon(acts, f.ID)
 	}
 	for _, f := range c.table.Waiting(state.Released, askAfter, last, now) {
+		if f.Asked != nil {
+			continue // the client is there already
+		}
 		acts = append(acts, Action{Kind: Ask, Flow: f.ID, Key: f.Key})
 		c.waits(now, &f)
 	}
