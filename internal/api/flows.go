@@ -4,7 +4,7 @@ import "net/netip"
 
 // Dump is the state of a box, as `synbond flows --json` prints it.
 type Dump struct {
-	Role   string `json:"role"` // cpe or hag
+	Role   string `json:"role"` // cpe, hag or gateway
 	Flows  []Flow `json:"flows"`
 	Totals Totals `json:"totals"`
 	// Learnt lists the destinations known to action learn, in dumps of all flows.
@@ -49,6 +49,12 @@ type Flow struct {
 	Subflows   []Subflow      `json:"subflows"`
 	// Recording is the file that has the flow's handshake, while there is one.
 	Recording string `json:"recording,omitempty"`
+	// At is the address of a gateway to which the client has connected. User and Name are who
+	// has asked for the server, and the name that was asked for with its port; each "" without
+	// one. A name that has not been connected has no Server.
+	At   netip.AddrPort `json:"at,omitzero"`
+	User string         `json:"user,omitempty"`
+	Name string         `json:"name,omitempty"`
 }
 
 // Subflow is one subflow of the multipath leg, from the box's point of view.
@@ -81,6 +87,26 @@ type Totals struct {
 	Findings map[string]int `json:"findings,omitempty"`
 	// Recording is there if the box records.
 	Recording *RecordingTotals `json:"recording,omitempty"`
+	// Gateway is there if the box is one.
+	Gateway *GatewayTotals `json:"gateway,omitempty"`
+}
+
+// GatewayTotals count what comes before the flows of a gateway.
+type GatewayTotals struct {
+	// Prefaces counts the clients that have left before they were connected, by reason.
+	Prefaces map[string]uint64 `json:"prefaces"`
+	// Logins counts the checks of users and passwords by result.
+	Logins map[string]uint64 `json:"logins,omitempty"`
+	// Users has the flows that have been connected by user, "" for clients without one.
+	Users map[string]UserTotals `json:"users"`
+}
+
+// UserTotals count the flows of a user.
+type UserTotals struct {
+	Live      int    `json:"live"`
+	Flows     uint64 `json:"flows"` // that have closed
+	BytesUp   uint64 `json:"bytes_up"`
+	BytesDown uint64 `json:"bytes_down"`
 }
 
 // SubflowTotals count a CPE's subflows.

@@ -49,6 +49,7 @@ type Box struct {
 	set         *paths.Set
 	steering    *steering        // of a CPE
 	responder   *probe.Responder // of a HAG
+	gateway     *gateway         // of a gateway
 	sides       *sides
 	recorder    Recorder
 	findings    *host.Findings
@@ -78,7 +79,7 @@ type kernel struct {
 func newBox(cfg Config) *Box {
 	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, findings: host.NewFindings(cfg.Log), recheck: make(chan struct{}, 1), conns: newConns(cfg.Table.MaxEnded)}
 	b.actions.New = func() any { return new([]core.Action) }
-	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone})
+	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone, Own: b.isOwn})
 	return b
 }
 
@@ -86,6 +87,9 @@ func newBox(cfg Config) *Box {
 // ctx ends or something that it cannot do without fails. Then it removes all
 // that it installed.
 func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
+	if cfg.Role == Gateway {
+		return runGateway(ctx, cfg, ready)
+	}
 	cfg.resolve()
 	if err := errors.Join(host.CheckPrivileges(), cfg.interfaces()); err != nil {
 		return err
@@ -258,6 +262,8 @@ func (b *Box) adopt(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-b.cfg.Reread:
+			b.gateway.reload()
 		case c := <-b.cfg.Changes:
 			learnt := b.core.Learns()
 			b.change(c)

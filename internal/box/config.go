@@ -22,8 +22,9 @@ type Role = core.Role
 
 // The presets.
 const (
-	CPE = core.CPE
-	HAG = core.HAG
+	CPE     = core.CPE
+	HAG     = core.HAG
+	Gateway = core.Gateway
 )
 
 // Config of a box.
@@ -33,7 +34,9 @@ type Config struct {
 	Paths      []paths.Path
 	Join       []netip.AddrPort // HAG: where the kernel takes joins
 	Policy     *core.Policy
-	Changes    <-chan Change // of what may change while the box runs; may be nil
+	Changes    <-chan Change   // of what may change while the box runs; may be nil
+	Gateway    GatewayConfig   // of a gateway
+	Reread     <-chan struct{} // asks a gateway to read its users' file again; may be nil
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Probe      paths.ProbeConfig
@@ -64,6 +67,9 @@ type Change struct {
 
 // Validate reports what is wrong with the configuration in itself.
 func (c *Config) Validate() error {
+	if c.Role == Gateway {
+		return c.validateGateway()
+	}
 	var all []string
 	all = append(all, c.Plain...)
 	for _, p := range c.Paths {

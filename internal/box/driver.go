@@ -32,9 +32,15 @@ func (b *Box) carryOut(acts []core.Action) {
 	for i := range acts {
 		switch a := &acts[i]; a.Kind {
 		case core.Decide:
+			if a.Decision.Asked != nil {
+				b.gateway.answer(a.Flow, &a.Decision)
+				continue
+			}
 			b.decide(&a.Decision)
 		case core.Connect:
 			b.connect(a)
+		case core.Resolve:
+			b.gateway.resolve(a.Flow, a.Name)
 		case core.Abort:
 			b.abort(a.Flow)
 		case core.Track:
@@ -127,19 +133,9 @@ var marks = map[core.Verdict]nfq.Mark{
 // deliveries are the marks that deliver a SYN to the listener of its side.
 var deliveries = map[state.Side]nfq.Mark{state.Plain: nfq.ToPlain, state.Multipath: nfq.ToPaths}
 
-// connect dials onward for a flow whose SYN is held, with a SYN like it.
+// connect dials onward for a flow.
 func (b *Box) connect(a *core.Action) {
-	d := relay.Dial{
-		ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, MPTCP: a.Dial.Multipath,
-		Plain: a.Dial.Plain, OtherPort: a.Dial.OtherPort, From: a.Dial.From.Addr, Interface: a.Dial.From.Interface,
-		DSCP: a.Dial.Traits.DSCP, MSS: a.Dial.Traits.MSS, HopLimit: a.Dial.Traits.HopLimit - 1,
-	}
-	d.OwnSource = d.From.IsValid() || b.dialsAsItself(d, a.Dial.Out)
-	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP).Beside(a.Dial.Mark))
-	if a.Dial.Out != 0 && (b.routedByInput(a.Dial.In) || b.routedByMark(a.Dial.Mark, d.Mark)) {
-		d.Interface = interfaceName(a.Dial.Out)
-	}
-	c, err := b.relay.Dial(d)
+	c, err := b.relay.Dial(b.dialFor(a))
 	if err != nil {
 		if core.RefusedHere(err) {
 			b.refused.Store(int64(max(b.now(), 1)))
@@ -151,6 +147,25 @@ func (b *Box) connect(a *core.Action) {
 	if !b.core.Live(a.Flow) { // it has ended meanwhile
 		b.abort(a.Flow)
 	}
+}
+
+// dialFor returns the dial for a flow: with a SYN like the one that is held, or from this
+// machine's own address for a client that has asked.
+func (b *Box) dialFor(a *core.Action) relay.Dial {
+	if a.Dial.Asked {
+		return relay.Dial{ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, OwnSource: true, Explicit: true}
+	}
+	d := relay.Dial{
+		ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, MPTCP: a.Dial.Multipath,
+		Plain: a.Dial.Plain, OtherPort: a.Dial.OtherPort, From: a.Dial.From.Addr, Interface: a.Dial.From.Interface,
+		DSCP: a.Dial.Traits.DSCP, MSS: a.Dial.Traits.MSS, HopLimit: a.Dial.Traits.HopLimit - 1,
+	}
+	d.OwnSource = d.From.IsValid() || b.dialsAsItself(d, a.Dial.Out)
+	d.Mark = uint32(markOf(d).WithDSCP(d.DSCP).Beside(a.Dial.Mark))
+	if a.Dial.Out != 0 && (b.routedByInput(a.Dial.In) || b.routedByMark(a.Dial.Mark, d.Mark)) {
+		d.Interface = interfaceName(a.Dial.Out)
+	}
+	return d
 }
 
 // abort ends the connection of a flow that has not been paired.
@@ -280,7 +295,7 @@ func (b relayEvents) Closed(c *relay.Conn, err error) { b.closed(state.ID(c.ID),
 func (b *Box) paired(id state.ID, d relay.Dial) (wanted bool) {
 	b.do(func(acts []core.Action) []core.Action {
 		acts, wanted = b.core.Paired(acts, b.now(), id)
-		if wanted {
+		if wanted && !d.Explicit {
 			b.recorder.Paired(state.KeyOf(d.Client, d.Server))
 		}
 		return acts
@@ -297,11 +312,15 @@ func (b *Box) grown(id state.ID) {
 
 // closed tells the core that both legs of a flow are gone.
 func (b *Box) closed(id state.ID, err error) {
+	f, _ := b.core.ByID(id)
 	b.do(func(acts []core.Action) []core.Action { return b.core.Closed(acts, b.now(), id, reasonOf(err)) })
 	if c, ok := b.conns.end(id); ok {
 		b.bytesUp.Add(c.BytesUp())
 		b.bytesDown.Add(c.BytesDown())
 		b.countFallback(id, c)
+		if f.Asked != nil {
+			b.gateway.closed(f.Asked.User, c)
+		}
 	}
 }
 

@@ -62,12 +62,24 @@ func (b *Box) described(filter flowFilter, totals *api.Totals) iter.Seq[api.Flow
 				up, down := b.moved(f.ID)
 				totals.BytesUp += up
 				totals.BytesDown += down
+				if f.Asked != nil {
+					addUser(totals, f.Asked.User, up, down)
+				}
 			}
 			if filter.selects(&f) && !yield(b.describe(f, b.now(), traits())) {
 				return
 			}
 		}
 	}
+}
+
+// addUser adds a live flow to the totals of its user.
+func addUser(totals *api.Totals, user string, up, down uint64) {
+	of := totals.Gateway.Users[user]
+	of.Live++
+	of.BytesUp += up
+	of.BytesDown += down
+	totals.Gateway.Users[user] = of
 }
 
 // traits returns the traits of subflows that the dump cannot see otherwise.
@@ -109,6 +121,9 @@ func (b *Box) totals() api.Totals {
 	if b.steering != nil {
 		out.Subflows = api.SubflowTotals(b.steering.kernel.manager.Counters())
 	}
+	if b.gateway != nil {
+		b.gateway.totals(&out)
+	}
 	if b.cfg.Record != nil {
 		out.Recording = new(b.recorder.Totals())
 	}
@@ -117,10 +132,16 @@ func (b *Box) totals() api.Totals {
 
 func (b *Box) describe(f state.Flow, now time.Duration, traits map[mptcp.Ends]mptcp.Trait) api.Flow {
 	out := api.Flow{
-		Client: f.Key.Client(), Server: f.Key.Server(), Side: f.Side.String(),
+		Client: f.Key.Client(), Server: f.Server(), Side: f.Side.String(),
 		Action: f.Action.String(), State: f.State.String(), Reason: f.Reason.String(), Rule: f.Rule,
 		AgeMS: f.Age(now).Milliseconds(), SetupUS: f.Setup.Microseconds(), Subflows: []api.Subflow{},
 		Recording: b.recorder.File(f.Key),
+	}
+	if f.Asked != nil {
+		out.User, out.At = f.Asked.User, f.Key.Server()
+		if name := f.Asked.Name; name != "" {
+			out.Name = fmt.Sprintf("%s:%d", name, f.Asked.Server.Port())
+		}
 	}
 	conn, ok := b.conns.get(f.ID)
 	if !ok {

@@ -32,8 +32,8 @@ func (f *flowFilter) selects(flow *state.Flow) bool {
 	return (f.Ended() || flow.State.Live()) &&
 		(f.State == "" || flow.State.String() == f.State) &&
 		(f.Reason == "" || flow.Reason.String() == f.Reason) &&
-		(f.Port == 0 || flow.Key.Server().Port() == f.Port) &&
-		holds(f.Client, flow.Key.Client()) && holds(f.Server, flow.Key.Server())
+		(f.Port == 0 || flow.Server().Port() == f.Port) &&
+		holds(f.Client, flow.Key.Client()) && holds(f.Server, flow.Server())
 }
 
 func holds(p netip.Prefix, a netip.AddrPort) bool { return !p.IsValid() || p.Contains(a.Addr()) }

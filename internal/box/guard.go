@@ -71,14 +71,16 @@ func (b *Box) things() []guard.Thing {
 			Mend: func() error { return b.journal.RaiseSizes(key, least) },
 		})
 	}
-	if b.cfg.Role == HAG {
+	if b.cfg.Role != CPE {
 		all = append(all,
 			guard.Thing{Name: "MPTCP limits", Look: b.limitsLowered, Mend: b.raiseLimits},
 			guard.Thing{Name: "MPTCP endpoints", Look: b.missingJoins, Mend: b.mendJoins})
 	}
-	all = append(all, guard.Thing{Name: rulesThing, Vital: true, Look: b.rulesChanged, Mend: b.installRules})
-	for _, r := range b.routes() {
-		all = append(all, guard.Thing{Name: routesThings[r.Family], Vital: true, Look: func() (string, error) { return missing(r) }, Mend: r.Mend})
+	if b.cfg.Role != Gateway {
+		all = append(all, guard.Thing{Name: rulesThing, Vital: true, Look: b.rulesChanged, Mend: b.installRules})
+		for _, r := range b.routes() {
+			all = append(all, guard.Thing{Name: routesThings[r.Family], Vital: true, Look: func() (string, error) { return missing(r) }, Mend: r.Mend})
+		}
 	}
 	if b.steering != nil {
 		s := b.steering.kernel.shaper

@@ -16,6 +16,9 @@ import (
 
 // queueTotals reads /proc/net/netfilter/nfnetlink_queue (kernel: nfnetlink_queue.c, seq_show).
 func (b *Box) queueTotals() api.QueueTotals {
+	if b.queue == nil { // of a gateway
+		return api.QueueTotals{}
+	}
 	q := api.QueueTotals{Errors: b.queue.Errors(), Stray: b.stray.Load()}
 	f, err := os.Open("/proc/self/net/netfilter/nfnetlink_queue")
 	if err != nil {
@@ -56,6 +59,10 @@ var (
 	findingDesc    = desc("finding", "Obstacles on the machine or in the network that the box knows of: 1.", "id")
 	keptDesc       = desc("kept_changes_total", "Changes by others of what the box has installed or set.", "thing")
 	leftDesc       = desc("kept_left", "Things that others have changed too often, and that are left to them: 1.", "thing")
+	prefacesDesc   = desc("prefaces_total", "Clients of a gateway that have left before they were connected, by reason.", "reason")
+	loginsDesc     = desc("logins_total", "Checks of users and passwords at a gateway.", "result")
+	userFlowsDesc  = desc("user_closed_flows_total", "Flows of a gateway's user that have closed.", "user")
+	userBytesDesc  = desc("user_closed_bytes_total", "Bytes carried by the flows of a gateway's user that have closed.", "user", "direction")
 	recordDesc     = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
@@ -65,7 +72,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, keptDesc, leftDesc, recordDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, keptDesc, leftDesc, recordDesc, prefacesDesc, loginsDesc, userFlowsDesc, userBytesDesc} {
 		ch <- d
 	}
 	for _, d := range pathDescs {
@@ -79,8 +86,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	count := func(d *prometheus.Desc, v uint64, label string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), label)
+	count := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
 	}
 	for s, n := range t.Live {
 		gauge(flowsDesc, float64(n), s)
@@ -109,6 +116,19 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	if t.Recording != nil {
 		count(recordDesc, t.Recording.Packets, "written")
 		count(recordDesc, t.Recording.Dropped, "dropped")
+	}
+	if g := t.Gateway; g != nil {
+		for reason, n := range g.Prefaces {
+			count(prefacesDesc, n, reason)
+		}
+		for result, n := range g.Logins {
+			count(loginsDesc, n, result)
+		}
+		for user, of := range g.Users {
+			count(userFlowsDesc, of.Flows, user)
+			count(userBytesDesc, of.BytesUp, user, "up")
+			count(userBytesDesc, of.BytesDown, user, "down")
+		}
 	}
 	for _, k := range c.b.kept() {
 		count(keptDesc, k.Changes, k.Thing)

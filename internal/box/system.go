@@ -59,6 +59,12 @@ var sysctls = map[Role][]host.Sysctl{
 		{Key: "net/mptcp/pm_type", Value: "0"},
 		noJoinBack, blackhole, early, unchecked,
 	},
+	// Clients join at the address to which they have connected.
+	Gateway: {
+		enabled,
+		{Key: "net/mptcp/pm_type", Value: "0"},
+		blackhole, unchecked,
+	},
 }
 
 // buffers are the least buffer sizes for multipath legs; sockets of the plain side start
@@ -138,7 +144,7 @@ func (b *Box) installSystem(undo *undo) error {
 			return err
 		}
 	}
-	if b.cfg.Role == HAG {
+	if b.cfg.Role != CPE {
 		return b.installJoins(j)
 	}
 	return nil
@@ -152,12 +158,16 @@ var filesBeside = 192 + 16*runtime.NumCPU()
 // of flows where that is not to be had: a flow too many is passed, one that
 // lacks a descriptor later would be broken.
 func (c *Config) raiseFileLimit() (short bool, err error) {
-	want := uint64(2*c.Table.MaxFlows + filesBeside)
+	beside := filesBeside
+	if c.Role == Gateway {
+		beside += c.Table.MaxHalfOpen // clients that have not asked yet
+	}
+	want := uint64(2*c.Table.MaxFlows + beside)
 	limit, err := host.RaiseFileLimit(want)
 	if err != nil || limit >= want {
 		return false, err
 	}
-	c.Table.MaxFlows = max(1, (int(limit)-filesBeside)/2)
+	c.Table.MaxFlows = max(1, (int(limit)-beside)/2)
 	return true, nil
 }
 

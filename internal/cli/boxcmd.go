@@ -24,10 +24,16 @@ func boxCommand(role box.Role) *cobra.Command {
 		Example: "  synbond cpe --plain lan0 --path ppp0,name=dsl --path wwan0,name=lte,join=203.0.113.1:9000",
 		Args:    noArguments,
 	}
-	if role == box.HAG {
+	switch role {
+	case box.HAG:
 		cmd.Use = "hag --plain IF… --path IF… --join ADDR:PORT…"
 		cmd.Short = "run the box in the operator's network"
 		cmd.Example = "  synbond hag --plain wan0 --path dsl0 --path lte0 --join 203.0.113.1:9000"
+	case box.Gateway:
+		cmd.Use = "gateway --socks ADDR:PORT… [--join ADDR:PORT…] [--users FILE] [--admit PREFIX…] [--open]"
+		cmd.Short = "run a SOCKS gateway for hosts with MPTCP, such as smartphones"
+		cmd.Example = "  synbond passwd alice >> /etc/synbond/users\n" +
+			"  synbond gateway --socks 203.0.113.1:1080 --socks [2001:db8::1]:1080 --users /etc/synbond/users"
 	}
 	from := bindBox(cmd, role)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return from.run(cmd, role) }
@@ -78,6 +84,10 @@ func (s *source) run(cmd *cobra.Command, role box.Role) error {
 	record(settings, &cfg)
 	r := reloader{from: s, role: role, running: settings, level: level, log: cfg.Log, changes: make(chan box.Change)}
 	cfg.Changes = r.changes
+	if role == box.Gateway {
+		r.reread = make(chan struct{})
+		cfg.Reread = r.reread
+	}
 	go r.run(cmd.Context())
 	// The relay's loops keep a processor each, see package relay.
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())

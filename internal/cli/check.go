@@ -10,18 +10,19 @@ import (
 
 	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // checkCommand checks a configuration file. It needs no privilege.
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "check FILE… [--role cpe|hag]",
+		Use:     "check FILE… [--role cpe|hag|gateway]",
 		Short:   "check configuration files as a box would, without starting one",
 		Example: "  synbond check /etc/synbond/cpe.toml",
 		Args:    someArguments("a configuration file"),
 	}
 	var role string
-	bindRole(cmd, &role, "role of the box: cpe or hag (default: hag if the file has the key join, else cpe)")
+	bindRole(cmd, &role, "role of the box (default: gateway if the file has the table gateway, hag if it has the key join, else cpe)", core.Roles...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		for _, file := range args {
 			if err := checkFile(file, box.Role(role)); err != nil {

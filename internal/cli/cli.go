@@ -76,7 +76,7 @@ func Root() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	cobra.EnableCommandSorting = false // help lists them as here
 	root.AddCommand(
-		labCommand(), boxCommand("cpe"), boxCommand("hag"), flowsCommand(), explainCommand(), pathsCommand(), replayCommand(),
+		labCommand(), boxCommand("cpe"), boxCommand("hag"), boxCommand("gateway"), flowsCommand(), explainCommand(), pathsCommand(), replayCommand(),
 		rulesCommand(), checkCommand(), doctorCommand(), reportCommand(), passwdCommand(), completionCommand(), versionCommand(),
 	)
 	for _, cmd := range root.Commands() {

@@ -58,7 +58,7 @@ func printExplanation(w io.Writer, e *api.Explanation) {
 	if e.Client.Port() == 0 {
 		client = e.Client.Addr().String()
 	}
-	fmt.Fprintf(w, "a SYN from %s to %s, at this %s now:\n\n", client, e.Server, upper(core.Role(e.Role)))
+	fmt.Fprintf(w, "a SYN from %s to %s, at this %s now:\n\n", client, e.Server, core.Role(e.Role).Title())
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range e.Steps {
 		fmt.Fprintf(tw, "%s\t%s\n", s.Step, s.Detail)

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,9 +22,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	switch {
 	case helpAsked(cmd):
 		return pflag.ErrHelp
-	case errors.As(err, &absent) && roleOf(cmd) != "" && config.RoleOfFlag(absent.GetSpecifiedName()) != "":
-		other := config.RoleOfFlag(absent.GetSpecifiedName())
-		return usagef("--%s is for a %s, not for a %s", absent.GetSpecifiedName(), upper(other), upper(roleOf(cmd)))
+	case errors.As(err, &absent) && roleOf(cmd) != "" && config.OwnersOfFlag(absent.GetSpecifiedName()) != "":
+		owners := config.OwnersOfFlag(absent.GetSpecifiedName())
+		return usagef("--%s is for a %s, not for a %s", absent.GetSpecifiedName(), owners, roleOf(cmd).Title())
 	case errors.As(err, &absent) && absent.GetSpecifiedShortnames() == "":
 		return usagef("there is no flag --%s", absent.GetSpecifiedName())
 	case errors.As(err, &empty) && empty.GetSpecifiedShortnames() == "":
@@ -42,13 +42,11 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // roleOf returns the role of a box that the command runs, "" without one.
 func roleOf(cmd *cobra.Command) core.Role {
-	if role := core.Role(cmd.Name()); role == core.CPE || role == core.HAG {
+	if role := core.Role(cmd.Name()); slices.Contains(core.Roles, role) {
 		return role
 	}
 	return ""
 }
-
-func upper(r core.Role) string { return strings.ToUpper(string(r)) }
 
 // helpAsked reports whether --help stood before the mistake.
 func helpAsked(cmd *cobra.Command) bool {
@@ -128,8 +126,12 @@ func list(words []string) (text string) {
 }
 
 // bindRole declares the flag --role.
-func bindRole(cmd *cobra.Command, role *string, help string) {
-	oneOf(cmd, role, "role", "ROLE", help, string(core.CPE), string(core.HAG))
+func bindRole(cmd *cobra.Command, role *string, help string, roles ...core.Role) {
+	var names []string
+	for _, r := range roles {
+		names = append(names, string(r))
+	}
+	oneOf(cmd, role, "role", "ROLE", help, names...)
 }
 
 // bindFile declares the flag that names a configuration file.

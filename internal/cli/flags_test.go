@@ -23,7 +23,9 @@ var wrongValues = map[string]struct{ value, want string }{
 	"metrics":         {"9100", "want an address with its port, such as 127.0.0.1:9100 or [::1]:9100"},
 	"initial-window":  {"ten", "want a whole number from 0 to 65535"},
 	"log-level":       {"loud", "want debug, info, warn or error"},
-	"role":            {"hub", "want cpe or hag"},
+	"role":            {"hub", "want cpe"},
+	"socks":           {"203.0.113.1", "want an address with its port, such as 203.0.113.1:9000"},
+	"admit":           {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	"scenario":        {"none", "--list"},
 	"client":          {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	"server":          {"192.0.2.0/33", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
@@ -34,7 +36,7 @@ var wrongValues = map[string]struct{ value, want string }{
 }
 
 // anyText are the flags that take every text: names of files and of what only the kernel knows.
-var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg"}
+var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg", "users"}
 
 // pathValues are wrong values of --path by command.
 var pathValues = map[string][]struct{ value, want string }{
@@ -116,8 +118,9 @@ func argumentsOf(cmd *cobra.Command) []string {
 
 func TestFlagOfTheOtherRoleSaysSo(t *testing.T) {
 	for args, want := range map[string]string{
-		"cpe --join 203.0.113.1:9": "synbond: --join is for a HAG, not for a CPE (see `synbond cpe --help`)\n",
+		"cpe --join 203.0.113.1:9": "synbond: --join is for a HAG or gateway, not for a CPE (see `synbond cpe --help`)\n",
 		"hag --own-source4":        "synbond: --own-source4 is for a CPE, not for a HAG (see `synbond hag --help`)\n",
+		"gateway --queue 1":        "synbond: --queue is for a CPE or HAG, not for a gateway (see `synbond gateway --help`)\n",
 		"flows --join 1":           "synbond: there is no flag --join (see `synbond flows --help`)\n",
 	} {
 		if code, _, errs := run(strings.Fields(args)...); code != exitUsage || errs != want {

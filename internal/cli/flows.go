@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -50,6 +51,7 @@ func printFlows(w io.Writer, d *api.Dump) {
 	printCount(w, t.Findings)
 	printLearnt(w, d.Learnt)
 	printRecording(w, t.Recording)
+	printGateway(w, t.Gateway)
 	if len(d.Flows) == 0 {
 		return
 	}
@@ -59,11 +61,14 @@ func printFlows(w io.Writer, d *api.Dump) {
 	if t.Recording != nil {
 		fmt.Fprint(tw, "\tRECORDING")
 	}
+	if t.Gateway != nil {
+		fmt.Fprint(tw, "\tUSER")
+	}
 	fmt.Fprintln(tw)
 	for _, f := range d.Flows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", f.Client, f.Server, f.Side, withReason(f.State, cmp.Or(f.Reason, f.Rule)),
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s%s%s\n", f.Client, serverText(f), f.Side, withReason(f.State, cmp.Or(f.Reason, f.Rule)),
 			(time.Duration(f.AgeMS) * time.Millisecond).Round(time.Millisecond), time.Duration(f.SetupUS)*time.Microsecond,
-			bytesText(f.BytesUp), bytesText(f.BytesDown), mptcpText(f), recordingText(f))
+			bytesText(f.BytesUp), bytesText(f.BytesDown), mptcpText(f), recordingText(f), userText(f))
 		for _, s := range f.Subflows {
 			fmt.Fprintf(tw, "  %s\t  %s\t%s\t\t\trtt %s\t%s sent%s\t%s received\t\n", s.Local, s.Remote, pathText(s),
 				time.Duration(s.RTTUS)*time.Microsecond, bytesText(s.BytesSent), againText(s), bytesText(s.BytesReceived))
@@ -95,6 +100,33 @@ func recordingText(f api.Flow) string {
 		return ""
 	}
 	return "\t" + filepath.Base(f.Recording)
+}
+
+// printGateway prints the clients of a gateway that have left before they were connected.
+func printGateway(w io.Writer, g *api.GatewayTotals) {
+	if g == nil || len(g.Prefaces) == 0 {
+		return
+	}
+	fmt.Fprint(w, "left before they were connected:")
+	for _, reason := range slices.Sorted(maps.Keys(g.Prefaces)) {
+		fmt.Fprintf(w, " %d %s", g.Prefaces[reason], reason)
+	}
+	fmt.Fprintln(w)
+}
+
+// serverText shows what the client has asked for, if it has, else the server.
+func serverText(f api.Flow) string {
+	if f.Name != "" {
+		return f.Name
+	}
+	return f.Server.String()
+}
+
+func userText(f api.Flow) string {
+	if f.User == "" {
+		return ""
+	}
+	return "\t" + f.User
 }
 
 func mptcpText(f api.Flow) string {

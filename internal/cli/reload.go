@@ -26,6 +26,7 @@ type reloader struct {
 	level   *slog.LevelVar
 	log     *slog.Logger
 	changes chan box.Change
+	reread  chan struct{} // asks a gateway to read its users' file again; nil for other boxes
 }
 
 // run reads the file again at each SIGHUP, until ctx ends. A file with a mistake changes
@@ -39,6 +40,16 @@ func (r *reloader) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-hangups:
+		}
+		if r.reread != nil {
+			select {
+			case r.reread <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			if r.from.file == "" {
+				continue
+			}
 		}
 		if err := r.reload(ctx); err != nil {
 			r.log.Error("the settings stay as they are", "file", r.from.file, "err", oneLine(err))

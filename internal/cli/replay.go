@@ -120,7 +120,7 @@ type replayOptions struct {
 
 func bindReplay(cmd *cobra.Command) *replayOptions {
 	o, f := &replayOptions{}, cmd.Flags()
-	bindRole(cmd, &o.role, "cpe: SYNs enter on the plain side; hag: on the multipath side (default: by their MP_CAPABLE)")
+	bindRole(cmd, &o.role, "cpe: SYNs enter on the plain side; hag: on the multipath side (default: by their MP_CAPABLE)", core.CPE, core.HAG)
 	o.flags = config.NewFlags(f, "", "action", "plain")
 	completeKeys(cmd, o.flags)
 	f.StringSliceVar(&o.paths, "path", nil, "interface (`IF`) that faces the multipath side (repeat for more)")

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/config"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // reportTimeout bounds each command of a report.
@@ -78,6 +79,9 @@ func (r *reporter) rules(ctx context.Context) error {
 	if err != nil {
 		r.notef("rules.txt: %s\n", err)
 		return nil
+	}
+	if role == core.Gateway {
+		return nil // it installs none
 	}
 	return r.command(ctx, "rules.txt", r.program, "rules", "--role", string(role), "--config", r.file)
 }

@@ -20,7 +20,7 @@ func rulesCommand() *cobra.Command {
 		Args:  noArguments,
 	}
 	var role string
-	bindRole(cmd, &role, "role of the box: cpe or hag")
+	bindRole(cmd, &role, "role of the box: cpe or hag", box.CPE, box.HAG)
 	from := bindBox(cmd, "")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if role == "" {

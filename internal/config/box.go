@@ -18,7 +18,7 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
 		Learnt: s.Learnt(), Table: s.Table(), Probe: s.Probe.config(), StateDir: s.StateDir,
 		CongestionControl: s.CongestionControl, InitialWindow: s.InitialWindow,
-		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown],
+		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(),
 	}
 	var err error
 	if cfg.Policy, err = s.Policy(); err != nil {
@@ -28,6 +28,10 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 		return box.Config{}, err
 	}
 	return cfg, nil
+}
+
+func (g *Gateway) config() box.GatewayConfig {
+	return box.GatewayConfig{Listen: addrPorts(g.Socks), Users: g.Users, Admit: prefixes(g.Admit), Open: g.Open}
 }
 
 func (p *Probe) config() paths.ProbeConfig {

@@ -111,7 +111,7 @@ func TestTagsOfTheSchemaAreRight(t *testing.T) {
 		if k.Flag != "" && (k.Help == "" || k.Value == "" && k.kind.Kind() != reflect.Bool) {
 			t.Errorf("%s: --%s has no help, or no name of its value", k.Name, k.Flag)
 		}
-		if k.Flag != "" && k.Flag != strings.ReplaceAll(k.Name, "_", "-") {
+		if name := strings.TrimPrefix(k.Name, "gateway."); k.Flag != "" && k.Flag != strings.ReplaceAll(name, "_", "-") {
 			t.Errorf("%s: its flag is --%s", k.Name, k.Flag)
 		}
 	}
@@ -226,12 +226,13 @@ func TestMistakesInEveryFormOfTOMLHaveTheirLine(t *testing.T) {
 func TestKeysAndFlagsOfTheOtherRoleAreMistakes(t *testing.T) {
 	for _, k := range Keys() {
 		file := write(t, tomlOf(&k, sample(t, &k, 0)))
-		for _, role := range []core.Role{core.CPE, core.HAG, ""} {
+		for _, role := range []core.Role{core.CPE, core.HAG, core.Gateway, ""} {
 			_, err := Load(role, file, nil)
-			if permitted := k.Role == "" || role == "" || k.Role == role; permitted != (err == nil) {
+			if permitted := k.Roles == nil || role == "" || slices.Contains(k.Roles, role); permitted != (err == nil) {
 				t.Errorf("%s in the file of role %q: error %v", k.Name, role, err)
 			}
-			if err != nil && !strings.Contains(err.Error(), ": the key "+k.Name+" is for a ") {
+			table, _, _ := cutLast(k.Name)
+			if err != nil && !strings.Contains(err.Error(), ": the key "+k.Name+" is for a ") && !strings.Contains(err.Error(), ": the key "+table+" is for a ") {
 				t.Errorf("%s in the file of role %q: error %v", k.Name, role, err)
 			}
 		}
@@ -251,6 +252,7 @@ func TestKeysAndFlagsOfTheOtherRoleAreMistakes(t *testing.T) {
 func TestGuessRole(t *testing.T) {
 	for text, want := range map[string]core.Role{
 		"join = [\"203.0.113.1:9\"]": core.HAG, "[[path]]\ninterface = \"a\"\njoin = [\"203.0.113.1:9\"]": core.CPE, "": core.CPE,
+		"[gateway]\nopen = true": core.Gateway, "gateway.open = true": core.Gateway, "join = [\"203.0.113.1:9\"]\ngateway = { open = true }": core.Gateway,
 	} {
 		if got, err := GuessRole(write(t, text)); got != want || err != nil {
 			t.Errorf("%q is the file of a %q, error %v", text, got, err)

@@ -13,7 +13,8 @@
 //	oneof     permitted values, separated by spaces
 //	format    permitted form of a text, see format.go
 //	min, max  permitted range of a number or a time
-//	role      cpe or hag: a key that the other box would ignore, and so rejects
+//	role      roles that have the key, separated by spaces: a box of another one would
+//	          ignore it, and so rejects it
 //	required  true in an entry of an array of tables: it needs the key
 //	help      text of the flag
 //

@@ -145,6 +145,8 @@ func (d *document) permitted(w written, role core.Role) error {
 	t, isTable := tables[w.name]
 	k, isKey := keyOf(w.name)
 	switch {
+	case isKey && !k.isFor(role):
+		return fmt.Errorf("%s:%d: the key %s is for a %s, this is the file of a %s", d.file, w.line, w.name, k.owners(), role.Title())
 	case isTable && isTables(t):
 		if w.kind != unstable.ArrayTable && !w.isArrayOf(unstable.InlineTable) {
 			return d.errorAt(w.line, fmt.Errorf("want tables, each under [[%s]]", w.name))
@@ -157,8 +159,6 @@ func (d *document) permitted(w written, role core.Role) error {
 		return nil
 	case !isKey:
 		return fmt.Errorf("%s:%d: unknown key %s", d.file, w.line, w.name)
-	case !k.isFor(role):
-		return fmt.Errorf("%s:%d: the key %s is for a %s, this is the file of a %s", d.file, w.line, w.name, upper(k.Role), upper(role))
 	case !k.takes(w):
 		return d.errorAt(w.line, errors.New("want "+k.want()))
 	}
@@ -238,5 +238,3 @@ func (d *document) errorAt(line int, err error) error {
 	}
 	return fmt.Errorf("%s:%d: %s: %w", d.file, line, text, err)
 }
-
-func upper(r core.Role) string { return strings.ToUpper(string(r)) }

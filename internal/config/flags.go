@@ -32,18 +32,20 @@ func (e *FlagError) Error() string { return "--" + e.Flag + ": " + e.Err.Error()
 func (e *FlagError) Unwrap() error { return e.Err }
 
 // NewFlags declares the flags of the keys with these names, or of all keys without
-// any, as far as the role has them; a command without a role has them all.
+// any, as far as the role has them; a command without a role, which is about SYNs, has those
+// of CPE and HAG.
 func NewFlags(set *pflag.FlagSet, role core.Role, names ...string) *Flags {
 	f := &Flags{set: set}
 	for _, k := range keys {
-		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || !k.isFor(role) {
+		isFor := k.isFor(role) && (role != "" || k.isFor(core.CPE) || k.isFor(core.HAG))
+		if k.Flag == "" || len(names) > 0 && !slices.Contains(names, k.Name) || !isFor {
 			continue
 		}
 		f.keys = append(f.keys, k)
 		v := &flagValue{key: &k, role: role, v: f.values.fieldOf(&k), text: k.defaultFor(role)}
 		help := k.flagHelp(role)
-		if role == "" && k.Role != "" {
-			help = upper(k.Role) + ": " + help
+		if role == "" && k.Roles != nil {
+			help = k.owners() + ": " + help
 		}
 		flag := set.VarPF(v, k.Flag, "", help)
 		if v.v.Kind() == reflect.Bool {
@@ -74,7 +76,7 @@ func (f *Flags) changed() []Key {
 func (f *Flags) apply(s *Settings, role core.Role) error {
 	for _, k := range f.changed() {
 		if !k.isFor(role) {
-			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", upper(k.Role), upper(role))}
+			return &FlagError{k.Flag, fmt.Errorf("is for a %s, not for a %s", k.owners(), role.Title())}
 		}
 		v := f.values.fieldOf(&k)
 		if v.Kind() == reflect.Slice { // no load may change another's
@@ -138,7 +140,18 @@ func pathKeys(role core.Role) []Key {
 }
 
 // isFor reports whether a role has the key; without a role all keys are permitted.
-func (k *Key) isFor(role core.Role) bool { return role == "" || k.Role == "" || k.Role == role }
+func (k *Key) isFor(role core.Role) bool {
+	return role == "" || k.Roles == nil || slices.Contains(k.Roles, role)
+}
+
+// owners names the roles that have the key: "CPE or HAG".
+func (k *Key) owners() string {
+	var titles []string
+	for _, r := range k.Roles {
+		titles = append(titles, r.Title())
+	}
+	return strings.Join(titles, " or ")
+}
 
 // backupWord is the short form of mode=backup.
 const backupWord = "backup"
@@ -183,7 +196,7 @@ func (p *Path) word(word string, role core.Role) error {
 	case i < 0:
 		return fmt.Errorf("%q is none of %s", word, pathWords(role))
 	case !all[i].isFor(role):
-		return fmt.Errorf("%q is for a %s, not for a %s: want any of %s", word, upper(all[i].Role), upper(role), pathWords(role))
+		return fmt.Errorf("%q is for a %s, not for a %s: want any of %s", word, all[i].owners(), role.Title(), pathWords(role))
 	}
 	if name == "quota" { // the only word of two keys
 		size, period, _ := strings.Cut(value, "/")
@@ -198,13 +211,13 @@ func (p *Path) word(word string, role core.Role) error {
 	return nil
 }
 
-// RoleOfFlag returns the only role that has a flag, "" if both have it or none.
-func RoleOfFlag(flag string) core.Role {
+// OwnersOfFlag names the roles that have a flag, "" if all have it or none.
+func OwnersOfFlag(flag string) string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
 	if i < 0 {
 		return ""
 	}
-	return keys[i].Role
+	return keys[i].owners()
 }
 
 // set reads text into the field of a key.

@@ -16,6 +16,7 @@ const (
 	isListener  format = "listener"  // address and port to listen at, or ""
 	isSocket    format = "socket"    // path of a unix socket
 	isFolder    format = "folder"
+	isName      format = "name" // of hosts: example.com, or *.example.com for all below it
 )
 
 // Longest texts, without the zero behind them.
@@ -41,6 +42,14 @@ func (f format) check(text string) error {
 	case isSocket:
 		if text == "" || len(text) > longestSocket {
 			return fmt.Errorf("want the path of a socket, at most %d characters", longestSocket)
+		}
+	case isName:
+		labels := strings.TrimPrefix(text, "*.")
+		odd := strings.ContainsFunc(labels, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+		})
+		if labels == "" || odd || strings.HasPrefix(labels, ".") || strings.HasSuffix(labels, ".") || strings.Contains(labels, "..") {
+			return errors.New("want a name in lower case such as example.com, or *.example.com for all names below it")
 		}
 	case isFolder:
 		if text == "" {

@@ -48,14 +48,20 @@ func (s *Settings) checkQuotas() error {
 	return nil
 }
 
-// GuessRole returns the role of the box whose configuration the file is: only a
-// HAG has a key join.
+// GuessRole returns the role of the box whose configuration the file is: only a gateway has a
+// table gateway, and only a HAG a key join without one.
 func GuessRole(file string) (core.Role, error) {
 	d, err := readDocument(file)
 	if err != nil {
 		return "", err
 	}
-	if slices.ContainsFunc(d.keys, func(w written) bool { return w.name == "join" }) {
+	has := func(name string) bool {
+		return slices.ContainsFunc(d.keys, func(w written) bool { return w.name == name || strings.HasPrefix(w.name, name+".") })
+	}
+	switch {
+	case has("gateway"):
+		return core.Gateway, nil
+	case has("join"):
 		return core.HAG, nil
 	}
 	return core.CPE, nil

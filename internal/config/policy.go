@@ -39,6 +39,14 @@ func addrPorts(all []Address) []netip.AddrPort {
 	return out
 }
 
+func prefixes(all []Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range all {
+		out = append(out, p.Prefix)
+	}
+	return out
+}
+
 // Policy returns the policy: the rules and the default action.
 func (s *Settings) Policy() (*core.Policy, error) {
 	p := &core.Policy{EndToEnd: uint8(s.EndToEndDSCP), Default: actionOf(s.Action)}
@@ -67,12 +75,7 @@ func (s *Settings) rule(i int) (core.Rule, error) {
 		Subflows: core.SubflowPolicy{After: uint64(r.After)},
 	}
 	out.QUIC = map[string]core.QUIC{"pass": core.QUICPass, "reject": core.QUICReject}[r.QUIC]
-	for _, p := range r.From {
-		out.From = append(out.From, p.Prefix)
-	}
-	for _, p := range r.To {
-		out.To = append(out.To, p.Prefix)
-	}
+	out.From, out.To, out.Users, out.Names = prefixes(r.From), prefixes(r.To), r.Users, r.Names
 	for _, p := range r.Ports {
 		out.Ports = append(out.Ports, core.PortRange(p))
 	}

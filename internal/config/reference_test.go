@@ -42,14 +42,14 @@ func TestExamplesAreValid(t *testing.T) {
 		if err == nil {
 			err = cfg.Validate()
 		}
-		if err != nil || strings.Contains(file, "hag") != (role == core.HAG) {
+		if err != nil || strings.Contains(file, "hag") != (role == core.HAG) || strings.Contains(file, "gateway") != (role == core.Gateway) {
 			t.Errorf("%s of a %s: %v", file, role, err)
 		}
 	}
 }
 
-// commented matches a key that is commented out.
-var commented = regexp.MustCompile(`(?m)^# ([a-z0-9_]+ = )`)
+// commented matches a key, or the header of a table, that is commented out.
+var commented = regexp.MustCompile(`(?m)^# ([a-z0-9_]+ = |\[[a-z]+\]$)`)
 
 func TestReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 	s := load(t, core.CPE, referenceFile, nil)
@@ -68,7 +68,7 @@ func TestReferenceHasEveryKeyWithItsDefault(t *testing.T) {
 			t.Errorf("%s has no key %s", referenceFile, k.Name)
 		case k.Default != "" && !has(s.origin):
 			t.Errorf("%s: %s has a default and is commented out", referenceFile, k.Name)
-		case k.Role == core.HAG && has(s.origin):
+		case !k.isFor(core.CPE) && has(s.origin):
 			t.Errorf("%s: %s is not for a CPE", referenceFile, k.Name)
 		}
 	}
@@ -123,9 +123,9 @@ func documented(t *testing.T) map[string]row {
 func TestEveryKeyIsDocumented(t *testing.T) {
 	rows := documented(t)
 	for _, k := range Keys() {
-		want := row{box: "both", byDefault: k.Default}
-		if k.Role != "" {
-			want.box = upper(k.Role)
+		want := row{box: "all", byDefault: k.Default}
+		if k.Roles != nil {
+			want.box = strings.ReplaceAll(k.owners(), " or ", ", ")
 		}
 		switch {
 		case k.Flag != "":

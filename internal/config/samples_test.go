@@ -109,8 +109,8 @@ func cutLast(name string) (table, key string, nested bool) {
 
 // roleOf is a role that has the key.
 func roleOf(k *Key) core.Role {
-	if k.Role != "" {
-		return k.Role
+	if k.Roles != nil {
+		return k.Roles[0]
 	}
 	return core.CPE
 }

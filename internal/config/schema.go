@@ -23,8 +23,8 @@ type Key struct {
 	Value    string // placeholder of the flag's or the word's value
 	Default  string // as text, "" if there is none
 	Help     string
-	Role     core.Role // the only role that has the key, "" for both
-	OneOf    []string  // permitted values, nil for any
+	Roles    []core.Role // that have the key, nil for all
+	OneOf    []string    // permitted values, nil for any
 	required bool
 	format   format // of a text, or of the texts of a list
 	min, max string
@@ -95,12 +95,15 @@ func walk(t reflect.Type, prefix string, index []int, single bool, yield func(Ke
 func newKey(f reflect.StructField, name string, index []int) Key {
 	k := Key{
 		Name: name, Flag: f.Tag.Get("flag"), Word: f.Tag.Get("word"), Value: f.Tag.Get("value"),
-		Default: f.Tag.Get("default"), Help: f.Tag.Get("help"), Role: core.Role(f.Tag.Get("role")),
+		Default: f.Tag.Get("default"), Help: f.Tag.Get("help"),
 		required: f.Tag.Get("required") == "true", format: format(f.Tag.Get("format")), min: f.Tag.Get("min"), max: f.Tag.Get("max"),
 		kind: f.Type, index: index,
 	}
 	if list := f.Tag.Get("oneof"); list != "" {
 		k.OneOf = strings.Fields(list)
+	}
+	for _, role := range strings.Fields(f.Tag.Get("role")) {
+		k.Roles = append(k.Roles, core.Role(role))
 	}
 	return k
 }

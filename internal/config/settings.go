@@ -10,25 +10,26 @@ import (
 // Settings are all that can be configured of a box. docs/configuration.md and
 // examples/reference.toml explain every key.
 type Settings struct {
-	Plain         []string  `toml:"plain" flag:"plain" value:"IF" format:"interface" help:"interface that faces hosts without MPTCP (repeat for more)"`
-	Paths         []Path    `toml:"path" flag:"path" value:"IF[,WORD=VALUE]..." help:"interface of a path, with any of WORDS; new flows are routed over the first path (repeat for more)"`
-	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag" help:"address of this machine and port for further subflows, once per address family"`
+	Plain         []string  `toml:"plain" flag:"plain" value:"IF" format:"interface" role:"cpe hag" help:"interface that faces hosts without MPTCP (repeat for more)"`
+	Paths         []Path    `toml:"path" flag:"path" value:"IF[,WORD=VALUE]..." role:"cpe hag" help:"interface of a path, with any of WORDS; new flows are routed over the first path (repeat for more)"`
+	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag gateway" help:"address of this machine and port for further subflows, once per address family"`
 	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
 	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
 	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe" help:"folder of the file with the usage of quotas"`
 	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`
 	Control       string    `toml:"control" flag:"control" value:"PATH" format:"socket" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
 	// Queue is the number of the NFQUEUE.
-	Queue             int        `toml:"queue" flag:"queue" value:"N" min:"0" max:"65535" default:"91" help:"number of the NFQUEUE"`
+	Queue             int        `toml:"queue" flag:"queue" value:"N" min:"0" max:"65535" default:"91" role:"cpe hag" help:"number of the NFQUEUE"`
 	Metrics           string     `toml:"metrics" flag:"metrics" value:"ADDR" format:"listener" help:"address for Prometheus metrics, such as [::1]:9100"`
-	Record            string     `toml:"record" flag:"record" value:"DIR" help:"folder in which handshakes are recorded"`
-	RecordFiles       int        `toml:"record_files" min:"1" default:"10"`
-	RecordFileSize    int        `toml:"record_file_size" min:"100000" default:"10000000"` // bytes
+	Record            string     `toml:"record" flag:"record" value:"DIR" role:"cpe hag" help:"folder in which handshakes are recorded"`
+	RecordFiles       int        `toml:"record_files" min:"1" default:"10" role:"cpe hag"`
+	RecordFileSize    int        `toml:"record_file_size" min:"100000" default:"10000000" role:"cpe hag"` // bytes
 	CongestionControl string     `toml:"congestion_control" flag:"congestion-control" value:"C" help:"congestion control of multipath legs, such as bbr (default: the kernel's)"`
 	InitialWindow     int        `toml:"initial_window" flag:"initial-window" value:"N" min:"0" max:"65535" default:"64" help:"initial window of the first subflow of a multipath leg, and of further ones until the box has learnt more, in segments; 0 for the kernel's"`
 	LogLevel          Level      `toml:"log_level" flag:"log-level" value:"L" default:"info" help:"debug, info, warn or error"`
-	EndToEnd          string     `toml:"end_to_end" oneof:"marked prefer" default:"marked"`
-	EndToEndDSCP      int        `toml:"end_to_end_dscp" min:"0" max:"63" default:"43"`
+	EndToEnd          string     `toml:"end_to_end" oneof:"marked prefer" default:"marked" role:"cpe hag"`
+	EndToEndDSCP      int        `toml:"end_to_end_dscp" min:"0" max:"63" default:"43" role:"cpe hag"`
+	Gateway           Gateway    `toml:"gateway"`
 	Limits            Limits     `toml:"limits"`
 	Probe             Probe      `toml:"probe"`
 	Learn             LearnCache `toml:"learn"`
@@ -41,8 +42,8 @@ type Settings struct {
 
 // Path is one [[path]].
 type Path struct {
-	Interface   string    `toml:"interface" format:"interface" required:"true"`
-	Name        string    `toml:"name" word:"name" value:"N"` // "" for that of the interface
+	Interface   string    `toml:"interface" format:"interface" required:"true" role:"cpe hag"`
+	Name        string    `toml:"name" word:"name" value:"N" role:"cpe hag"` // "" for that of the interface
 	Join        []Address `toml:"join" word:"join" value:"ADDR:PORT" role:"cpe"`
 	Mode        string    `toml:"mode" word:"mode" value:"M" oneof:"always overflow standby backup" default:"always" role:"cpe"`
 	BusyRate    Rate      `toml:"busy_rate" word:"busy" value:"RATE" role:"cpe"`
@@ -54,6 +55,14 @@ type Path struct {
 	Rate        Rate      `toml:"rate" word:"rate" value:"RATE" role:"cpe"`
 	Keepalive   Duration  `toml:"keepalive" word:"keepalive" value:"TIME" role:"cpe"`
 	QUIC        string    `toml:"quic" word:"quic" value:"Q" oneof:"pass reject" default:"pass" role:"cpe"`
+}
+
+// Gateway has the settings for clients that ask for their destination.
+type Gateway struct {
+	Socks []Address `toml:"socks" flag:"socks" value:"ADDR:PORT" role:"gateway" help:"address of this machine and port for SOCKS clients (repeat for more)"`
+	Users string    `toml:"users" flag:"users" value:"FILE" role:"gateway" help:"file with users and hashes of their passwords (see synbond passwd)"`
+	Admit []Prefix  `toml:"admit" flag:"admit" value:"PREFIX" role:"gateway" help:"prefix of clients that need no user (repeat for more)"`
+	Open  bool      `toml:"open" flag:"open" role:"gateway" help:"let everybody in without a user"`
 }
 
 // Limits bound the number of flows.
@@ -70,16 +79,16 @@ type Probe struct {
 	Idle    Duration `toml:"idle" min:"100ms" max:"10s" default:"5s" role:"cpe"`
 	Silence Duration `toml:"silence" min:"20ms" max:"1m" default:"200ms" role:"cpe"`
 	Hold    Duration `toml:"hold" min:"1ms" max:"1m" default:"1s" role:"cpe"`
-	Secret  string   `toml:"secret"`
+	Secret  string   `toml:"secret" role:"cpe hag"`
 	Off     bool     `toml:"off" default:"false" role:"cpe"`
 }
 
 // LearnCache bounds the destinations that action learn remembers.
 type LearnCache struct {
-	Prefix4 int      `toml:"prefix4" min:"0" max:"32" default:"32"`
-	Prefix6 int      `toml:"prefix6" min:"0" max:"128" default:"64"`
-	TTL     Duration `toml:"ttl" default:"1h"`
-	Max     int      `toml:"max" min:"0" default:"10000"`
+	Prefix4 int      `toml:"prefix4" min:"0" max:"32" default:"32" role:"cpe hag"`
+	Prefix6 int      `toml:"prefix6" min:"0" max:"128" default:"64" role:"cpe hag"`
+	TTL     Duration `toml:"ttl" default:"1h" role:"cpe hag"`
+	Max     int      `toml:"max" min:"0" default:"10000" role:"cpe hag"`
 }
 
 // Timeouts of flows.
@@ -95,12 +104,14 @@ type Rule struct {
 	From      []Prefix `toml:"from"`
 	To        []Prefix `toml:"to"`
 	Ports     []Ports  `toml:"ports"`
-	Side      string   `toml:"side" oneof:"plain multipath"`
+	Side      string   `toml:"side" oneof:"plain multipath" role:"cpe hag"`
 	MPCapable *bool    `toml:"mp_capable"`
 	Action    string   `toml:"action" oneof:"relay pass strip learn reject" required:"true"`
 	Paths     []string `toml:"paths" role:"cpe"`
 	After     Size     `toml:"after" role:"cpe"`
 	QUIC      string   `toml:"quic" oneof:"pass reject" role:"cpe"` // "" for that of the path
+	Users     []string `toml:"users" role:"gateway"`
+	Names     []string `toml:"names" format:"name" role:"gateway"`
 }
 
 // Defaults returns the settings of a box without file and flags.

@@ -119,6 +119,9 @@ func (c *Core) Live(id state.ID) bool {
 	return races
 }
 
+// ByID returns a copy of the live flow with that ID.
+func (c *Core) ByID(id state.ID) (state.Flow, bool) { return c.table.ByID(id) }
+
 // Flow returns a copy of the flow with that key, also of one that has ended, as
 // long as it is remembered.
 func (c *Core) Flow(k state.Key) (state.Flow, bool) { return c.table.Last(k) }

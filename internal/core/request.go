@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -173,4 +174,18 @@ func matchesName(pattern, name string) bool {
 		return strings.HasSuffix(name, "."+below)
 	}
 	return name != "" && pattern == name
+}
+
+// CheckForGateway returns an error if the policy has an action that a gateway cannot take.
+func (p *Policy) CheckForGateway() error {
+	can := func(a state.Action) bool { return a == state.Relay || a == state.Reject }
+	if !can(p.Default) {
+		return fmt.Errorf("action %s is not for a gateway: want relay or reject", p.Default)
+	}
+	for _, r := range p.Rules {
+		if !can(r.Action) {
+			return fmt.Errorf("%s: action %s is not for a gateway: want relay or reject", r.Name, r.Action)
+		}
+	}
+	return nil
 }

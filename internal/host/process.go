@@ -23,17 +23,41 @@ var capabilities = []struct {
 	{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"},
 }
 
-// CheckPrivileges returns an error that names the capabilities which a box needs and
-// this process lacks.
-func CheckPrivileges() error {
+// effective returns the effective capabilities of this process below 32, a bit each.
+func effective() (uint32, error) {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return fmt.Errorf("read capabilities: %w", err)
+		return 0, fmt.Errorf("read capabilities: %w", err)
+	}
+	return data[0].Effective, nil
+}
+
+// IsNetAdmin reports whether this process may change the network settings of the machine.
+func IsNetAdmin() bool {
+	has, err := effective()
+	return err == nil && has&(1<<unix.CAP_NET_ADMIN) != 0
+}
+
+// HideMemory keeps the memory of this process, which has secrets, out of core dumps, and from
+// other processes of its user (prctl(2), PR_SET_DUMPABLE).
+func HideMemory() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep memory out of core dumps: %w", err)
+	}
+	return nil
+}
+
+// CheckPrivileges returns an error that names the capabilities which a box needs and
+// this process lacks.
+func CheckPrivileges() error {
+	has, err := effective()
+	if err != nil {
+		return err
 	}
 	var missing []string
 	for _, c := range capabilities {
-		if data[0].Effective&(1<<c.bit) == 0 {
+		if has&(1<<c.bit) == 0 {
 			missing = append(missing, c.name)
 		}
 	}
