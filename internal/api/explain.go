@@ -12,19 +12,21 @@ import (
 // ExplainResource has what the box would do with a SYN, see [ExplainQuery].
 const ExplainResource = "/explain"
 
-// ExplainQuery asks what a box would do with a SYN now.
+// ExplainQuery asks what a box would do with a SYN now, or a gateway with a request.
 type ExplainQuery struct {
 	// Client is the client; with port 0 it has a port that no flow has.
 	Client netip.AddrPort
 	Server netip.AddrPort
 	In     string // interface by which the SYN comes in, "" for the one that leads to the client
 	MPTCP  *bool  // whether the SYN has MP_CAPABLE; nil as usual for the side
+	User   string // who asks, of a gateway
 }
 
 // Keys of the query.
 const (
 	inQuery    = "in"
 	mptcpQuery = "mptcp"
+	userQuery  = "user"
 )
 
 // Request returns the request for the answer, see [Client.Get].
@@ -32,6 +34,9 @@ func (q ExplainQuery) Request() string {
 	v := url.Values{clientQuery: {q.Client.String()}, serverQuery: {q.Server.String()}}
 	if q.In != "" {
 		v.Set(inQuery, q.In)
+	}
+	if q.User != "" {
+		v.Set(userQuery, q.User)
 	}
 	if q.MPTCP != nil {
 		v.Set(mptcpQuery, strconv.FormatBool(*q.MPTCP))
@@ -41,7 +46,7 @@ func (q ExplainQuery) Request() string {
 
 // ParseExplainQuery reads the query of a request.
 func ParseExplainQuery(v url.Values) (q ExplainQuery, err error) {
-	q.In = v.Get(inQuery)
+	q.In, q.User = v.Get(inQuery), v.Get(userQuery)
 	q.Client, err = optional(v, clientQuery, ParseClient)
 	server, err2 := optional(v, serverQuery, ParseServer)
 	q.Server = server

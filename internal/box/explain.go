@@ -33,6 +33,10 @@ func (b *Box) explain(query url.Values) (api.Explanation, error) {
 		return api.Explanation{}, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	x := explainer{b, q, api.Explanation{Role: string(b.cfg.Role), Client: q.Client, Server: q.Server, Steps: []api.ExplainStep{}}}
+	if b.gateway != nil {
+		x.request()
+		return x.out, nil
+	}
 	way, err := host.WayOf(q.Client.Addr(), q.Server.Addr(), q.In)
 	if err != nil {
 		x.say("route", "%s", err)

@@ -50,11 +50,16 @@ func (p socksPreface) dialed(from netip.AddrPort) func([]byte) ([]byte, relay.Wa
 
 // refused has it take a verdict that is not [core.Deliver].
 func (p socksPreface) refused(v core.Verdict) func([]byte) ([]byte, relay.Want) {
-	reply, known := replies[v]
-	if !known {
-		reply = socks.GeneralFailure
-	}
+	reply := replyTo(v)
 	return func(out []byte) ([]byte, relay.Want) { return wanted(p.Refused(out, reply)) }
+}
+
+// replyTo returns the reply by which a client learns of a verdict.
+func replyTo(v core.Verdict) socks.Reply {
+	if reply, known := replies[v]; known {
+		return reply
+	}
+	return socks.GeneralFailure
 }
 
 // replies by which a client learns of a verdict.

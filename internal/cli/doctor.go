@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/box"
 	"github.com/synbond/synbond/internal/config"
 	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/internal/mptcp"
@@ -68,9 +69,16 @@ func doctorCommand() *cobra.Command {
 // run tests the kernel in a network namespace of its own, and looks at the namespace in
 // which it was called.
 func (with doctorFlags) run(ctx context.Context, w io.Writer) error {
-	survey, err := with.survey()
+	cfg, err := with.configuration()
 	if err != nil {
 		return err
+	}
+	if cfg != nil && cfg.Role == box.Gateway {
+		return with.runForGateway(ctx, w, cfg)
+	}
+	survey := host.Survey{Surroundings: host.NewHere()}
+	if cfg != nil {
+		survey = cfg.Survey()
 	}
 	// For an ordinary user the rest runs in a user namespace; a line says so.
 	refused := netlab.Reexec()
@@ -88,6 +96,11 @@ func (with doctorFlags) run(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
+	return with.end(w, d)
+}
+
+// end prints the diagnosis. It returns an error if a box cannot run.
+func (with doctorFlags) end(w io.Writer, d diagnosis) error {
 	if err := with.print(w, d); err != nil {
 		return err
 	}
@@ -107,21 +120,18 @@ func (with doctorFlags) print(w io.Writer, d diagnosis) error {
 	return enc.Encode(d)
 }
 
-// survey returns a look at this machine for the box of the configuration file, if there is one.
-func (with doctorFlags) survey() (host.Survey, error) {
+// configuration returns that of the box whose file is named, nil without one.
+func (with doctorFlags) configuration() (*box.Config, error) {
 	if with.file == "" {
-		return host.Survey{Surroundings: host.NewHere()}, nil
+		return nil, nil
 	}
 	role, err := config.GuessRole(with.file)
 	if err != nil {
-		return host.Survey{}, err
+		return nil, err
 	}
 	from := source{file: with.file}
 	_, cfg, err := from.load(role)
-	if err != nil {
-		return host.Survey{}, err
-	}
-	return cfg.Survey(), nil
+	return &cfg, err
 }
 
 func (d *diagnosis) add(name, status, detail, remedy string) {

@@ -15,8 +15,8 @@ import (
 // explainCommand asks a running box what it would do with a SYN.
 func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "explain CLIENT SERVER:PORT [--in IF] [--mptcp] [--json]",
-		Short:   "ask a running box what it would do with a SYN now, and why",
+		Use:     "explain CLIENT SERVER:PORT [--in IF] [--mptcp] [--user NAME] [--json]",
+		Short:   "ask a running box what it would do with a SYN now, and why; a gateway, with a request",
 		Example: "  synbond explain 192.0.2.7 203.0.113.1:443\n  synbond explain 2001:db8::7 [2001:db8:1::1]:443 --json",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -31,6 +31,7 @@ func explainCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.Var(parsed(&q.In, "IF", config.ParseInterface), "in", "interface by which the SYN comes in (default: the one that leads to the client)")
 	f.BoolVar(&mptcp, "mptcp", false, "the SYN has MP_CAPABLE (default: on the multipath side only)")
+	f.StringVar(&q.User, "user", "", "user `NAME` who asks a gateway")
 	asJSON := f.Bool("json", false, "print one JSON object")
 	bindControl(cmd, &control)
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
@@ -58,7 +59,11 @@ func printExplanation(w io.Writer, e *api.Explanation) {
 	if e.Client.Port() == 0 {
 		client = e.Client.Addr().String()
 	}
-	fmt.Fprintf(w, "a SYN from %s to %s, at this %s now:\n\n", client, e.Server, core.Role(e.Role).Title())
+	what := "SYN"
+	if core.Role(e.Role) == core.Gateway {
+		what = "request"
+	}
+	fmt.Fprintf(w, "a %s from %s to %s, at this %s now:\n\n", what, client, e.Server, core.Role(e.Role).Title())
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range e.Steps {
 		fmt.Fprintf(tw, "%s\t%s\n", s.Step, s.Detail)

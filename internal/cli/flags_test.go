@@ -36,7 +36,7 @@ var wrongValues = map[string]struct{ value, want string }{
 }
 
 // anyText are the flags that take every text: names of files and of what only the kernel knows.
-var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg", "users"}
+var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg", "users", "user"}
 
 // pathValues are wrong values of --path by command.
 var pathValues = map[string][]struct{ value, want string }{

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -46,6 +47,29 @@ func (c *Core) Explain(now time.Duration, p Packet) (e Explanation) {
 	if e.Decision.Key != (state.Key{}) {
 		e.Flow, _ = trial.table.Last(e.Decision.Key)
 	}
+	return e
+}
+
+// ExplainRequest is [Core.Explain] for a request of a client, for an address.
+func (c *Core) ExplainRequest(now time.Duration, q Request) (e Explanation) {
+	c.mu.Lock()
+	table, _ := c.table.Trial(q.key())
+	trial := &Core{
+		table: table, learnt: c.learnt, policy: c.policy, own: c.own, gone: c.gone,
+		rivals: make(map[state.ID]state.ID), handshakes: make(map[state.ID]*handshake),
+	}
+	c.mu.Unlock()
+	e.Room = table.Room()
+	trial.trace = func(s Step) { e.Steps = append(e.Steps, s) }
+	for _, a := range trial.Asked(nil, now, q) {
+		switch a.Kind {
+		case Decide:
+			e.Decision = a.Decision
+		case Connect:
+			e.Dial = a.Dial
+		}
+	}
+	e.Flow, _ = table.Last(q.key())
 	return e
 }
 
@@ -164,6 +188,19 @@ func explained(r state.Reason) string {
 		meaning = r.Meaning()
 	}
 	return r.String() + " (" + meaning + ")"
+}
+
+// tracePermit traces the choice for an address of a destination.
+func (c *Core) tracePermit(a netip.Addr, choice Choice) {
+	switch {
+	case c.trace == nil:
+	case choice.Reason != state.None:
+		c.say("policy", "%s for %s: %s", choice.Action, a, explained(choice.Reason))
+	case choice.Rule != "":
+		c.say("policy", "%s for %s, by rule %s", choice.Action, a, choice.Rule)
+	default:
+		c.say("policy", "%s for %s, by the default action", choice.Action, a)
+	}
 }
 
 // traceRule traces a rule that does not match.

@@ -34,13 +34,12 @@ func (c *Core) Asked(acts []Action, now time.Duration, q Request) []Action {
 		Asked: &state.Asked{User: q.User, Name: q.Name, Server: q.Server},
 	}
 	r := &race{request: q}
-	switch choice, known := c.policy.chooseEarly(&q); {
-	case known && choice.Action != state.Relay:
-		f.Action, f.Rule = state.Reject, choice.Rule
-	case q.Name == "":
-		choice = c.permit(&q, q.Server.Addr())
+	if q.Name == "" {
+		choice := c.permit(&q, q.Server.Addr())
 		f.Action, f.Reason, f.Rule = choice.Action, choice.Reason, choice.Rule
 		r.waiting, r.resolved = []candidate{{q.Server, choice.Rule}}, true
+	} else if choice, known := c.policy.chooseEarly(&q); known && choice.Action != state.Relay {
+		f.Action, f.Rule = choice.Action, choice.Rule
 	}
 	return c.beginAsked(acts, now, f, r)
 }
@@ -110,7 +109,8 @@ func (c *Core) ClientLeft(acts []Action, now time.Duration, key state.Key, id ui
 	return acts
 }
 
-// chooseEarly chooses the action for a request as far as that does not take an address.
+// chooseEarly chooses the action for a request as far as that does not take an address: a
+// name that is refused is not looked up.
 func (p *Policy) chooseEarly(q *Request) (choice Choice, known bool) {
 	for i := range p.Rules {
 		r := &p.Rules[i]
@@ -142,8 +142,9 @@ func (c *Core) permit(q *Request, a netip.Addr) Choice {
 		c.traceRule(r, key)
 	}
 	if choice.Action == state.Relay && !c.public(a) && !slices.ContainsFunc(to, func(p netip.Prefix) bool { return names(p, a) }) {
-		return Choice{Action: state.Reject, Reason: state.Forbidden}
+		choice = Choice{Action: state.Reject, Reason: state.Forbidden}
 	}
+	c.tracePermit(a, choice)
 	return choice
 }
 
