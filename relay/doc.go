@@ -7,6 +7,13 @@
 //	                                             │ bytes both ways, half-closes, resets
 //	                                      Events.Closed
 //
+// Clients of [Explicit] connect to an address of this machine, and say in a [Preface] where
+// to connect to. Then the order is another:
+//
+//	accept(2) ──→ Preface ──→ ClientEvents.Asks ──→ Dial ──→ Events.Connected
+//	                                                             │ Welcome
+//	                                                Events.Paired, then as above
+//
 // A [Relay] runs a few loops, one per core, each a goroutine with an epoll
 // instance. A connection belongs to the loop that dialed it, so no lock is held
 // while bytes move. Registration is edge-triggered and happens once per leg; a

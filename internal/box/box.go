@@ -281,7 +281,7 @@ func (b *Box) adopt(ctx context.Context) error {
 
 // change puts settings in force that concern the box alone.
 func (b *Box) change(c Change) {
-	table := Config{Table: c.Table.WithDefaults()}
+	table := Config{Role: b.cfg.Role, Table: c.Table.WithDefaults()}
 	switch short, err := table.raiseFileLimit(); {
 	case err != nil:
 		b.cfg.Log.Warn("the file limit stays as it is", "err", err)

@@ -1,4 +1,4 @@
-// Package box wires the other packages together into a CPE or a HAG. It decides nothing about a
+// Package box wires the other packages together into a CPE, a HAG or a gateway. It decides nothing about a
 // flow: it hands the kernel's events to [core.Core] and carries out the actions that
 // come back (driver.go).
 //
@@ -15,6 +15,9 @@
 // The queue, the relay, the path manager and the knowledge of half-open connections are
 // behind the interfaces of seams.go; the tests have doubles of them. A box is symmetric:
 // what enters on one side leaves on the other, and only the multipath side speaks MPTCP.
+//
+// A gateway has neither queue nor rules (rungateway.go): its clients ask by SOCKS (socks.go),
+// and the core decides about them in the same way (gateway.go).
 //
 // A CPE also steers its paths: ten times a second, and when one falls or comes back, it
 // decides on the desired state of each, ends the subflows of those that are down, and

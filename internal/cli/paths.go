@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/synbond/synbond/internal/api"
+	"github.com/synbond/synbond/internal/core"
 )
 
 // pathsCommand shows the paths of a running box.
@@ -75,7 +76,11 @@ func printTransport(w io.Writer, t api.Transport) {
 
 // printPeers shows the paths of the CPEs that a HAG hears of.
 func printPeers(w io.Writer, p *api.Paths) {
-	if len(p.Peers) == 0 {
+	switch {
+	case p.Role == string(core.Gateway):
+		fmt.Fprintln(w, "a gateway has no paths: its clients choose them, and flows shows their subflows")
+		return
+	case len(p.Peers) == 0:
 		fmt.Fprintln(w, "no CPE probes this HAG")
 		return
 	}

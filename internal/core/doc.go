@@ -18,6 +18,11 @@
 // DialEnded turns the outcome into the verdict on the held SYN; Paired follows when
 // the client has completed its handshake, Closed when both legs are gone.
 //
+// A client of a gateway takes the place of a SYN: Asked enters its flow, and the verdict on
+// the client is a Decide like others. A name takes the action [Resolve] and the event
+// Resolved; its addresses are dialed in turn (request.go, race.go). ClientLeft ends the flow of
+// a client that does not wait.
+//
 // A dial that fails because of MPTCP, or because its answer takes another way, costs one
 // connection some time, and later ones none: see reach.go for what is remembered, and
 // obstacle.go for what is done about it.
