@@ -317,12 +317,27 @@ func (t *Table) forget(n slot) {
 // expired is where a flow goes whose time in a state is up.
 var expired = map[State]State{Dialing: TimedOut, Learning: TimedOut, Released: Abandoned}
 
+// Timed reports whether [Table.Expire] may have something to do at some time.
+func (t *Table) Timed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range timed {
+		if t.len[root(s)] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// timed are the states that end by themselves.
+var timed = [...]State{Dialing, Released, Learning, Closed}
+
 // Expire moves at most limit flows on whose time is up, and returns copies of these. Ended flows that were remembered long enough are forgotten.
 func (t *Table) Expire(now time.Duration, limit int) []Flow {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var moved []Flow
-	for _, s := range [...]State{Dialing, Released, Learning, Closed} {
+	for _, s := range timed {
 		for limit > 0 && t.len[root(s)] > 0 {
 			n := t.flows.oldest(root(s))
 			if now-t.flows.at(n).Changed < t.timeout[s] {

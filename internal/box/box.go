@@ -54,8 +54,10 @@ type Box struct {
 	recorder    Recorder
 	findings    *host.Findings
 	survey      host.Survey
-	recheck     chan struct{} // has room for one: the machine has changed
+	recheck     chan struct{}   // has room for one: the machine has changed
+	broken      map[string]bool // checks that have panicked
 	transport   api.Transport
+	expiring    *rest           // of expire
 	window      *mptcp.Window   // nil if the kernel takes none
 	segments    *mptcp.Segments // nil if the kernel takes none, or needs none
 	families    []int           // unix.AF_INET, unix.AF_INET6, as this machine has them
@@ -77,7 +79,10 @@ type kernel struct {
 
 // newBox returns a box without anything of the kernel's.
 func newBox(cfg Config) *Box {
-	b := &Box{cfg: cfg, start: time.Now(), recorder: idle{}, findings: host.NewFindings(cfg.Log), recheck: make(chan struct{}, 1), conns: newConns(cfg.Table.MaxEnded)}
+	b := &Box{
+		cfg: cfg, start: time.Now(), recorder: idle{}, expiring: newRest(), conns: newConns(cfg.Table.MaxEnded),
+		findings: host.NewFindings(cfg.Log), recheck: make(chan struct{}, 1), broken: make(map[string]bool),
+	}
 	b.actions.New = func() any { return new([]core.Action) }
 	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone, Own: b.isOwn})
 	return b

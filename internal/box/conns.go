@@ -14,7 +14,9 @@ import (
 // kept for the dump of ended flows: the last ones, as many as the table remembers.
 type conns struct {
 	mu    sync.Mutex
-	most  int // ended ones
+	most  int   // ended ones
+	rest  *rest // of the task that looks at all connections
+	alive int   // those that have not ended
 	byID  map[state.ID]*entry
 	ended []state.ID // oldest first, from index first on
 	first int
@@ -31,13 +33,19 @@ type entry struct {
 	over     bool
 }
 
-func newConns(most int) *conns { return &conns{most: most, byID: make(map[state.ID]*entry)} }
+func newConns(most int) *conns {
+	return &conns{most: most, rest: newRest(), byID: make(map[state.ID]*entry)}
+}
 
 // put enters the connection of a flow, unless it is there already.
 func (c *conns) put(id state.ID, conn connection) {
+	defer c.rest.end()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := c.byID[id]; e == nil || e.connection != conn {
+		if e == nil || e.over {
+			c.alive++
+		}
 		c.byID[id] = &entry{connection: conn, paths: ^uint8(0)}
 	}
 }
@@ -49,6 +57,7 @@ func (c *conns) forget(id state.ID, conn connection) {
 	defer c.mu.Unlock()
 	if e := c.byID[id]; e != nil && e.connection == conn && !e.over { // else end removes it
 		delete(c.byID, id)
+		c.alive--
 	}
 }
 
@@ -74,6 +83,13 @@ func (c *conns) track(id state.ID, token uint32, may uint8, instance uint64) {
 			e.paths = may
 		}
 	}
+}
+
+// some reports whether there are connections that have not ended.
+func (c *conns) some() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.alive > 0
 }
 
 // live appends the flows whose connections have not ended to ids.
@@ -137,6 +153,7 @@ func (c *conns) end(id state.ID) (connection, bool) {
 		return nil, false
 	}
 	e.over = true
+	c.alive--
 	c.ended = append(c.ended, id)
 	c.trim()
 	return e.connection, true

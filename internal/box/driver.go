@@ -21,6 +21,7 @@ import (
 func (b *Box) do(event func([]core.Action) []core.Action) {
 	buffer := b.actions.Get().(*[]core.Action)
 	acts := event((*buffer)[:0])
+	b.expiring.end()
 	b.carryOut(acts)
 	clear(acts) // keep no packet alive
 	*buffer = acts

@@ -9,11 +9,13 @@ import (
 	"github.com/synbond/synbond/internal/core"
 )
 
-// expire tells the core again and again that time has passed, until ctx ends.
+// expire tells the core again and again that time has passed, while something waits for
+// that, until ctx ends.
 func (b *Box) expire(ctx context.Context) error {
 	tick := time.NewTicker(core.ExpireEvery)
 	defer tick.Stop()
 	for {
+		b.expiring.until(ctx, b.core.Waits)
 		select {
 		case <-ctx.Done():
 			return nil

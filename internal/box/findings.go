@@ -4,6 +4,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"syscall"
@@ -15,10 +16,6 @@ import (
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/relay"
 )
-
-// checkEvery is the time between two looks at the machine. A look reads some settings
-// and, if it has changed, the packet filter.
-const checkEvery = 3 * time.Second
 
 // Survey returns a look at this machine for a box with that configuration.
 func (c Config) Survey() host.Survey {
@@ -34,19 +31,15 @@ func (c Config) Survey() host.Survey {
 }
 
 // check looks for obstacles on the machine.
-func (b *Box) check() {
+func (b *Box) check(scope host.Scope) {
 	b.survey.Peers = b.peerAddresses()
-	for _, r := range b.survey.Check() {
-		if r.Err != nil { // what was found before may still hold
-			b.cfg.Log.Debug("a check could not look", "check", r.Name, "err", r.Err)
-			continue
+	b.report(b.survey.Check(scope))
+	if scope == host.Everything {
+		if all, err := b.survey.Translations(); err == nil {
+			b.installed.translates.Store(newSourceRules(all))
 		}
-		b.findings.Report("check of "+r.Name, r.Findings...)
+		b.checkPathManagers()
 	}
-	if all, err := b.survey.Translations(); err == nil {
-		b.installed.translates.Store(newSourceRules(all))
-	}
-	b.checkPathManagers()
 	b.reportLosses()
 	b.passStopped()
 }
@@ -74,7 +67,7 @@ func (b *Box) reportLosses() {
 
 // stoppedFor is the time for which relayed connections must have been stopped before they are
 // reset: programs that load their rules one by one stop them for a moment.
-const stoppedFor = checkEvery
+const stoppedFor = 3 * time.Second
 
 // passStopped lets new connections pass that could not work if they were relayed, and resets
 // those that hang.
@@ -93,6 +86,21 @@ func (b *Box) passStopped() {
 	for _, id := range b.conns.live(nil) {
 		if c, ok := b.conns.get(id); ok && hang.Has(c.Local().Addr().Is4()) {
 			b.kernel.relay.Reset(c.(*relay.Conn), syscall.ECONNABORTED)
+		}
+	}
+}
+
+// report reports what checks have found. A check that panics is named once.
+func (b *Box) report(all []host.Result) {
+	for _, r := range all {
+		switch {
+		case errors.Is(r.Err, host.ErrPanic) && !b.broken[r.Name]:
+			b.broken[r.Name] = true
+			b.cfg.Log.Warn("a check of the machine fails, and finds nothing: please report that", "check", r.Name, "err", r.Err)
+		case r.Err != nil: // what was found before may still hold
+			b.cfg.Log.Debug("a check could not look", "check", r.Name, "err", r.Err)
+		default:
+			b.findings.Report("check of "+r.Name, r.Findings...)
 		}
 	}
 }
@@ -139,34 +147,40 @@ func (b *Box) dialsAsItself(d relay.Dial, out uint32) bool {
 	return t != nil && (*t)[wayOut{out, is4}]
 }
 
-// checkPause is the time between a change of an interface or a route and the look.
-const checkPause = 200 * time.Millisecond
-
 // keepChecking looks for obstacles again and again, until ctx ends.
 func (b *Box) keepChecking(ctx context.Context) error {
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
-	changed := b.machine.Changed()
-	for {
+	var s host.Schedule
+	s.Looked(b.now(), host.Everything) // before the box was ready
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for changed := b.machine.Changed(); ; {
+		scope, at := s.Next()
+		if now := b.now(); now >= at {
+			if scope == host.Everything {
+				changed = b.machine.Changed()
+				b.sides.forget()
+			}
+			b.check(scope)
+			s.Looked(now, scope)
+			s.Quiet(b.survey.Quiet())
+			continue
+		}
+		timer.Reset(at - b.now())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
-			changed = nil // soon: changes come in crowds
-			tick.Reset(checkPause)
+			changed = nil // until the look
+			s.Changed(b.now())
 			b.sides.forget()
-		case <-tick.C:
-			tick.Reset(checkEvery)
-			changed = b.machine.Changed()
-			b.sides.forget()
-			b.check()
 		case <-b.recheck:
-			b.check()
+			s.Changed(b.now())
+		case <-timer.C:
 		}
 	}
 }
 
-// machineChanged has the machine checked at once.
+// machineChanged has the machine checked soon.
 func (b *Box) machineChanged() {
 	select {
 	case b.recheck <- struct{}{}:

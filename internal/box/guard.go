@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,17 @@ import (
 
 // Names of guarded things that netlink reports.
 const rulesThing = "nftables rules"
+
+const queuesThing = "queueing of paths"
+
+// Times between two looks at things that events tell of. Events can be missing: IPv4 routes
+// that go with their interface cause none, and nftables says nothing of the older iptables.
+const (
+	lookRarely  = 30 * time.Second
+	lookAtNAT   = 2 * time.Second // of the older iptables, see rulesChanged
+	lookAtMPTCP = 2 * time.Second // limits and endpoints: no event tells of them
+	lookAtBPF   = 5 * time.Second // likewise, and it costs speed only
+)
 
 var routesThings = map[int]string{unix.AF_INET6: "policy routing for IPv6", unix.AF_INET: "policy routing for IPv4"}
 
@@ -53,12 +65,33 @@ func (b *Box) keep(ctx context.Context, g *errgroup.Group) {
 			b.guard.Suspect(routesThings[family], host.ProcessAt(by))
 		})
 	})
+	g.Go(func() error {
+		for {
+			changed := b.machine.Changed()
+			b.guard.Suspect("", "")
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+	if b.shapes() {
+		g.Go(func() error {
+			return host.WatchQueues(ctx, func(by uint32) { b.guard.Suspect(queuesThing, host.ProcessAt(by)) })
+		})
+	}
+}
+
+// shapes reports whether the box limits the rate of an interface.
+func (b *Box) shapes() bool {
+	return slices.ContainsFunc(b.cfg.Paths, func(p paths.Path) bool { return p.Rate > 0 })
 }
 
 // things lists what the box keeps, each thing after those that it needs.
 func (b *Box) things() []guard.Thing {
 	lo := b.loopback()
-	all := []guard.Thing{{Name: "loopback", Vital: true, Look: lo.Changed, Mend: lo.Mend}}
+	all := []guard.Thing{{Name: "loopback", Vital: true, Every: lookRarely, Look: lo.Changed, Mend: lo.Mend}}
 	for _, s := range b.sysctls() {
 		all = append(all, guard.Thing{
 			Name: "sysctl " + s.Name(), Vital: s.Key == enabled.Key, Look: s.Changed, Mend: func() error { return b.journal.SetSysctl(s) },
@@ -73,24 +106,26 @@ func (b *Box) things() []guard.Thing {
 	}
 	if b.cfg.Role != CPE {
 		all = append(all,
-			guard.Thing{Name: "MPTCP limits", Look: b.limitsLowered, Mend: b.raiseLimits},
-			guard.Thing{Name: "MPTCP endpoints", Look: b.missingJoins, Mend: b.mendJoins})
+			guard.Thing{Name: "MPTCP limits", Every: lookAtMPTCP, Look: b.limitsLowered, Mend: b.raiseLimits},
+			guard.Thing{Name: "MPTCP endpoints", Every: lookAtMPTCP, Look: b.missingJoins, Mend: b.mendJoins})
 	}
 	if b.cfg.Role != Gateway {
-		all = append(all, guard.Thing{Name: rulesThing, Vital: true, Look: b.rulesChanged, Mend: b.installRules})
+		all = append(all, guard.Thing{Name: rulesThing, Vital: true, Every: lookAtNAT, Look: b.rulesChanged, Mend: b.installRules})
 		for _, r := range b.routes() {
-			all = append(all, guard.Thing{Name: routesThings[r.Family], Vital: true, Look: func() (string, error) { return missing(r) }, Mend: r.Mend})
+			all = append(all, guard.Thing{
+				Name: routesThings[r.Family], Vital: true, Every: lookRarely, Look: func() (string, error) { return missing(r) }, Mend: r.Mend,
+			})
 		}
 	}
 	if b.steering != nil {
 		s := b.steering.kernel.shaper
-		all = append(all, guard.Thing{Name: "queueing of paths", Look: s.Missing, Mend: s.Mend})
+		all = append(all, guard.Thing{Name: queuesThing, Every: lookRarely, Look: s.Missing, Mend: s.Mend})
 	}
 	if b.window != nil {
-		all = append(all, guard.Thing{Name: "initial window", Look: b.window.Detached, Mend: b.window.Mend})
+		all = append(all, guard.Thing{Name: "initial window", Every: lookAtBPF, Look: b.window.Detached, Mend: b.window.Mend})
 	}
 	if b.segments != nil {
-		all = append(all, guard.Thing{Name: "client's MSS", Look: b.segments.Detached, Mend: b.segments.Mend})
+		all = append(all, guard.Thing{Name: "client's MSS", Every: lookAtBPF, Look: b.segments.Detached, Mend: b.segments.Mend})
 	}
 	return all
 }

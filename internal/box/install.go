@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/synbond/synbond/internal/host"
 	"github.com/synbond/synbond/nfq"
 )
 
@@ -43,7 +44,7 @@ func (b *Box) divert(ctx context.Context, undo *undo) error {
 	}
 	b.survey = b.cfg.Survey()
 	b.survey.Running = true
-	b.check()
+	b.check(host.Everything)
 	undo.add(func() error { return nfq.Remove(string(b.cfg.Role)) })
 	return b.installRules()
 }

@@ -49,6 +49,12 @@ func (b *Box) watchStranded(ctx context.Context) error {
 	defer tick.Stop()
 	var round []state.ID
 	for {
+		if !b.conns.some() {
+			b.conns.rest.until(ctx, b.conns.some)
+			if b.responder != nil {
+				b.responder.Arrivals() // before the connections that there are now
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil

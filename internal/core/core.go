@@ -219,6 +219,12 @@ func (c *Core) Backlog() (handshakes, retries int) {
 	return len(c.handshakes), len(c.retries) + len(c.tries)
 }
 
+// Waits reports whether [Core.Tick] may have something to do at some time.
+func (c *Core) Waits() bool {
+	handshakes, retries := c.Backlog()
+	return handshakes+retries > 0 || c.table.Timed()
+}
+
 // track has the flow's multipath leg tracked.
 func (c *Core) track(acts []Action, id state.ID, h *handshake) []Action {
 	h.tracked = true

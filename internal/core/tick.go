@@ -8,7 +8,8 @@ import (
 
 const (
 	// ExpireEvery is the time between two looks at what has waited too long. The
-	// driver of a core calls Tick as often, beside the times that it is asked for.
+	// driver of a core calls Tick as often while [Core.Waits] reports true, beside the times
+	// that it is asked for.
 	ExpireEvery = 250 * time.Millisecond
 	// mostExpired bounds what one look ends, and with it the time that it takes.
 	mostExpired = 1000

@@ -15,6 +15,9 @@ type Thing struct {
 	// Vital: relayed connections need the thing. While it is left to others the box stands
 	// aside, see [Config.Aside].
 	Vital bool
+	// Every is the time between two looks at a thing whose changes [Guard.Suspect] is told of,
+	// or that changes rarely and costs much to look at. 0 stands for the shortest time.
+	Every time.Duration
 	// Look returns in a few words what others have changed about the thing, "" for nothing.
 	Look func() (change string, err error)
 	// Mend puts the thing back.
@@ -49,7 +52,9 @@ type kept struct {
 	Thing
 	history
 	by       string // who has changed it since the last look
-	left     bool   // until history.ends
+	looked   time.Duration
+	due      bool // it may have changed since the last look
+	left     bool // until history.ends
 	culprits []string
 	failure  string // of the last look or of its mending
 }
@@ -58,20 +63,20 @@ type kept struct {
 func New(cfg Config, things ...Thing) *Guard {
 	g := &Guard{cfg: cfg, wake: make(chan struct{}, 1)}
 	for _, t := range things {
-		g.things = append(g.things, &kept{Thing: t})
+		g.things = append(g.things, &kept{Thing: t, due: true})
 	}
 	return g
 }
 
-// tick is the time between two looks. Not all that changes causes an event: settings under
-// /proc/sys and MPTCP endpoints do not.
-const tick = 500 * time.Millisecond
+// tick is the shortest time between two looks without an event. Settings under /proc/sys
+// and MPTCP endpoints cause none.
+const tick = time.Second
 
 // settle is the time between an event and the look at what has changed: a program that
 // removes many things one by one is to be through with that.
 const settle = 5 * time.Millisecond
 
-// Run looks at all things again and again, and mends them, until ctx ends.
+// Run looks at the things again and again, and mends them, until ctx ends.
 func (g *Guard) Run(ctx context.Context) error {
 	every := time.NewTicker(tick)
 	defer every.Stop()
@@ -88,13 +93,16 @@ func (g *Guard) Run(ctx context.Context) error {
 }
 
 // Suspect notes who is about to be found to have changed a thing, "" for somebody unknown,
-// and has all things looked at soon.
+// and has that thing looked at soon. The thing "" stands for all.
 func (g *Guard) Suspect(thing, who string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, k := range g.things {
-		if k.Name == thing {
-			k.by = who
+		switch {
+		case k.Name == thing:
+			k.by, k.due = who, true
+		case thing == "":
+			k.due = true
 		}
 	}
 	select {
@@ -103,15 +111,15 @@ func (g *Guard) Suspect(thing, who string) {
 	}
 }
 
-// Look looks at all things, and mends what others have changed.
+// Look looks at the things that it is time for, and mends what others have changed.
 func (g *Guard) Look() {
-	if g.lookAtAll() && g.cfg.Changed != nil {
+	if g.lookAtDue() && g.cfg.Changed != nil {
 		g.cfg.Changed()
 	}
 }
 
-// lookAtAll reports whether there is a change of what is left to others.
-func (g *Guard) lookAtAll() (changed bool) {
+// lookAtDue reports whether there is a change of what is left to others.
+func (g *Guard) lookAtDue() (changed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.changed = false
@@ -128,17 +136,24 @@ func (g *Guard) lookAtAll() (changed bool) {
 		case k.left:
 			k.left, g.changed = false, true
 			g.cfg.Log.Info("the box tries again to keep " + k.Name)
+		case !k.isDue(now):
+			continue
 		}
 		g.look(k, now)
 	}
 	return g.changed
 }
 
+// isDue reports whether it is time to look at a thing. What has failed is tried at each look.
+func (k *kept) isDue(now time.Duration) bool {
+	return k.due || k.failure != "" || now-k.looked >= k.Every
+}
+
 // look looks at one thing.
 func (g *Guard) look(k *kept, now time.Duration) {
-	what, err := k.Look()
 	by := k.by
-	k.by = ""
+	k.by, k.due, k.looked = "", false, now
+	what, err := k.Look()
 	switch {
 	case err != nil:
 		k.fails(g.cfg.Log, "cannot look at "+k.Name, err)

@@ -235,3 +235,70 @@ func TestLookThatFailsIsNoChange(t *testing.T) {
 		t.Errorf("%d looks, log:\n%s", looks, &log)
 	}
 }
+
+// looked is a guard of things that count how often they are looked at.
+type looked struct {
+	*Guard
+	now   time.Duration
+	looks map[string]int
+}
+
+func newLooked(things ...Thing) *looked {
+	l := &looked{looks: make(map[string]int)}
+	for i := range things {
+		name := things[i].Name
+		if things[i].Look == nil {
+			things[i].Look = func() (string, error) { l.looks[name]++; return "", nil }
+		}
+		things[i].Mend = func() error { return nil }
+	}
+	l.Guard = New(Config{Log: slog.New(slog.DiscardHandler), Now: func() time.Duration { return l.now }}, things...)
+	return l
+}
+
+// pass lets that much time pass, with the looks of a guard without events.
+func (l *looked) pass(d time.Duration) {
+	for end := l.now + d; l.now < end; l.now += tick {
+		l.Look()
+	}
+}
+
+func TestThingsAreLookedAtAsOftenAsTheySay(t *testing.T) {
+	l := newLooked(Thing{Name: "setting"}, Thing{Name: "rules", Every: 10 * tick})
+	l.pass(30 * tick)
+	if l.looks["setting"] != 30 || l.looks["rules"] != 3 {
+		t.Errorf("looks %v", l.looks)
+	}
+}
+
+func TestSuspectedThingIsLookedAtAtOnce(t *testing.T) {
+	l := newLooked(Thing{Name: "rules", Every: 10 * tick}, Thing{Name: "routes", Every: 10 * tick})
+	l.Look()
+	l.now++
+	l.Suspect("rules", "nft")
+	l.Look()
+	l.Look()
+	if l.looks["rules"] != 2 || l.looks["routes"] != 1 {
+		t.Errorf("after an event about the rules: looks %v", l.looks)
+	}
+	l.Suspect("", "")
+	l.Look()
+	l.Look()
+	if l.looks["rules"] != 3 || l.looks["routes"] != 2 {
+		t.Errorf("after an event about anything: looks %v", l.looks)
+	}
+}
+
+func TestThingThatCannotBeLookedAtIsTriedAtEachLook(t *testing.T) {
+	tries := 0
+	l := newLooked(Thing{Name: "rules", Every: 10 * tick, Look: func() (string, error) {
+		if tries++; tries < 4 {
+			return "", errors.New("no look")
+		}
+		return "", nil
+	}})
+	l.pass(8 * tick)
+	if tries != 4 {
+		t.Errorf("%d tries, want 4", tries)
+	}
+}

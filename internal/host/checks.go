@@ -12,20 +12,21 @@ import (
 // checks of a machine, in the order in which doctor prints them, each with the name of its
 // line there. They only read.
 var checks = []struct {
-	name string
-	find func(Survey) ([]Finding, error)
+	name  string
+	scope Scope
+	find  func(Survey) ([]Finding, error)
 }{
-	{"IPv6 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv6", "net/ipv6/conf/all/forwarding") }},
-	{"IPv4 forwarding", func(s Survey) ([]Finding, error) { return s.forwarding("IPv4", "net/ipv4/ip_forward") }},
-	{"interfaces' families", Survey.perInterface},
-	{"TCP settings", Survey.settings},
-	{"connection tracking", Survey.tracking},
-	{"clock", Survey.clock},
-	{"firewall", Survey.firewall},
-	{"translation of sources", Survey.ownSource},
-	{"policy rules", Survey.policyRules},
-	{"interfaces", Survey.interfaces},
-	{"routes to the join addresses", Survey.joinRoutes},
+	{"IPv6 forwarding", Settings, func(s Survey) ([]Finding, error) { return s.forwarding("IPv6", "net/ipv6/conf/all/forwarding") }},
+	{"IPv4 forwarding", Settings, func(s Survey) ([]Finding, error) { return s.forwarding("IPv4", "net/ipv4/ip_forward") }},
+	{"interfaces' families", Settings, Survey.perInterface},
+	{"TCP settings", Settings, Survey.settings},
+	{"connection tracking", Settings, Survey.tracking},
+	{"clock", Settings, Survey.clock},
+	{"firewall", Everything, Survey.firewall},
+	{"translation of sources", Everything, Survey.ownSource},
+	{"policy rules", Everything, Survey.policyRules},
+	{"interfaces", Everything, Survey.interfaces},
+	{"routes to the join addresses", Everything, Survey.joinRoutes},
 }
 
 // Result is the result of one check.
@@ -35,21 +36,26 @@ type Result struct {
 	Err      error // the check could not look
 }
 
-// Check runs all checks.
-func (s Survey) Check() []Result {
+// Check runs the checks of a scope.
+func (s Survey) Check(scope Scope) []Result {
 	var all []Result
 	for _, c := range checks {
-		all = append(all, s.result(c.name, c.find))
+		if c.scope <= scope {
+			all = append(all, s.result(c.name, c.find))
+		}
 	}
 	return all
 }
+
+// ErrPanic is the error of a check that is itself at fault.
+var ErrPanic = errors.New("panic")
 
 // result runs one check. A check reads rules that anybody may have written: where it is not
 // up to them, the box must go on without it.
 func (s Survey) result(name string, find func(Survey) ([]Finding, error)) (r Result) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			r = Result{Name: name, Err: fmt.Errorf("panic: %v", cause)}
+			r = Result{Name: name, Err: fmt.Errorf("%w: %v", ErrPanic, cause)}
 		}
 	}()
 	found, err := find(s)

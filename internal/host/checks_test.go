@@ -120,7 +120,7 @@ func TestChecksFindEachObstacle(t *testing.T) {
 		at := Survey{Surroundings: d, Running: true, Plain: []string{"lan"}, Paths: []paths.Path{{
 			Name: "mobile", Interface: "lte", Join: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9000")},
 		}}}
-		for _, r := range at.Check() {
+		for _, r := range at.Check(Everything) {
 			check(t, r.Err)
 			for _, f := range r.Findings {
 				line := f.ID + " " + f.Subject

@@ -94,14 +94,16 @@ func (m *Machine) announce() {
 	}
 }
 
-// Watch follows the changes of interfaces and addresses until ctx ends, and also those of
-// routes, policy rules and settings of interfaces if withRoutes is set. A HAG leaves it unset: its routing daemon
-// may change routes by the thousand.
+// Watch follows the changes of interfaces, their addresses and settings, and policy rules until
+// ctx ends, and also those of routes if withRoutes is set. A HAG leaves it unset: its routing
+// daemon may change routes by the thousand.
 func (m *Machine) Watch(ctx context.Context, withRoutes bool) error {
-	groups := []uint32{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
+	groups := []uint32{
+		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
+	}
 	if withRoutes {
-		groups = append(groups, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
-			unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_NETCONF)
+		groups = append(groups, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

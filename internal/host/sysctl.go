@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const sysctlRoot = "/proc/sys/"
@@ -21,8 +23,28 @@ type Sysctl struct {
 // ReadSysctl returns the value of a kernel setting, in the network namespace of the
 // calling thread.
 func ReadSysctl(key string) (string, error) {
-	b, err := os.ReadFile(sysctlRoot + key)
+	b, err := readProc(sysctlRoot + key)
 	return strings.TrimSpace(string(b)), err
+}
+
+// readProc reads a file of at most 4 KiB under /proc. [os.ReadFile] takes three times as many
+// system calls, and settings are read all the time.
+func readProc(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 4096)
+	for {
+		n, err := unix.Read(fd, b)
+		switch {
+		case err == nil:
+			return b[:n], nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "read", Path: name, Err: err}
+		}
+	}
 }
 
 func writeSysctl(key, value string) error {

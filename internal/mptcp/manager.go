@@ -27,15 +27,17 @@ type Manager struct {
 	events *Events
 	start  time.Time
 	wake   chan struct{} // has room for one: the planner has something to do
+	large  chan struct{} // has room for one: there are connections to watch
 	batch  *Batch        // of the goroutine that sends requests
 
-	mu      sync.Mutex // guards planner; never held during a system call of the batch
+	mu      sync.Mutex // guards what follows; never held during a system call of the batch
 	planner *paths.Planner
+	rests   bool // watch waits for large
 }
 
 // NewManager connects a new planner for these paths to the kernel.
 func NewManager(set *paths.Set, log *slog.Logger) (*Manager, error) {
-	m := &Manager{set: set, log: log, start: time.Now(), wake: make(chan struct{}, 1), planner: paths.NewPlanner(set, log)}
+	m := &Manager{set: set, log: log, start: time.Now(), wake: make(chan struct{}, 1), large: make(chan struct{}, 1), planner: paths.NewPlanner(set, log)}
 	var err error
 	if m.pm, err = Open(); err != nil {
 		return nil, err
@@ -117,17 +119,25 @@ func (m *Manager) CountersByPath() (all []paths.SubflowCounters) {
 	return all
 }
 
-// plan calls do with the planner, and wakes the goroutine that sends requests if
-// there is something to do now.
+// plan calls do with the planner, and wakes the goroutine that sends requests, and the one
+// that watches, if there is something to do now.
 func (m *Manager) plan(do func(*paths.Planner)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	do(m.planner)
-	if !m.planner.Sooner() {
-		return
+	if m.planner.Sooner() {
+		signal(m.wake)
 	}
+	if m.rests && m.planner.Watches() {
+		m.rests = false
+		signal(m.large)
+	}
+}
+
+// signal puts a value into a channel that has room for one.
+func signal(c chan<- struct{}) {
 	select {
-	case m.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -221,19 +231,29 @@ func (b *Batch) add(r *paths.Request) {
 
 // watch measures the large connections until ctx ends.
 func (m *Manager) watch(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		var all []paths.Watched
 		var next time.Duration
-		m.plan(func(p *paths.Planner) { all, next = p.Watch() })
+		m.plan(func(p *paths.Planner) {
+			all, next = p.Watch()
+			m.rests = next == 0
+		})
 		for _, w := range all {
 			if progress, ok := w.Metered.Progress(); ok {
 				m.plan(func(p *paths.Planner) { p.Observe(m.now(), w.Token, progress) })
 			}
 		}
+		timer.Stop()
+		if next > 0 {
+			timer.Reset(next)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(next):
+		case <-m.large:
+		case <-timer.C:
 		}
 	}
 }

@@ -106,8 +106,15 @@ func (p *Planner) watchInterval() time.Duration {
 	return max(25*time.Millisecond, time.Duration(len(p.watched))*time.Millisecond/2)
 }
 
+// restInterval is the least time between two looks while no large connection carries bytes.
+const restInterval = 100 * time.Millisecond
+
+// Watches reports whether there are large connections.
+func (p *Planner) Watches() bool { return len(p.watched) > 0 }
+
 // Watch returns the connections that carry large transfers, have more than one subflow and
-// have carried bytes lately, and the time until the next Watch.
+// have carried bytes lately, and the time until the next Watch: 0 for none while there are no
+// large connections, see [Planner.Watches].
 func (p *Planner) Watch() (out []Watched, next time.Duration) {
 	kept := p.watched[:0]
 	for _, c := range p.watched {
@@ -126,6 +133,12 @@ func (p *Planner) Watch() (out []Watched, next time.Duration) {
 	}
 	clear(p.watched[len(kept):])
 	p.watched = kept
+	switch {
+	case len(kept) == 0:
+		return nil, 0
+	case len(out) == 0:
+		return nil, max(restInterval, p.watchInterval())
+	}
 	return out, p.watchInterval()
 }
 

@@ -60,6 +60,9 @@ func (m *measured) Progress() (p Progress, ok bool) {
 func (m *measured) transfer(d time.Duration) {
 	for end := m.k.now + d; m.k.now < end; {
 		all, next := m.k.Watch()
+		if next == 0 { // nothing is watched
+			next = restInterval
+		}
 		next = min(next, end-m.k.now)
 		var rate float64
 		for _, s := range m.k.open[m.token] {
@@ -91,6 +94,32 @@ func measure(k *fakeKernel, token uint32, d Direction, rates []float64, wait tim
 	k.SetLarge(token)
 	k.run(200 * time.Millisecond)
 	return m
+}
+
+// TestLooksAtLargeConnectionsStopWithThem has the time between two looks depend on the work.
+func TestLooksAtLargeConnectionsStopWithThem(t *testing.T) {
+	k := newFakeKernel(t)
+	if all, next := k.Watch(); len(all) > 0 || next != 0 || k.Watches() {
+		t.Errorf("without connections: %d to watch, next in %v", len(all), next)
+	}
+	m := measure(k, 1, Received, []float64{5e6, 5e6}, 0)
+	if !k.Watches() {
+		t.Error("a large connection is not watched")
+	}
+	m.transfer(time.Second)
+	if all, next := k.Watch(); len(all) != 1 || next >= restInterval {
+		t.Errorf("during a transfer: %d to watch, next in %v", len(all), next)
+	}
+	for range stallLooks {
+		k.Watch()
+	}
+	if all, next := k.Watch(); len(all) > 0 || next != restInterval || !k.Watches() {
+		t.Errorf("after a transfer: %d to watch, next in %v", len(all), next)
+	}
+	k.Forget(1)
+	if _, next := k.Watch(); next != 0 || k.Watches() {
+		t.Errorf("after the connection: next in %v", next)
+	}
 }
 
 func TestSlowPathBecomesABackup(t *testing.T) {
