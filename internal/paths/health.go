@@ -309,6 +309,17 @@ func (h *Health) silentAt() (at time.Time, armed bool) {
 	return at, true
 }
 
+// Overdue reports whether the answers to that many probes over one address family have been
+// missing for too long, since the first of them was sent. Heard is set if the family has ever
+// had an answer: the first ones may take long, at the start of a machine.
+func (h *Health) Overdue(now, first time.Time, probes int, heard bool) bool {
+	limit := h.cfg.Silence + h.srtt + 4*h.rttvar
+	if !heard {
+		limit += retryInterval
+	}
+	return probes >= SilenceProbes && now.Sub(first) >= limit
+}
+
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {
 		return a

@@ -235,7 +235,7 @@ func (m *Monitor) check(now time.Time) {
 	down, all := m.down, uint8(1<<len(m.paths)-1)
 	for i, p := range m.paths {
 		self := uint8(1) << i
-		p.judge(m.hag.State == paths.HAGUp) // as last published, by this goroutine
+		p.judge(now, m.hag.State == paths.HAGUp) // as last published, by this goroutine
 		p.health.Check(now, down|self == all)
 		down &^= self
 		if !p.health.Up() {

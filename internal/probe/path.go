@@ -39,7 +39,7 @@ func (p *path) relink(now time.Time, m *Monitor, receive func(*prober)) error {
 		p.reaches[i] = p.reach(m.machine, i == 1)
 		errs = append(errs, p.reopen(i, m, receive))
 	}
-	p.judge(m.hag.State == paths.HAGUp)
+	p.judge(now, m.hag.State == paths.HAGUp)
 	return errors.Join(errs...)
 }
 
@@ -76,12 +76,13 @@ func (p *path) reopen(i int, m *Monitor, receive func(*prober)) (err error) {
 
 // judge finds out which families cannot be used, and tells the health if none can. Hag is
 // set if the HAG answers over some path.
-func (p *path) judge(hag bool) {
-	now := p.health.Status()
-	elsewhere := hag && !now.Probed && now.Reason == ""
+func (p *path) judge(now time.Time, hag bool) {
+	status := p.health.Status()
+	elsewhere := hag && !status.Probed && status.Reason == ""
 	for i, at := range p.probers {
 		other := p.probers[1-i]
-		p.reaches[i].Silent = at != nil && at.silent() && (elsewhere || other != nil && other.heard && !other.silent())
+		p.reaches[i].Silent = at != nil && at.silent() && p.health.Overdue(now, at.waits, at.unanswered, at.heard) &&
+			(elsewhere || other != nil && other.heard && !other.silent())
 	}
 	var fault string
 	p.reasons, fault = p.link.Reaches(p.reaches)

@@ -321,3 +321,21 @@ func TestTCPOfAMachineWithoutABoxProvesNoBox(t *testing.T) {
 		}
 	})
 }
+
+func TestPathThatIsAnsweredLateAtTheStartHasNoObstacle(t *testing.T) {
+	inRig(t, paths.ProbeConfig{}, func(x *rig) {
+		x.setSilent("lte", true)
+		_, stop := x.respond("", nil)
+		defer stop()
+		for i := range 100 {
+			time.Sleep(10 * time.Millisecond)
+			if i == 80 {
+				x.setSilent("lte", false)
+			}
+			if s := x.Statuses()[1]; s.Reason6 != "" {
+				t.Fatalf("after %d ms: %q", 10*i, s.Reason6)
+			}
+		}
+		x.await("both paths", x.bothProbed)
+	})
+}
