@@ -85,12 +85,13 @@ func (c *Conn) BytesUp() uint64 { return c.up.moved.Load() }
 func (c *Conn) BytesDown() uint64 { return c.down.moved.Load() }
 
 // SetKeepalive sets the idle time after which the subflows of the multipath leg are
-// probed, 0 for the relay's. A subflow that does not answer for some seconds ends.
+// probed, 0 for the relay's. A subflow that does not answer for some seconds ends. While
+// [Conn.Push] has them probed, the time holds from later on.
 func (c *Conn) SetKeepalive(idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idle, c.probing = idle, false
-	if g := c.multipath(); g.conn != nil && g.mptcp && c.phase != closed {
+	c.idle = idle
+	if g := c.multipath(); !c.probing && g.conn != nil && g.mptcp && c.phase != closed {
 		setKeepalive(g.fd, c.idleTime(), pathKeepaliveProbes)
 	}
 }

@@ -98,14 +98,15 @@ func (b *Box) helpStranded(stranded *paths.Stranded, ids []state.ID) {
 	}
 }
 
-// pokeTime is enough for unanswered keepalives to end a subflow.
-const pokeTime = 10 * time.Second
+// pokeTime is enough for keepalives to end a subflow that does not answer any (see
+// [relay.Conn.Push]).
+const pokeTime = 20 * time.Second
 
-// poke has the subflows of a connection send keepalives now. A peer that knows nothing of
-// them answers with resets.
+// poke has the subflows of a connection send keepalives now, and later as the path manager
+// has set. A peer that knows nothing of them answers with resets.
 func poke(c connection) {
-	c.SetKeepalive(time.Second)
-	time.AfterFunc(pokeTime, func() { c.SetKeepalive(0) })
+	c.Push(true)
+	time.AfterFunc(pokeTime, func() { c.Push(false) })
 }
 
 // pokeArrived pokes the connections with subflows to some addresses at which a run of a CPE

@@ -128,6 +128,31 @@ func TestFlowsOfARunOfTheHAGThatIsOverAreEnded(t *testing.T) {
 	})
 }
 
+// TestProbesOfLateFlowsLeaveTheirKeepalive has a flow that may belong to either run of a HAG
+// probed for a while.
+func TestProbesOfLateFlowsLeaveTheirKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, f := steered(t, core.NoBox)
+		x.change(f, func() { f.instance = 1 })
+		heard := time.Now()
+		time.Sleep(time.Second)
+		late := x.relayed(1000, 1)
+		late.SetKeepalive(time.Minute) // the planner's choice
+		x.change(f, func() { f.departed = []paths.Departed{{Instance: 1, Heard: heard}} })
+		time.Sleep(pokeTime / 2)
+		if _, probing := late.Keepalive(); !probing {
+			t.Error("the flow is not probed")
+		}
+		late.SetKeepalive(40 * time.Second) // its next one
+		time.Sleep(pokeTime)
+		synctest.Wait()
+		if idle, probing := late.Keepalive(); probing || idle != 40*time.Second {
+			t.Errorf("afterwards its keepalive is %v, probing %v", idle, probing)
+		}
+		x.closed(id(late), nil)
+	})
+}
+
 func TestRefusalsOfAPathAreFindings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, f := steered(t, core.NoBox)

@@ -34,6 +34,8 @@ type Conn struct {
 	relay   *Relay
 	pushed  int
 	probed  int
+	probing bool
+	idle    time.Duration
 	aborted bool
 	ended   error
 }
@@ -93,8 +95,20 @@ func (c *Conn) BytesUp() uint64 { return c.Up }
 // BytesDown returns Down.
 func (c *Conn) BytesDown() uint64 { return c.Down }
 
-// SetKeepalive implements the interface of a connection. The double has no subflows.
-func (c *Conn) SetKeepalive(time.Duration) {}
+// SetKeepalive records the time in Keepalive.
+func (c *Conn) SetKeepalive(idle time.Duration) {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	c.idle = idle
+}
+
+// Keepalive returns the time that was last set, and whether Push has the subflows probed
+// meanwhile.
+func (c *Conn) Keepalive() (idle time.Duration, probing bool) {
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	return c.idle, c.probing
+}
 
 // Alive returns !Dead.
 func (c *Conn) Alive() bool { return !c.Dead }
@@ -106,7 +120,7 @@ func (c *Conn) Progress() relay.Progress { return c.At }
 func (c *Conn) Push(probe bool) {
 	c.relay.mu.Lock()
 	defer c.relay.mu.Unlock()
-	c.pushed++
+	c.pushed, c.probing = c.pushed+1, probe
 	if probe {
 		c.probed++
 	}
