@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 )
 
 // errGivenUp is the reason of a test for which a box gives a connection up.
@@ -68,4 +69,24 @@ func TestConnectionThatTheBoxResetsWhileItIsPaired(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestProbesOfAConnectionLeaveItsKeepalive(t *testing.T) {
+	inModes(t, func(t *testing.T, b *bench, _, _ *net.TCPConn) {
+		c := b.last()
+		expect := func(when string, want int) {
+			t.Helper()
+			if got, err := c.Keepalive(); err != nil || got != want && got != 0 {
+				t.Errorf("%s: a keepalive of %d s, want %d (%v)", when, got, want, err)
+			}
+		}
+		c.SetKeepalive(40 * time.Second)
+		expect("as set", 40)
+		c.Push(true)
+		expect("while it is probed", 1)
+		c.SetKeepalive(60 * time.Second)
+		expect("set while it is probed", 1)
+		c.Push(false)
+		expect("afterwards", 60)
+	})
 }

@@ -52,6 +52,16 @@ func (c *Conn) ReceiveBuffer() (size int, fitted bool, err error) {
 	return size, locked == 0, err
 }
 
+// Keepalive is the idle time in seconds after which the subflows of a connection's multipath
+// leg are probed, 0 if the leg has no MPTCP.
+func (c *Conn) Keepalive() (int, error) {
+	g := c.multipath()
+	if !g.mptcp {
+		return 0, nil
+	}
+	return getsockoptInt(g.fd, unix.SOL_TCP, unix.TCP_KEEPIDLE)
+}
+
 // Left counts what a relay still holds: connections that wait for their client,
 // and places in its loops beside those of its listeners and wake-ups.
 func (r *Relay) Left() (waiting, slots int) {
