@@ -65,21 +65,24 @@ func (b *Box) keep(ctx context.Context, g *errgroup.Group) {
 			b.guard.Suspect(routesThings[family], host.ProcessAt(by))
 		})
 	})
-	g.Go(func() error {
-		for {
-			changed := b.machine.Changed()
-			b.guard.Suspect("", "")
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-changed:
-			}
-		}
-	})
+	g.Go(func() error { return b.suspectAll(ctx) })
 	if b.shapes() {
 		g.Go(func() error {
 			return host.WatchQueues(ctx, func(by uint32) { b.guard.Suspect(queuesThing, host.ProcessAt(by)) })
 		})
+	}
+}
+
+// suspectAll has the guard look at all things after each change of interfaces, until ctx ends.
+func (b *Box) suspectAll(ctx context.Context) error {
+	for {
+		changed := b.machine.Changed()
+		b.guard.Suspect("", "")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
 	}
 }
 

@@ -117,6 +117,7 @@ func (b *Box) workAsGateway(ctx context.Context, g *errgroup.Group) {
 	}
 	if b.guard != nil {
 		g.Go(func() error { return b.guard.Run(ctx) })
+		g.Go(func() error { return b.suspectAll(ctx) })
 	}
 }
 
