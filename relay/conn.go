@@ -139,7 +139,9 @@ func (c *Conn) discard() {
 	}
 	c.noteEnd()
 	c.phase = closed
-	c.onward.close(true)
+	// Of an MPTCP socket that still waits for its SYN+ACK, SO_LINGER would send a reset that
+	// belongs to no connection (kernel: mptcp_subflow_reset).
+	c.onward.close(!waitsForAnswer(c.onward.fd))
 }
 
 // errUnwanted: the box gave the connection up while its client was accepted.

@@ -223,6 +223,13 @@ func familyOf(a netip.Addr) int {
 	return unix.AF_INET6
 }
 
+// waitsForAnswer reports whether a socket has sent its SYN and got no answer. Of an MPTCP
+// socket that is its first subflow.
+func waitsForAnswer(fd int) bool {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO)
+	return err == nil && info.State == unix.BPF_TCP_SYN_SENT
+}
+
 // closeWithReset closes fd so that its peer gets a reset (on an MPTCP
 // connection an MP_FASTCLOSE, RFC 8684, section 3.5) instead of a FIN.
 func closeWithReset(fd int) {
