@@ -51,8 +51,11 @@ func (l *loop) greet(fd int, mptcp bool, client, at netip.AddrPort) {
 // ready handles the events of the client's socket.
 func (c *Client) ready(l *loop, events uint32) {
 	if events&(unix.EPOLLERR|unix.EPOLLHUP) != 0 {
-		c.end(cmp.Or[error](socketError(c.fd), unix.EPIPE))
-		return
+		err := socketError(c.fd)
+		if err != nil || c.want != WantClose { // else there have been FINs in both directions
+			c.end(cmp.Or[error](err, unix.EPIPE))
+			return
+		}
 	}
 	c.read(l)
 }

@@ -208,8 +208,8 @@ func TestPhoneBondsItsRadiosThroughTheGateway(t *testing.T) {
 				flags = append(flags, "--join", netip.AddrPortFrom(n.Lines[1].HAG4, netlab.JoinPort).String())
 			}
 			g := startGateway(t, n, synbond(), flags...)
-			netlabtest.Check(t, n.CPE.Run(n.CPE.Command("ip", "mptcp", "limits", "set", "subflows", "4", "add_addr_accepted", "4")))
-			netlabtest.Check(t, n.CPE.Run(n.CPE.Command("ip", "mptcp", "endpoint", "add", n.Lines[1].CPE4.String(), "dev", "lte", "subflow")))
+			netlabtest.Check(t, n.BePhone())
+			netlabtest.Check(t, n.SwitchRadio(n.Lines[1], true))
 			server := echoServer(t, n, "tcp", netlab.Server4)
 			c, err := g.ask("mptcp", g.at(false), alice, server.String())
 			netlabtest.Check(t, err)

@@ -5,7 +5,6 @@ package tests
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -25,9 +24,6 @@ const (
 	userName     = "alice"
 	userPassword = "correct horse battery"
 )
-
-// socksPort is the port of the tests' gateways.
-const socksPort = 1080
 
 // gateway is a SOCKS gateway in the place of a HAG, and a phone in the place of a CPE: its
 // radios are the lines.
@@ -49,11 +45,7 @@ func newGateway(t *testing.T, flags ...string) *gateway {
 func startGateway(t *testing.T, n *netlab.Network, p netlab.Program, flags ...string) *gateway {
 	t.Helper()
 	g := &gateway{Network: n, t: t}
-	all := []string{"--congestion-control", n.Multipath, "--metrics", "127.0.0.1:9100"}
-	for _, at := range []netip.Addr{n.Lines[0].HAG6, n.Lines[0].HAG4} {
-		all = append(all, "--socks", netip.AddrPortFrom(at, socksPort).String())
-	}
-	b, err := p.StartBox(n.HAG, t.TempDir(), "gateway", append(all, flags...)...)
+	b, err := n.StartGateway(p, t.TempDir(), append([]string{"--metrics", "127.0.0.1:9100"}, flags...)...)
 	netlabtest.Check(t, err)
 	g.Box = b
 	t.Cleanup(func() {
@@ -80,70 +72,18 @@ func usersFile(t *testing.T) string {
 }
 
 // at returns the gateway's address for an address family.
-func (g *gateway) at(is6 bool) netip.AddrPort {
-	if is6 {
-		return netip.AddrPortFrom(g.Lines[0].HAG6, socksPort)
-	}
-	return netip.AddrPortFrom(g.Lines[0].HAG4, socksPort)
-}
+func (g *gateway) at(is6 bool) netip.AddrPort { return g.GatewayAt(is6) }
 
 // ask connects from the phone to the gateway and asks for a destination, with tcp or mptcp.
 // The error is that of the gateway's reply, if there is one.
 func (g *gateway) ask(network string, via netip.AddrPort, login socks.Login, to string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
 	defer cancel()
-	c, err := g.CPE.Dial(ctx, network, "", via.String())
-	if err != nil {
-		return nil, err
+	c, err := netlab.SOCKS{Host: g.CPE, Network: network, Gateway: via, Login: login}.Dial(ctx, to)
+	if err == nil {
+		g.t.Cleanup(func() { c.Close() })
 	}
-	if err := askBy(c, login, to); err != nil {
-		c.Close()
-		return nil, err
-	}
-	g.t.Cleanup(func() { c.Close() })
-	return c, nil
-}
-
-// askBy asks for a destination on a connection, with all messages at once.
-func askBy(c net.Conn, login socks.Login, to string) error {
-	host, port, err := net.SplitHostPort(to)
-	if err != nil {
-		return err
-	}
-	var number uint16
-	if _, err := fmt.Sscan(port, &number); err != nil {
-		return err
-	}
-	d, err := socks.NewDestination(host, number)
-	if err != nil {
-		return err
-	}
-	client, err := socks.NewClient(d, login, true)
-	if err != nil {
-		return err
-	}
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.Write(client.Start(nil)); err != nil {
-		return err
-	}
-	var b [1]byte // no more than the messages
-	for {
-		if _, err := io.ReadFull(c, b[:]); err != nil {
-			return fmt.Errorf("the gateway's answer: %w", err)
-		}
-		switch out, want := client.Receive(nil, b[:]); {
-		case want == socks.Failed:
-			return client.Err()
-		case want == socks.Done:
-			return c.SetDeadline(time.Time{})
-		case len(out) > 0:
-			if _, err := c.Write(out); err != nil {
-				return err
-			}
-		}
-	}
+	return c, err
 }
 
 // alice is the login of the tests' user.

@@ -134,6 +134,9 @@ func explain(ctx context.Context, w io.Writer, n *netlab.Network, cpe, hag *netl
 		fmt.Fprintf(w, "  %-7s %s\n", h.Name, h.Enter())
 	}
 	for _, b := range []*netlab.Box{cpe, hag} {
+		if b == nil { // beside a gateway
+			continue
+		}
 		fmt.Fprintf(w, "  synbond flows --control %s\n", b.Control)
 	}
 	fmt.Fprintf(w, "  The server answers transfers on [%s]:5001 and %s:5001.\n", netlab.Server6, netlab.Server4)

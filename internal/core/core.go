@@ -116,7 +116,8 @@ func (c *Core) Live(id state.ID) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, races := c.rivals[id]
-	return races
+	_, live := c.table.ByID(id) // the dial may have won its race meanwhile
+	return races || live
 }
 
 // ByID returns a copy of the live flow with that ID.

@@ -98,8 +98,12 @@ func (f *recording) sample() {
 	f.carried, f.received = carried, received
 }
 
-// pollCPE marks the changes of the CPE's paths since the last call.
+// pollCPE marks the changes of the CPE's paths since the last call. Beside a gateway there is
+// no CPE.
 func (f *recording) pollCPE(ctx context.Context) error {
+	if f.session.cpe == nil {
+		return nil
+	}
 	paths, err := f.session.cpe.Paths(ctx)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ type Scenario struct {
 	variants   []variant
 	neighbours []neighbour
 	tools      []string // programs that it calls
+	gateway    bool     // the CPE is a phone, and the HAG a SOCKS gateway
 }
 
 // Charted reports whether the scenario's report has charts.
@@ -40,7 +41,7 @@ type Options struct {
 	// Say is called before each step with a line of progress.
 	Say func(step string)
 	// Keep, unless nil, is called after the last step and before the network is taken
-	// down, with both boxes running again.
+	// down, with both boxes running again. Beside a gateway there is no CPE: it is nil.
 	Keep func(*Report, *netlab.Network, *netlab.Box, *netlab.Box)
 }
 
@@ -124,5 +125,5 @@ func (x *run) runVariants(ctx context.Context) error {
 		return err
 	}
 	x.Keep(x.r, x.n.Network, cpe, hag)
-	return errors.Join(cpe.Stop(), hag.Stop())
+	return stopBoxes(cpe, hag)
 }

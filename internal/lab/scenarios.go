@@ -88,6 +88,11 @@ var Scenarios = []Scenario{
 		lines: hybrid, neighbours: neighbours, tools: []string{"nft", "ip", "sysctl", "sh"},
 	},
 	{
+		Name: "smartphone", Help: "a phone with MPTCP and SOCKS asks a gateway, over lte (20 Mbit/s, 70 ms) and wifi (40 Mbit/s, 30 ms), which is switched off and on in the midst of a transfer",
+		lines: radios, gateway: true, tools: []string{"ip"},
+		variants: []variant{phoneVariant, handover(netlab.Down), handover(netlab.Up)},
+	},
+	{
 		Name: "objects", Help: "objects of 64 KiB to 16 MiB over each line alone and over both with boxes: how long each takes",
 		lines: uneven,
 		variants: []variant{

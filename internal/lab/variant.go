@@ -64,8 +64,12 @@ func (x *run) runVariant(ctx context.Context, v variant) (err error) {
 		return err
 	}
 	err = s.takeSteps(ctx, v.steps)
-	stopped := errors.Join(s.cpe.Stop(), s.hag.Stop())
-	s.check("both boxes stop cleanly", stopped == nil, "%v", stopped)
+	stopped := stopBoxes(s.cpe, s.hag)
+	who := "both boxes stop"
+	if x.gateway {
+		who = "the gateway stops"
+	}
+	s.check(who+" cleanly", stopped == nil, "%v", stopped)
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.title, err)
 	}
@@ -81,6 +85,10 @@ func (x *run) startBoxes(v variant) (cpe, hag *netlab.Box, err error) {
 		}
 	}
 	x.n.Multipath = cmp.Or(v.multipath, x.n.CongestionControl)
+	if x.gateway {
+		hag, err = x.startPhone(v)
+		return nil, hag, err
+	}
 	if hag, err = x.n.StartHAG(x.Program, x.dir); err != nil {
 		return nil, nil, err
 	}
@@ -88,6 +96,17 @@ func (x *run) startBoxes(v variant) (cpe, hag *netlab.Box, err error) {
 		return nil, nil, errors.Join(err, hag.Stop())
 	}
 	return cpe, hag, nil
+}
+
+// stopBoxes stops the boxes of a variant, as far as there are any.
+func stopBoxes(boxes ...*netlab.Box) error {
+	var errs []error
+	for _, b := range boxes {
+		if b != nil {
+			errs = append(errs, b.Stop())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // takeSteps takes the steps, and ends the transfers and connections left by them.
@@ -134,10 +153,14 @@ func (s *session) mark(text string) {
 	s.recording.mark(s.times[text], text)
 }
 
-// dialer dials the server's IPv6 address from the client and counts the bytes that
-// arrive at the client.
+// dialer dials the server's IPv6 address from the client, or from the phone through the
+// gateway, and counts the bytes that arrive there.
 func (s *session) dialer(port uint16) netlab.Dialer {
-	dial := s.n.dialer(netip.AddrPortFrom(netlab.Server6, port))
+	to := netip.AddrPortFrom(netlab.Server6, port)
+	dial := s.n.dialer(to)
+	if s.gateway {
+		dial = s.n.throughGateway(to, false)
+	}
 	return func(ctx context.Context) (net.Conn, error) {
 		c, err := dial(ctx)
 		if err != nil {
