@@ -8,6 +8,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -48,6 +51,28 @@ func key(client, server string) flow {
 	return flow{netip.MustParseAddrPort(client), netip.MustParseAddrPort(server)}
 }
 
+// resets returns the number of resets that a host has sent.
+func resets(t *testing.T, h *netlab.Host) string {
+	t.Helper()
+	var text []byte
+	check(t, h.Do(func() (err error) {
+		text, err = os.ReadFile("/proc/thread-self/net/snmp")
+		return err
+	}))
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if words[0] == "Tcp:" && names != nil {
+			return words[slices.Index(names, "OutRsts")]
+		}
+		if words[0] == "Tcp:" {
+			names = words
+		}
+	}
+	t.Fatal("the kernel does not count resets")
+	return ""
+}
+
 func TestAbortDuringADialFreesTheSockets(t *testing.T) {
 	for _, mptcp := range []bool{false, true} {
 		b := newBench(t, benchConfig{mptcp: mptcp})
@@ -56,6 +81,7 @@ func TestAbortDuringADialFreesTheSockets(t *testing.T) {
 		if waiting, slots := b.relay.Left(); waiting != 1 || slots != 1 {
 			t.Errorf("%d connections wait in %d slots, want 1 in 1", waiting, slots)
 		}
+		before := resets(t, b.CPE)
 		for range 2 { // the second one is a no-op
 			b.relay.Abort(c)
 			if waiting, slots := b.relay.Left(); waiting != 0 || slots != 0 {
@@ -64,6 +90,9 @@ func TestAbortDuringADialFreesTheSockets(t *testing.T) {
 		}
 		if info, ok := c.Info(); info.MPTCP || c.Token() != 0 {
 			t.Errorf("an aborted connection has info %v, %v and token %d", info, ok, c.Token())
+		}
+		if after := resets(t, b.CPE); after != before {
+			t.Errorf("the kernel has sent %s resets, %s before the abort", after, before)
 		}
 	}
 }
