@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -50,10 +51,13 @@ func (b *Box) newGuard() *guard.Guard {
 // keep keeps what the box has installed as it is, until ctx ends. Its goroutines are in g.
 func (b *Box) keep(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return b.guard.Run(ctx) })
+	// The report of what the box itself has mended may come after the next change by others,
+	// and would be taken for its cause.
+	own := host.ProcessAt(uint32(os.Getpid()))
 	g.Go(func() error {
 		return nfq.Watch(ctx, string(b.cfg.Role), func(by string, matters bool) {
 			b.machineChanged()
-			if matters {
+			if matters && (by != own || by == "") {
 				b.guard.Suspect(rulesThing, by)
 			}
 		})
