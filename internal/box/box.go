@@ -241,11 +241,18 @@ func (b *Box) meet(undo *undo) (err error) {
 	if b.cfg.Role == CPE {
 		return b.newSteering(undo)
 	}
-	if b.responder, err = probe.NewResponder(b.cfg.Join, b.cfg.Probe.Secret, mptcp.EndSubflows, b.cfg.Log); err != nil {
+	if b.responder, err = probe.NewResponder(b.cfg.Join, b.cfg.Probe.Secret, b.endSubflows, b.cfg.Log); err != nil {
 		return err
 	}
 	undo.add(b.responder.Close)
 	return nil
+}
+
+// endSubflows ends subflows of paths that CPEs report down, see [mptcp.EndSubflows]. The cause
+// may be on this machine.
+func (b *Box) endSubflows(match paths.SubflowMatch) (int, error) {
+	b.machineChanged()
+	return mptcp.EndSubflows(match)
 }
 
 // queueLength leaves room for every SYN that the table lets a box hold.

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -32,7 +32,10 @@ func (c Config) Survey() host.Survey {
 
 // check looks for obstacles on the machine.
 func (b *Box) check(scope host.Scope) {
-	b.survey.Peers = b.peerAddresses()
+	before := b.survey.Peers
+	if b.survey.Peers = b.peerAddresses(); scope < host.Everything && !slices.Equal(b.survey.Peers, before) {
+		b.machineChanged() // rules and routes may treat them otherwise
+	}
 	b.report(b.survey.Check(scope))
 	if scope == host.Everything {
 		if all, err := b.survey.Translations(); err == nil {
@@ -106,13 +109,13 @@ func (b *Box) report(all []host.Result) {
 }
 
 // peerAddresses returns the addresses of the CPEs that a HAG hears of.
-func (b *Box) peerAddresses() (all []netip.Addr) {
+func (b *Box) peerAddresses() (all []host.Peer) {
 	if b.responder == nil {
 		return nil
 	}
 	for _, p := range b.responder.Peers() {
 		for _, at := range p.Paths {
-			all = append(all, at.Addr)
+			all = append(all, host.Peer{Addr: at.Addr, Interface: interfaceName(uint32(at.Interface)), Missing: at.Missing(time.Now())})
 		}
 	}
 	return all

@@ -24,6 +24,7 @@ type double struct {
 	links          map[string]paths.Link
 	source         paths.Source  // of all that is sent
 	age            time.Duration // of this version
+	filtered       netip.Addr    // by reverse-path filters
 }
 
 func (d double) Sysctl(key string) (string, error) {
@@ -62,6 +63,14 @@ func (d double) Network() (Network, error) { return d, nil }
 func (d double) Link(name string) paths.Link { return d.links[name] }
 
 func (d double) Source(netip.Addr, int) paths.Source { return d.source }
+
+// Drops drops what comes from d.filtered by the path.
+func (d double) Drops(remote, _ netip.Addr, ifname string) (filter, remedy string) {
+	if remote == d.filtered {
+		return "net.ipv4.conf." + ifname + ".rp_filter=1", "net.ipv4.conf." + ifname + ".rp_filter=2"
+	}
+	return "", ""
+}
 
 // tracked sets the figures of connection tracking.
 func (d double) tracked(count, most string) {

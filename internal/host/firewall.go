@@ -302,19 +302,30 @@ func (s Survey) joinsThere() (all []specimen) {
 func (s Survey) joinsHere() (all []specimen) {
 	for _, join := range s.Join {
 		for _, p := range s.Paths {
-			near := s.Addresses(p.Interface)
-			own := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
-			if own < 0 || !slices.ContainsFunc(near, func(a netip.Prefix) bool { return a.Addr() == join.Addr() }) {
+			from, ok := s.joinsFrom(p.Interface, join.Addr())
+			if !ok {
 				continue // they may come by another path
-			}
-			from := beside(near[own])
-			if i := slices.IndexFunc(s.Peers, func(a netip.Addr) bool { return a.Is4() == from.Is4() }); i >= 0 {
-				from = s.Peers[i] // rules may name the CPEs' networks
 			}
 			all = append(all, talk{p.Name, p.Interface, "", netip.AddrPortFrom(from, 40000), join}.specimens()...)
 		}
 	}
 	return all
+}
+
+// joinsFrom returns an address from which joins come in by an interface of a HAG: that of a
+// CPE, because rules may name the CPEs' networks, or else one beside the join address.
+func (s Survey) joinsFrom(ifname string, join netip.Addr) (from netip.Addr, ok bool) {
+	for _, p := range s.Peers {
+		if p.Interface == ifname && p.Addr.Is4() == join.Is4() {
+			return p.Addr, true
+		}
+	}
+	near := s.Addresses(ifname)
+	i := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr() == join })
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	return beside(near[i]), true
 }
 
 // talk is a join or a probe from a CPE to a HAG, as that end sees it which is this machine:

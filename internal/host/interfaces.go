@@ -16,6 +16,9 @@ type Network interface {
 	Link(name string) paths.Link
 	// Source returns the local end of packets to dst by the interface with that index.
 	Source(dst netip.Addr, index int) paths.Source
+	// Drops returns the setting of a reverse-path filter that drops what comes from remote to
+	// local by an interface, and the one that mends it, as [paths.Source] has them; "" without one.
+	Drops(remote, local netip.Addr, ifname string) (filter, remedy string)
 }
 
 // Network implements [Surroundings].
@@ -74,6 +77,9 @@ func (s Survey) joinRoutes() (found []Finding, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.HAG {
+		return s.waysBack(network), nil
+	}
 	for _, p := range s.Paths {
 		at := network.Link(p.Interface)
 		for _, f := range families {
@@ -92,4 +98,23 @@ func (s Survey) joinRoutes() (found []Finding, err error) {
 		}
 	}
 	return found, nil
+}
+
+// waysBack finds paths of a HAG on which the kernel drops what CPEs send, because its route to
+// them leads elsewhere.
+func (s Survey) waysBack(network Network) (found []Finding) {
+	for _, p := range s.Paths {
+		for _, peer := range s.Peers {
+			if !peer.Missing || peer.Interface != p.Interface {
+				continue
+			}
+			join := paths.PickJoin(s.Join, peer.Addr.Is4()).Addr()
+			if filter, remedy := network.Drops(peer.Addr, join, p.Interface); filter != "" {
+				found = append(found, ReversePath.Finding(p.Interface, filter+" drops what comes from "+peer.Addr.String()+" by "+p.Interface).On(p.Name).
+					With("sysctl "+remedy+", or a route to "+peer.Addr.String()+" by "+p.Interface))
+				break // others are alike
+			}
+		}
+	}
+	return found
 }

@@ -33,6 +33,15 @@ func (m *Machine) Source(dst netip.Addr, index int) paths.Source {
 	})
 }
 
+// Drops implements [Network].
+func (m *Machine) Drops(remote, local netip.Addr, ifname string) (filter, remedy string) {
+	filter, remedy, markMatters := reversePathFilter(remote, local, ifname, m.Link(ifname).Index)
+	if markMatters {
+		return "", ""
+	}
+	return filter, remedy
+}
+
 // source returns the address from which the kernel would send to dst by an interface.
 //
 // Where only the policy rules for a source lead there, those addresses are candidates that

@@ -27,9 +27,19 @@ type Survey struct {
 	Plain     []string
 	Paths     []paths.Path     // of a CPE: with the join addresses that they use
 	Join      []netip.AddrPort // of a HAG: its own
-	Peers     []netip.Addr     // of a HAG: addresses of CPEs, as far as they are known
+	Peers     []Peer           // of a HAG: addresses of CPEs, as far as they are known
 	HalfOpen  int              // handshakes that the box may hold
 	OwnSource bool             // over IPv4 the box dials from its own address already
+}
+
+// Peer is an address of a CPE, as a HAG sees it.
+type Peer struct {
+	Addr netip.Addr
+	// Interface is the one by which its probes come in, "" if that is not known.
+	Interface string
+	// Missing: it cannot be heard any more, by what the CPE says over another path or because
+	// its probes do not come.
+	Missing bool
 }
 
 // Surroundings are the parts of a machine that checks read.

@@ -51,6 +51,7 @@ const firstPath = 1
 // origin is the address from which a CPE probes a path.
 type origin struct {
 	addr     netip.Addr
+	index    int // of the interface by which they come in
 	heard    time.Time
 	sequence uint64
 }
@@ -85,7 +86,7 @@ func (ps peers) confirm(now time.Time, m message, from netip.Addr) (moreDown, ar
 	p.heard = now
 	at := p.origin(m, from)
 	arrived = at.addr != from
-	*at = origin{from, now, m.sequence}
+	*at = origin{addr: from, heard: now, sequence: m.sequence}
 	if int32(m.revision-p.revision) <= 0 { // probes overtake each other
 		return false, arrived
 	}
@@ -95,6 +96,13 @@ func (ps peers) confirm(now time.Time, m message, from netip.Addr) (moreDown, ar
 		p.searches, p.next = searches, now
 	}
 	return moreDown, arrived
+}
+
+// note notes the interface of a probe that confirm has taken.
+func (ps peers) note(m message, from netip.Addr, index int) {
+	if p, known := ps[m.box]; known {
+		p.origin(m, from).index = index
+	}
 }
 
 // expire forgets the CPEs that have not been heard of for long.
@@ -178,11 +186,15 @@ type Peer struct {
 
 // PeerPath is an address from which a CPE probes one of its paths.
 type PeerPath struct {
-	Index int // of the path at the CPE
-	Addr  netip.Addr
-	Heard time.Time
-	Down  bool // reported by the CPE
+	Index     int // of the path at the CPE
+	Addr      netip.Addr
+	Interface int // the index of the one by which its probes come in, 0 if unknown
+	Heard     time.Time
+	Down      bool // reported by the CPE
 }
+
+// Missing reports whether the CPE cannot be heard over the path any more, as far as is known.
+func (p PeerPath) Missing(now time.Time) bool { return p.Down || now.Sub(p.Heard) > addressTimeout }
 
 // list returns the CPEs in the order of their numbers.
 func (ps peers) list() []Peer {
@@ -192,7 +204,7 @@ func (ps peers) list() []Peer {
 		for i, families := range p.paths {
 			for _, o := range families {
 				if o.addr.IsValid() {
-					one.Paths = append(one.Paths, PeerPath{i, o.addr, o.heard, p.down&(1<<i) != 0})
+					one.Paths = append(one.Paths, PeerPath{i, o.addr, o.index, o.heard, p.down&(1<<i) != 0})
 				}
 			}
 		}

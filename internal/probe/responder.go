@@ -58,20 +58,20 @@ func NewResponder(joins []netip.AddrPort, secret string, end EndSubflows, log *s
 			return nil, errors.Join(fmt.Errorf("answer probes at %s: %w", j, err), r.Close())
 		}
 		r.conns = append(r.conns, c)
-		if err := whole(c, j.Addr()); err != nil {
+		if err := prepare(c, j.Addr()); err != nil {
 			return nil, errors.Join(fmt.Errorf("answer probes at %s: %w", j, err), r.Close())
 		}
 	}
 	return r, nil
 }
 
-// whole has replies sent whole.
-func whole(c *net.UDPConn, join netip.Addr) error {
+// prepare has replies sent whole, and the kernel tell by which interface probes come.
+func prepare(c *net.UDPConn, join netip.Addr) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
-	err2 := raw.Control(func(fd uintptr) { err = dontFragment(int(fd), join) })
+	err2 := raw.Control(func(fd uintptr) { err = errors.Join(dontFragment(int(fd), join), namesInterface(int(fd), join)) })
 	return errors.Join(err, err2)
 }
 
@@ -127,15 +127,17 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	w := r.newReplier()
+	var control [64]byte
 	var in, out [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(in[:])
+		n, m, _, from, err := c.ReadMsgUDPAddrPort(in[:], control[:])
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("answer probes: %w", err)
 		}
+		w.index = cameBy(control[:m])
 		if reply := w.reply(out[:0], in[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), time.Now()); len(reply) > 0 {
 			// A reply that cannot be sent counts as lost.
 			_, _ = c.WriteToUDPAddrPort(reply, from)
@@ -146,12 +148,13 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 // replier writes replies. Each goroutine has its own.
 type replier struct {
 	*Responder
+	index   int // of the interface by which the present probe came in
 	codec   *codec
 	cookies hash.Hash
 }
 
 func (r *Responder) newReplier() *replier {
-	return &replier{r, newCodec(r.secret), hmac.New(sha256.New, r.key[:])}
+	return &replier{Responder: r, codec: newCodec(r.secret), cookies: hmac.New(sha256.New, r.key[:])}
 }
 
 // reply appends the reply to a datagram to b. Only probes get one, so that two HAGs
@@ -201,6 +204,7 @@ func (r *replier) note(m message, from netip.Addr, now time.Time) (confirmed, fr
 		return false, true
 	}
 	moreDown, arrived := r.peers.confirm(now, m, from)
+	r.peers.note(m, from, r.index)
 	if arrived && len(r.arrivals) < maxPeers {
 		r.arrivals[from] = true
 	}
