@@ -125,6 +125,7 @@ func TestFirewallsInTheWayAreSaid(t *testing.T) {
 				eventually(t, b.Role+" finds "+c.id+" no longer", func() bool { return !slices.Contains(findings(t, b), c.id) })
 				p.wantFinding(t, b, c.id, func() { admin(t, h, add) }, func() { admin(t, h, remove) })
 			}
+			sees(t, p.cpe, "dsl", "is up", isUp) // probes may have been dropped, too
 			for _, f := range families {
 				p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
 			}
