@@ -203,8 +203,10 @@ func (r *Relay) listenAt(addr netip.AddrPort, mptcp bool) (listener, error) {
 const backlog = 1 << 16
 
 func bindAndListen(fd int, addr netip.AddrPort) (netip.AddrPort, error) {
-	if addr.Addr().Is6() {
-		_ = setsockopt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1) // so that there may be one for IPv4 beside it
+	// There may be a listener of all IPv4 addresses beside one of all IPv6 addresses. Others do
+	// without the option: its connections get no subflows over IPv4 (kernel: ipv6_only_sock).
+	if addr.Addr() == netip.IPv6Unspecified() {
+		_ = setsockopt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 1)
 	}
 	if err := bind(fd, addr); err != nil {
 		return netip.AddrPort{}, os.NewSyscallError("bind", err)
