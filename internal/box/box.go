@@ -54,6 +54,7 @@ type Box struct {
 	recorder    Recorder
 	findings    *host.Findings
 	survey      host.Survey
+	acting      sync.Mutex      // while findings change, and the treatment of new connections with them
 	recheck     chan struct{}   // has room for one: the machine has changed
 	broken      map[string]bool // checks that have panicked
 	transport   api.Transport

@@ -36,7 +36,10 @@ func (b *Box) check(scope host.Scope) {
 	if b.survey.Peers = b.peerAddresses(); scope < host.Everything && !slices.Equal(b.survey.Peers, before) {
 		b.machineChanged() // rules and routes may treat them otherwise
 	}
-	b.report(b.survey.Check(scope))
+	found := b.survey.Check(scope)
+	b.acting.Lock()
+	defer b.acting.Unlock()
+	b.report(found)
 	if scope == host.Everything {
 		if all, err := b.survey.Translations(); err == nil {
 			b.installed.translates.Store(newSourceRules(all))
@@ -193,6 +196,8 @@ func (b *Box) machineChanged() {
 
 // knownFindings returns the findings as the control socket shows them.
 func (b *Box) knownFindings() []api.Finding {
+	b.acting.Lock() // new connections are treated as they say
+	defer b.acting.Unlock()
 	out, now := []api.Finding{}, time.Now()
 	for _, f := range b.findings.All() {
 		out = append(out, api.Finding{
