@@ -102,12 +102,12 @@ type Flow struct {
 	Began, Changed, Setup time.Duration
 	ID                    ID     // the table gives it
 	Rule                  string // name of the rule of policy that chose Action, "" for the default
-	// Asked is what its client has asked for in a preface; nil for a flow on the path. It is
+	// Asked is the request of its client in a preface; nil for a flow on the path. It is
 	// never changed, only replaced.
 	Asked *Asked
 }
 
-// Asked is what a client has asked for. The [Key] of its flow has the address of this machine
+// Asked is the request of a client in a preface. The [Key] of its flow has the address of this machine
 // to which the client has connected.
 type Asked struct {
 	User   string         // "" without one

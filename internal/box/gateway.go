@@ -36,7 +36,7 @@ type gateway struct {
 	byUser  map[string]api.UserTotals
 }
 
-// caller is what the gateway knows of a client.
+// caller is a client of the gateway, with its preface and the number of its request.
 type caller struct {
 	server socksPreface
 	id     uint32 // of its request, 0 before that

@@ -58,7 +58,7 @@ func (r *resolver) resolve(name string, found func(addrs []netip.Addr, last bool
 	r.find(question{"ip4", name}, func(a []netip.Addr) { s.take(a, false) })
 }
 
-// resolution is what one client waits for.
+// resolution is the pending lookup of a name for one client.
 type resolution struct {
 	found func(addrs []netip.Addr, last bool)
 

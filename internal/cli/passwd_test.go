@@ -22,7 +22,7 @@ func passwd(input string, args ...string) (stdout string, err error) {
 	return out.String(), errors.Join(err, asError(errs.String()))
 }
 
-// asError is what stands on standard error, which is to be empty.
+// asError is the text on standard error, which is to be empty.
 func asError(text string) error {
 	if text == "" {
 		return nil

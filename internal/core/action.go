@@ -148,7 +148,7 @@ type Decision struct {
 	// relayed flow that has ended: sockets of that which the kernel still has (TIME-WAIT) would
 	// take the packets of the new connection, and must go first.
 	Reuses bool
-	// Asked is what a client has asked for in a preface. Then the verdict is about the client
+	// Asked is the request of a client in a preface. Then the verdict is about the client
 	// with the ID of the packet, which has no Data: [Deliver] pairs it, [Reset] and the
 	// errors become the reply, and all others refuse it without saying more.
 	Asked *state.Asked

@@ -10,7 +10,7 @@ import (
 	"github.com/synbond/synbond/state"
 )
 
-// Request is what a client asks for in the preface of its connection: an address, or a name.
+// Request is the destination that a client names in the preface of its connection: an address, or a name.
 type Request struct {
 	ID      uint32         // of the client, which waits for its verdict
 	Client  netip.AddrPort // that has connected
@@ -45,7 +45,7 @@ func (c *Core) Asked(acts []Action, now time.Duration, q Request) []Action {
 }
 
 // beginAsked records the flow of a request. An older flow of the same 5-tuple is over: its
-// client has connected anew.
+// client has connected once more.
 func (c *Core) beginAsked(acts []Action, now time.Duration, f state.Flow, r *race) []Action {
 	at := beginnings[f.Action]
 	f.State = at.state
