@@ -139,7 +139,9 @@ func (c *Client) Rest() []byte {
 // into an empty buffer; or its answers make no sense.
 func (c *Client) StepByStep() bool {
 	switch c.err {
-	case NoMethod, OtherMethod, Truncated, TimedOut, BadVersion, BadAddressType:
+	case NoMethod, OtherMethod:
+		return c.early && c.login.User != "" // else the greeting would be the same
+	case Truncated, TimedOut, BadVersion, BadAddressType:
 		return c.early
 	}
 	return false

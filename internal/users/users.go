@@ -20,7 +20,7 @@ type Config struct {
 	Queue    int           // checks that wait for a worker; 256
 	Remember time.Duration // a successful check; 5 min
 	// Burst is the number of failures in a row that a source's prefix may have, and Every
-	// the time after which it may have one more; 20, and 6 s.
+	// the time after which it may have one more; 50, and 6 s.
 	Burst int
 	Every time.Duration
 }
@@ -30,7 +30,7 @@ func (c Config) withDefaults() Config {
 	c.Workers = orDefault(c.Workers, max(1, runtime.NumCPU()/2))
 	c.Queue = orDefault(c.Queue, 256)
 	c.Remember = orDefault(c.Remember, 5*time.Minute)
-	c.Burst = orDefault(c.Burst, 20)
+	c.Burst = orDefault(c.Burst, 50)
 	c.Every = orDefault(c.Every, 6*time.Second)
 	return c
 }
