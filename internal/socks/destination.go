@@ -17,10 +17,11 @@ type Destination struct {
 // address, and port. The error is [BadName] or [BadPort].
 func NewDestination(host string, port uint16) (Destination, error) {
 	d := Destination{Port: port}
+	host = strings.TrimSuffix(host, ".")
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" {
 		d.Addr = addr.Unmap()
 	} else {
-		d.Name = strings.ToLower(strings.TrimSuffix(host, "."))
+		d.Name = strings.ToLower(host)
 	}
 	return d, d.validate()
 }
@@ -57,7 +58,8 @@ const (
 
 // isHostName reports whether a resolver can take the name: labels of letters, digits,
 // hyphens and underscores. Underscores are no part of host names (RFC 1123, section 2.1),
-// but in use.
+// but in use. The last label is no number: some resolvers take 127.1, 0x7f.1 and
+// 2130706433 for addresses (inet_aton), and no top-level domain is one.
 func isHostName(name string) bool {
 	if len(name) > maxName {
 		return false
@@ -72,5 +74,15 @@ func isHostName(name string) bool {
 			}
 		}
 	}
-	return true
+	return !isNumber(name[strings.LastIndexByte(name, '.')+1:])
+}
+
+// isNumber reports whether inet_aton takes the label for a number: decimal, octal, or
+// hexadecimal behind 0x.
+func isNumber(label string) bool {
+	digits := "0123456789"
+	if hex, found := strings.CutPrefix(label, "0x"); found {
+		label, digits = hex, digits+"abcdef"
+	}
+	return strings.Trim(label, digits) == ""
 }
