@@ -46,7 +46,7 @@ type clientStep struct {
 	take func(c *Client, out, message []byte) ([]byte, error)
 }
 
-var clientSteps = map[Step]clientStep{
+var clientSteps = [...]clientStep{
 	Greeting:       {frameChoice, isSOCKS, (*Client).chosen},
 	Authentication: {frameChoice, anyVersion, (*Client).checked},
 	Request:        {frameRequest, isSuccess, (*Client).replied},

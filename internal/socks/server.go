@@ -23,6 +23,7 @@ type Server struct {
 	err       error
 
 	user        string
+	right       bool   // the user's password
 	password    []byte // for Login, while it is checked
 	destination Destination
 }
@@ -82,7 +83,7 @@ func (s *Server) Checked(out []byte, right bool) ([]byte, Want) {
 	if !right {
 		return s.fail(append(out, statute.UserPassAuthVersion, statute.AuthFailure), WrongLogin)
 	}
-	s.step = Request
+	s.right, s.step = true, Request
 	return s.advance(append(out, statute.UserPassAuthVersion, statute.AuthSuccess))
 }
 
@@ -109,7 +110,7 @@ func (s *Server) Refused(out []byte, err error) ([]byte, Want) {
 
 // User returns the user whose password was right, "" for a client without.
 func (s *Server) User() string {
-	if s.step < Request {
+	if !s.right {
 		return ""
 	}
 	return s.user
@@ -181,7 +182,7 @@ type serverStep struct {
 	take func(s *Server, out, message []byte) ([]byte, error)
 }
 
-var serverSteps = map[Step]serverStep{
+var serverSteps = [...]serverStep{
 	Greeting:       {frameGreeting, statute.VersionSocks5, nil, (*Server).greeting},
 	Authentication: {frameLogin, statute.UserPassAuthVersion, []byte{statute.UserPassAuthVersion, statute.AuthFailure}, (*Server).login},
 	Request:        {frameRequest, statute.VersionSocks5, appendReply(nil, GeneralFailure, netip.AddrPort{}), (*Server).request},
