@@ -45,6 +45,7 @@ const (
 
 	Forbidden
 	NoAddress
+	UserFull
 
 	FIN
 	Reset
@@ -128,6 +129,7 @@ var reasons = [NumReasons]reason{
 	NotDelivered: {"not-delivered", "passed: the SYNs that the box released, or its answers to them, were lost on this machine, or between it and the client", true},
 
 	Forbidden: {"forbidden", "refused by a gateway: the destination is loopback, link-local, private, multicast or an address of the gateway itself, and no rule names it", false},
+	UserFull:  {"user-full", "refused by a gateway: the limit `user_flows` is reached for the user", true},
 	NoAddress: {"no-address", "refused by a gateway: the name of the destination does not resolve", false},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},

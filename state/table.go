@@ -13,6 +13,7 @@ type Config struct {
 	MaxFlows    int           // live flows, default 100,000
 	MaxHalfOpen int           // flows Dialing, Released or Learning, default 8,192
 	MaxEnded    int           // ended flows remembered, default 4,096
+	MaxPerUser  int           // live flows of each user who has [Asked] for them, 0 for no limit
 	Dial        time.Duration // how long a SYN is held, default 20 s
 	// HalfOpen is the time that a released flow waits for the client's ACK, and a
 	// learning one for the server's SYN+ACK. The
@@ -50,13 +51,14 @@ type Table struct {
 	entered [NumStates]uint64 // how often a flow came into each state
 	reasons [NumReasons]uint64
 	rules   map[string]uint64 // flows by the name of the rule that chose their action
+	users   map[string]int    // live flows of each user
 	serial  uint32            // of the newest ID
 	crowded time.Duration     // until when the memory lacks flows that have ended, for want of room
 }
 
 // NewTable returns an empty table.
 func NewTable(cfg Config) *Table {
-	t := &Table{slots: make(map[Key]slot), flows: newSlab(), rules: make(map[string]uint64)}
+	t := &Table{slots: make(map[Key]slot), flows: newSlab(), rules: make(map[string]uint64), users: make(map[string]int)}
 	t.configure(cfg)
 	return t
 }
@@ -140,7 +142,7 @@ func (t *Table) Begin(now time.Duration, f Flow) Begun {
 	if n != none && t.flows.at(n).State.Live() {
 		return t.flows.at(n).repeat(f)
 	}
-	if full := t.full(); f.State.Live() && full != None {
+	if full := t.full(f.Asked); f.State.Live() && full != None {
 		return Begun{Full: full}
 	}
 	if n != none {
@@ -215,9 +217,11 @@ func (t *Table) halfOpen() int {
 }
 
 // full returns the limit that lets the table take no further live flow, or None.
-func (t *Table) full() Reason {
+func (t *Table) full(asked *Asked) Reason {
 	halfOpen := t.halfOpen()
 	switch {
+	case asked != nil && asked.User != "" && t.cfg.MaxPerUser > 0 && t.users[asked.User] >= t.cfg.MaxPerUser:
+		return UserFull
 	case halfOpen >= t.cfg.MaxHalfOpen:
 		return HalfOpenFull
 	case halfOpen+t.len[root(Relaying)] >= t.cfg.MaxFlows:
@@ -288,6 +292,7 @@ func (t *Table) ByID(id ID) (Flow, bool) {
 func (t *Table) enter(n slot) {
 	r := t.flows.at(n)
 	t.entered[r.State]++
+	t.countUser(&r.Flow, 1)
 	r.queue = root(r.State)
 	t.len[r.queue]++
 	if r.State == Relaying {
@@ -304,8 +309,19 @@ func (t *Table) enter(n slot) {
 
 // leave takes the flow out of its queue.
 func (t *Table) leave(n slot) {
+	t.countUser(&t.flows.at(n).Flow, -1)
 	t.len[t.flows.at(n).queue]--
 	t.flows.unlink(n)
+}
+
+// countUser counts a flow that comes into its state, or leaves that, for its user.
+func (t *Table) countUser(f *Flow, n int) {
+	if f.Asked == nil || f.Asked.User == "" || !f.State.Live() {
+		return
+	}
+	if t.users[f.Asked.User] += n; t.users[f.Asked.User] == 0 {
+		delete(t.users, f.Asked.User)
+	}
 }
 
 func (t *Table) forget(n slot) {

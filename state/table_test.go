@@ -178,7 +178,7 @@ func TestRoomIsBoundedByHalfOpenAndByLiveFlows(t *testing.T) {
 	step := func(want Reason, do func()) {
 		t.Helper()
 		do()
-		if got := table.full(); got != want {
+		if got := table.full(nil); got != want {
 			t.Errorf("room is %q, want %q", got, want)
 		}
 	}

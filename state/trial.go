@@ -1,6 +1,9 @@
 package state
 
-import "math"
+import (
+	"maps"
+	"math"
+)
 
 // Trial returns a table in which to try what one more SYN would do: with the bounds and the
 // counts of t, and of its flows only the one with key k. The copy has an ID of its own; was
@@ -19,7 +22,7 @@ func (t *Table) Trial(k Key) (trial *Table, was Flow) {
 		r.ID = trial.newID(n)
 		trial.enter(n)
 	}
-	trial.len = t.len
+	trial.len, trial.users = t.len, maps.Clone(t.users)
 	return trial, was
 }
 

@@ -254,3 +254,44 @@ func TestPasswordsAreNowhere(t *testing.T) {
 		t.Errorf("metrics:\n%s", b)
 	}
 }
+
+// A phone at home reaches its gateway through a CPE: with TCP it is bonded there like any
+// other host, with MPTCP its connection stays end to end.
+func TestGatewayBehindACPE(t *testing.T) {
+	n := netlabtest.TwoLines(t)
+	dir := t.TempDir()
+	cpe, hag, err := n.StartPair(synbond(), dir)
+	netlabtest.Check(t, err)
+	defer func() { netlabtest.Check(t, errors.Join(cpe.Stop(), hag.Stop())) }()
+	at := netip.AddrPortFrom(netlab.Server4, netlab.SOCKSPort)
+	b, err := synbond().StartBox(n.Server, dir, "gateway", "--open", "--socks", at.String())
+	netlabtest.Check(t, err)
+	defer func() { netlabtest.Check(t, b.Stop()) }()
+	l := listen(t, n.HAG, "tcp", netip.AddrPortFrom(netlab.HAGWan4, 0))
+	serve(l, echo)
+	for _, c := range []struct {
+		network, action, reason string
+	}{{"tcp", "relay", ""}, {"mptcp", "pass", "end-to-end"}} {
+		conn, err := netlab.SOCKS{Host: n.Client, Network: c.network, Gateway: at}.Dial(within(t, 20*time.Second), l.Addr().String())
+		netlabtest.Check(t, err)
+		defer conn.Close()
+		chat(t, conn, "hello")
+		client := conn.LocalAddr().String()
+		flowAt := func(b *netlab.Box) (found api.Flow) {
+			d, err := b.Flows(t.Context())
+			netlabtest.Check(t, err)
+			for _, f := range d.Flows {
+				if f.Client.String() == client {
+					found = f
+				}
+			}
+			return found
+		}
+		if f := flowAt(cpe); f.Action != c.action || f.Reason != c.reason || f.MPTCP != (c.action == "relay") {
+			t.Errorf("%s, at the CPE: %+v", c.network, f)
+		}
+		if f := flowAt(b); f.Server.String() != l.Addr().String() || f.MPTCP != (c.network == "mptcp") {
+			t.Errorf("%s, at the gateway: %+v", c.network, f)
+		}
+	}
+}

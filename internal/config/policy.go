@@ -13,7 +13,7 @@ import (
 // Table bounds the number of flows and their times.
 func (s *Settings) Table() state.Config {
 	return state.Config{
-		MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended,
+		MaxFlows: s.Limits.Flows, MaxHalfOpen: s.Limits.HalfOpen, MaxEnded: s.Limits.Ended, MaxPerUser: s.Limits.UserFlows,
 		Dial: s.Timeouts.Dial.Duration, HalfOpen: s.Timeouts.HalfOpen.Duration,
 	}
 }

@@ -22,7 +22,7 @@ type Reload struct {
 
 // liveKeys may change while a box runs; so may the rules.
 var liveKeys = []string{
-	"action", "log_level", "limits.flows", "limits.half_open", "limits.ended",
+	"action", "log_level", "limits.flows", "limits.half_open", "limits.ended", "limits.user_flows",
 	"timeouts.dial", "timeouts.half_open", "timeouts.keepalive", "learn.ttl", "learn.max",
 }
 

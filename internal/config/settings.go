@@ -70,6 +70,8 @@ type Limits struct {
 	Flows    int `toml:"flows" min:"0" default:"100000"`
 	HalfOpen int `toml:"half_open" min:"0" default:"8192"`
 	Ended    int `toml:"ended" min:"0" default:"4096"`
+	// UserFlows bounds the live flows of each user; 0 for no limit.
+	UserFlows int `toml:"user_flows" min:"0" role:"gateway"`
 }
 
 // Probe has the settings of the probes between CPE and HAG. The limits are those

@@ -292,3 +292,26 @@ func TestClientThatConnectsAnewEndsItsOldFlow(t *testing.T) {
 		t.Errorf("%+v", d.acts)
 	}
 }
+
+func TestUserHasAsManyFlowsAsTheLimitAllows(t *testing.T) {
+	d := newDriver(t, Config{Policy: &Policy{Default: state.Relay}, Table: state.Config{MaxPerUser: 2}})
+	ask := func(user string, port uint16) state.Reason {
+		q := asks("198.51.100.80", 443)
+		q.User, q.Client = user, netip.AddrPortFrom(phone.Addr(), port)
+		d.ask(0, q)
+		return d.acts[0].Decision.Reason
+	}
+	for i, c := range []struct {
+		user string
+		want state.Reason
+	}{{"alice", state.None}, {"alice", state.None}, {"alice", state.UserFull}, {"bob", state.None}, {"", state.None}, {"", state.None}, {"", state.None}} {
+		if got := ask(c.user, uint16(i+1)); got != c.want {
+			t.Errorf("request %d of %q: %v, want %v", i, c.user, got, c.want)
+		}
+	}
+	first := state.KeyOf(netip.AddrPortFrom(phone.Addr(), 1), listen)
+	d.acts = d.ClientLeft(d.acts[:0], 0, first, 7)
+	if got := ask("alice", 100); got != state.None {
+		t.Errorf("after one has ended: %v", got)
+	}
+}
