@@ -40,7 +40,7 @@ func TestIdleClientsCostLittle(t *testing.T) {
 	const most = 8 << 10 // bytes of process memory
 	g := startGateway(t, netlabtest.TwoLines(t), synbond(), "--open")
 	l := listen(t, g.Server, "tcp", netip.AddrPortFrom(netlab.Server4, 0))
-	serve(l, echo)
+	serve(l, func(c net.Conn) { io.Copy(io.Discard, c) }) // an echo takes a pipe for each
 	var all []net.Conn
 	grow := func(n int) {
 		for range n {
