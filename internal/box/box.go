@@ -93,12 +93,11 @@ func newBox(cfg Config) *Box {
 // ctx ends or something that it cannot do without fails. Then it removes all
 // that it installed.
 func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
-	if cfg.Role == Gateway {
-		return runGateway(ctx, cfg, ready)
-	}
-	cfg.resolve()
-	if err := errors.Join(host.CheckPrivileges(), cfg.interfaces()); err != nil {
-		return err
+	if cfg.Role != Gateway {
+		cfg.resolve()
+		if err := errors.Join(host.CheckPrivileges(), cfg.interfaces()); err != nil {
+			return err
+		}
 	}
 	cfg.Table = cfg.Table.WithDefaults()
 	short, err := cfg.raiseFileLimit()
@@ -106,38 +105,51 @@ func Run(ctx context.Context, cfg Config, ready io.Writer) (err error) {
 		return err
 	}
 	b := newBox(cfg)
+	prepare, begin, announcement := b.prepare, b.begin, b.announcement
+	if cfg.Role == Gateway {
+		prepare, begin, announcement = b.prepareGateway, b.beginGateway, b.gatewayAnnouncement
+	}
 	var undo undo
 	defer func() { err = undo.all(err) }()
 	serve, err := b.listen(&undo)
 	if err != nil {
 		return err
 	}
-	if err := b.prepare(&undo); err != nil {
+	if err := prepare(&undo); err != nil {
 		return err
 	}
-	// The queue outlives the rules: what it still holds is dropped with it, and
-	// asked for again by its sender.
 	ctx, cancel := context.WithCancel(ctx)
-	undo.add(func() error { cancel(); return b.kernel.queue.Close() })
+	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
-	b.work(ctx, g)
 	g.Go(func() error { return serve(ctx) })
-	if err := b.divert(ctx, &undo); err != nil {
+	if err := begin(ctx, g, &undo); err != nil {
 		cancel()
 		_ = g.Wait() // the cause is known
 		return err
 	}
-	b.keep(ctx, g)
-	g.Go(func() error { return b.keepChecking(ctx) })
-	fmt.Fprintln(ready, b.announcement())
-	if cfg.bondsNothing() {
-		cfg.Log.Warn("connections use the first path only: name the HAG's join address with join= in the other --path")
-	}
+	fmt.Fprintln(ready, announcement())
 	if short {
 		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
 	}
-	err = g.Wait()
-	return err
+	return g.Wait()
+}
+
+// begin starts the lasting tasks of a box, each in a goroutine of g, and has the kernel divert
+// SYNs to it.
+func (b *Box) begin(ctx context.Context, g *errgroup.Group, undo *undo) error {
+	// The queue outlives the rules: what it still holds is dropped with it, and
+	// asked for again by its sender.
+	undo.add(b.kernel.queue.Close)
+	b.work(ctx, g)
+	if err := b.divert(ctx, undo); err != nil {
+		return err
+	}
+	b.keep(ctx, g)
+	g.Go(func() error { return b.keepChecking(ctx) })
+	if b.cfg.bondsNothing() {
+		b.cfg.Log.Warn("connections use the first path only: name the HAG's join address with join= in the other --path")
+	}
+	return nil
 }
 
 // work starts the lasting tasks of a box, each in a goroutine of g.
@@ -282,7 +294,7 @@ func (b *Box) adopt(ctx context.Context) error {
 			b.change(c)
 			b.kernel.relay.SetKeepalive(c.Keepalive)
 			if b.core.Learns() == learnt {
-				continue // new rules would cost the packets in the queue (nf_queue_nf_hook_drop)
+				continue
 			}
 			// The rules say which packets come; the policy must be there first.
 			if err := b.guard.Vitally(b.installRules); err != nil {

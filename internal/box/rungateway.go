@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -24,33 +23,6 @@ import (
 
 // prefaceTimeout bounds the wait for each message of a client.
 const prefaceTimeout = 10 * time.Second
-
-// runGateway is [Run] for a gateway.
-func runGateway(ctx context.Context, cfg Config, ready io.Writer) (err error) {
-	cfg.Table = cfg.Table.WithDefaults()
-	short, err := cfg.raiseFileLimit()
-	if err != nil {
-		return err
-	}
-	b := newBox(cfg)
-	var undo undo
-	defer func() { err = undo.all(err) }()
-	serve, err := b.listen(&undo)
-	if err != nil {
-		return err
-	}
-	if err := b.prepareGateway(&undo); err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	b.workAsGateway(ctx, g)
-	g.Go(func() error { return serve(ctx) })
-	fmt.Fprintln(ready, b.gatewayAnnouncement())
-	if short {
-		cfg.Log.Info("the file limit lowers the number of flows", "flows", b.cfg.Table.MaxFlows)
-	}
-	return g.Wait()
-}
 
 // prepareGateway opens everything that a gateway needs before the first client may come.
 func (b *Box) prepareGateway(undo *undo) (err error) {
@@ -105,8 +77,8 @@ func (b *Box) settle() error {
 	return nil
 }
 
-// workAsGateway starts the lasting tasks of a gateway, each in a goroutine of g.
-func (b *Box) workAsGateway(ctx context.Context, g *errgroup.Group) {
+// beginGateway is begin for a gateway.
+func (b *Box) beginGateway(ctx context.Context, g *errgroup.Group, _ *undo) error {
 	g.Go(func() error { return b.kernel.relay.Run(ctx) })
 	g.Go(func() error { return b.machine.Watch(ctx, false) })
 	g.Go(func() error { return b.expire(ctx) })
@@ -119,6 +91,7 @@ func (b *Box) workAsGateway(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return b.guard.Run(ctx) })
 		g.Go(func() error { return b.suspectAll(ctx) })
 	}
+	return nil
 }
 
 // isOwn reports whether an address is one of this machine's.
