@@ -50,33 +50,62 @@ func (r Rules) commit() error {
 	return c.Flush()
 }
 
-// add adds the table to a transaction, in the place of an earlier one.
+// add adds the table to a transaction, in the place of an earlier one. Chains of that one stay
+// at their hooks and get new rules: when a chain leaves a hook, the kernel drops every packet
+// that is held in a queue (nf_queue_nf_hook_drop). So it does when connection tracking begins or
+// ends, here with the first or last rule of [Rules.Tracked] if nothing else needs it.
 func (t table) add(c *nftables.Conn, name string) error {
 	at := &nftables.Table{Family: t.family, Name: name}
-	// To delete a table that does not exist fails; to add one that exists does not.
+	chains, err := c.ListChainsOfTableFamily(t.family)
+	if err != nil {
+		return fmt.Errorf("list chains: %w", err)
+	}
+	// To delete what does not exist fails; to add what exists does not.
 	c.AddTable(at)
-	c.DelTable(at)
-	c.AddTable(at)
+	if slices.ContainsFunc(chains, func(old *nftables.Chain) bool { return old.Table.Name == name && !t.has(old) }) {
+		c.DelTable(at)
+		c.AddTable(at)
+	}
 	for _, s := range t.sets {
 		elements := make([]nftables.SetElement, len(s.elements))
 		for i, name := range s.elements {
 			elements[i].Key = InterfaceName(name)
 		}
-		if err := c.AddSet(&nftables.Set{Table: at, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}, elements); err != nil {
+		ns := &nftables.Set{Table: at, Name: s.name, KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
+		if err := c.AddSet(ns, nil); err != nil {
+			return err
+		}
+		c.FlushSet(ns)
+		if err := c.SetAddElements(ns, elements); err != nil {
 			return err
 		}
 	}
+	policy := nftables.ChainPolicyAccept
 	for _, ch := range t.chains {
 		nc := &nftables.Chain{Table: at, Name: ch.name}
 		if ch.hook != nil {
-			nc.Type, nc.Hooknum, nc.Priority = nftables.ChainTypeFilter, ch.hook, &ch.priority
+			nc.Type, nc.Hooknum, nc.Priority, nc.Policy = nftables.ChainTypeFilter, ch.hook, &ch.priority, &policy
 		}
 		c.AddChain(nc)
+		c.FlushChain(nc)
 		for _, rule := range ch.rules {
 			c.AddRule(&nftables.Rule{Table: at, Chain: nc, Exprs: rule.exprs()})
 		}
 	}
 	return nil
+}
+
+// has reports whether a chain in the kernel is one of the table's, at the same hook.
+func (t table) has(old *nftables.Chain) bool {
+	return slices.ContainsFunc(t.chains, func(ch chain) bool {
+		switch {
+		case ch.name != old.Name || (ch.hook == nil) != (old.Hooknum == nil):
+			return false
+		case ch.hook == nil:
+			return true
+		}
+		return *ch.hook == *old.Hooknum && old.Priority != nil && ch.priority == *old.Priority && old.Type == nftables.ChainTypeFilter
+	})
 }
 
 // Remove removes the rules of a role. It is no error if there are none.

@@ -55,6 +55,22 @@ func TestAcceptForwardsAHeldSYN(t *testing.T) {
 	}
 }
 
+// TestNewRulesKeepHeldSYNs replaces the rules while a SYN is held. A chain that leaves its hook
+// takes every held packet with it.
+func TestNewRulesKeepHeldSYNs(t *testing.T) {
+	b := newBench(t, queueConfig)
+	outcome := b.connect()
+	p := b.held()
+	others := rules
+	others.Joins = nil
+	check(t, b.CPE.Do(others.Install))
+	check(t, b.queue.Accept(p.ID))
+	expect(t, outcome, nil)
+	if n := b.queue.Errors(); n != 0 {
+		t.Errorf("%d errors: the kernel no longer holds the SYN", n)
+	}
+}
+
 func TestClientRetransmitsADroppedSYN(t *testing.T) {
 	b := newBench(t, queueConfig)
 	outcome := b.connect()

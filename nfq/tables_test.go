@@ -5,6 +5,7 @@ package nfq_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,18 @@ func shell(t *testing.T, h *netlab.Host, line string) {
 	}
 }
 
+// listed returns the lines of the box's tables of a host in order: chains may be listed in any.
+func listed(t *testing.T, h *netlab.Host) string {
+	t.Helper()
+	var out bytes.Buffer
+	for _, family := range []string{"inet", "ip", "ip6"} {
+		cmd := h.Command("nft", "list", "table", family, "synbond_test")
+		cmd.Stdout = &out
+		check(t, h.Run(cmd))
+	}
+	return strings.Join(slices.Sorted(strings.Lines(out.String())), "")
+}
+
 // keep installs the rules on a host.
 func keep(t *testing.T, h *netlab.Host) (k *nfq.Kept) {
 	t.Helper()
@@ -45,6 +58,7 @@ func TestKeptFindsEveryChange(t *testing.T) {
 	tooltest.Need(t, "changes of the rules by others", "nft", "sh")
 	h := newHost(t)
 	const table = "inet synbond_test"
+	was := "" // the tables, as installed
 	for _, c := range []struct{ name, line, want string }{
 		{"the ruleset", "nft flush ruleset", "table inet synbond_test; table ip synbond_test; table ip6 synbond_test: gone"},
 		{"a table", "nft delete table " + table, "table inet synbond_test: gone"},
@@ -64,14 +78,20 @@ func TestKeptFindsEveryChange(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := keep(t, h)
+			if was == "" {
+				was = listed(t, h)
+			}
 			shell(t, h, c.line)
 			check(t, h.Do(func() error {
 				got, moved, err := k.Changes()
 				if got != c.want || !moved || err != nil {
 					t.Errorf("changes %q, moved %v, %v, want %q", got, moved, err, c.want)
 				}
-				return nil
+				return rules.Install()
 			}))
+			if is := listed(t, h); is != was {
+				t.Errorf("the rules when installed again:\n%s\nwant\n%s", is, was)
+			}
 		})
 	}
 	k := keep(t, h)
