@@ -48,7 +48,8 @@ type Conn struct {
 type leg struct {
 	conn  *Conn
 	fd    int
-	mptcp bool // an MPTCP socket, also if it has fallen back to TCP
+	mptcp bool   // an MPTCP socket, also if it has fallen back to TCP
+	token uint32 // of MPTCP, 0 before it was asked for
 	reg   registration
 	// err is the error that ended the leg, or nil while the leg lives. Bytes of its host may
 	// still be unread.

@@ -101,6 +101,9 @@ func (c *Conn) Info() (Info, bool) {
 	defer c.mu.Unlock()
 	info, ok := c.info()
 	if c.phase != closed {
+		if info.MPTCP {
+			info.Buffered = buffered(c.multipath().fd)
+		}
 		c.note(info)
 		info.Subflows = slices.DeleteFunc(slices.Clone(info.Subflows), func(s Subflow) bool { return s.left })
 	}
@@ -118,7 +121,6 @@ func (c *Conn) info() (Info, bool) {
 	if g.mptcp {
 		if info, err := fullInfo(g.fd); err == nil && info.MPTCP {
 			info.UnderWay -= min(info.UnderWay, g.unassignedOf(info))
-			info.Buffered = buffered(g.fd)
 			return info, true
 		}
 	}
@@ -127,7 +129,7 @@ func (c *Conn) info() (Info, bool) {
 }
 
 // Token returns the token of the multipath leg, by which path managers know the
-// connection, or 0 if it is none, or has fallen back to TCP.
+// connection, or 0 if it is none, or had fallen back to TCP at the first call.
 func (c *Conn) Token() uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,11 +145,13 @@ func (c *Conn) token() uint32 {
 	if g.conn == nil || !g.mptcp {
 		return 0
 	}
-	var raw rawInfo
-	if err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil || raw.flags&flagFallback != 0 {
-		return 0
+	if g.token == 0 {
+		var raw rawInfo
+		if err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err == nil && raw.flags&flagFallback == 0 {
+			g.token = raw.token
+		}
 	}
-	return raw.token
+	return g.token
 }
 
 func fullInfo(fd int) (Info, error) {
