@@ -206,13 +206,16 @@ func TestTranslatedSourcesAreDialedFromTheBox(t *testing.T) {
 	for _, c := range []struct{ role, out, elsewhere string }{
 		{"cpe", "{ dsl, lte }", "hag"}, {"hag", "wan", "server"},
 	} {
-		for _, masquerade := range []string{
+		for i, masquerade := range []string{
 			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " masquerade; }; }'",
 			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; iifname lo accept; oifname " + c.out + " jump out; }; chain out { meta nfproto { ipv4, ipv6 } masquerade; }; }'",
 			"nft 'table inet nat { chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " rt ipsec missing masquerade; }; }'",
 			"nft 'table inet nat { chain m { type filter hook prerouting priority mangle; meta mark set meta mark | 0x8000; }; chain p { type nat hook postrouting priority srcnat; oifname " + c.out + " meta mark & 0x8000 != 0 masquerade; }; }'",
 		} {
 			t.Run(c.role, func(t *testing.T) {
+				if i > 0 {
+					long(t)
+				}
 				p := &pair{Network: netlabtest.Build(t, twoLines), dir: scratch(t)}
 				h, far := p.CPE, p.HAG
 				if c.role == "hag" {

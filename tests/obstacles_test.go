@@ -87,6 +87,9 @@ func TestPathThatBlocksMPTCP(t *testing.T) {
 			"answers dropped": "tcp flags & (syn | ack) == (syn | ack) tcp option 30 exists drop",
 		} {
 			t.Run(how+" "+f.name, func(t *testing.T) {
+				if how != "dropped" && how != "reset" {
+					long(t)
+				}
 				tooltest.Need(t, "a path that blocks MPTCP", "nft", "sh")
 				n := netlabtest.Build(t, twoLines)
 				end := middlebox(t, n.Line("dsl").Router(), rule)
