@@ -17,6 +17,7 @@ type phase uint8
 
 const (
 	dialing   phase = iota
+	asking          // the onward leg has connected to Dial.Via
 	connected       // waits for its client
 	paired
 	closed
@@ -40,6 +41,7 @@ type Conn struct {
 	early          *ending        // requested while the client is being paired
 	halfClosed     bool           // one stream has ended
 	draining       bool           // the connection is in its loop's draining
+	answered       bool           // the machine at Dial.Via has
 	idle           time.Duration  // after which subflows are probed, 0: the relay's
 	probing        bool           // each second instead
 }
@@ -164,6 +166,12 @@ func (c *Conn) pair(fd int, mptcp bool, first []byte) error {
 	if len(first) > 0 {
 		c.up.keep(first)
 	}
+	if c.Through != nil {
+		if rest := c.Through.Rest(); len(rest) > 0 {
+			c.down.keep(rest)
+		}
+		c.Through = nil // with the memory of the preface
+	}
 	c.mu.Unlock()
 	if !c.relay.cfg.Events.Paired(c) {
 		return errUnwanted
@@ -218,6 +226,11 @@ func (g *leg) ready(l *loop, events uint32) {
 	switch {
 	case before == dialing:
 		c.report(now, err)
+		if err == nil && now == asking {
+			c.ask(l)
+		}
+	case before == asking:
+		c.hear(l)
 	case now == paired:
 		c.carry(l, g, events)
 	}
@@ -240,6 +253,9 @@ func (c *Conn) dialed(events uint32) error {
 		}
 	}
 	c.phase, c.local = connected, c.Client
+	if c.Through != nil {
+		c.phase = asking
+	}
 	c.onward.fixBuffer()
 	if c.OwnSource || c.OtherPort {
 		c.local, _ = localOf(c.onward.fd) // it is connected

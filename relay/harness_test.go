@@ -250,6 +250,8 @@ func (b *bench) enter(c *relay.Conn, from, to stage) {
 	b.flows[c] = to
 }
 
+func (b *bench) Reached(*relay.Conn) {}
+
 func (b *bench) Connected(c *relay.Conn, err error) {
 	next := connected
 	if err != nil {

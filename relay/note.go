@@ -22,7 +22,7 @@ func (c *Conn) noteFirst() {
 	c.noteEvery = firstNote
 	c.noteAt = time.Now().Add(c.noteEvery)
 	if token := c.token(); token != 0 {
-		local, remote := c.local, c.Server // of the onward leg
+		local, remote := c.local, c.to() // of the onward leg
 		if !c.MPTCP {
 			local, remote = c.Server, c.Client
 			if c.Explicit {

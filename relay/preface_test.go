@@ -137,6 +137,7 @@ func (x *explicit) Connected(c *relay.Conn, err error) {
 	x.relay.Welcome(client, c, func(out []byte) ([]byte, relay.Want) { return append(out, "ok\n"...), relay.WantStream })
 }
 
+func (x *explicit) Reached(*relay.Conn)       {}
 func (x *explicit) Paired(*relay.Conn) bool   { return true }
 func (x *explicit) Carried(*relay.Conn)       {}
 func (x *explicit) Closed(*relay.Conn, error) {}

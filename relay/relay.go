@@ -20,11 +20,14 @@ import (
 
 // Events are the reports of a relay to its box. They are called from the relay's
 // loops and must not block. For one connection they come in this order:
-// Connected, then Paired if the client completed its handshake, then Carried if it
+// Reached if it is dialed through another machine, Connected, then Paired if the client completed its handshake, then Carried if it
 // carries much, then Closed if the connection had been paired.
 type Events interface {
+	// Reached reports that the machine at [Dial.Via] has answered with first bytes: the dial goes
+	// on, or its end follows.
+	Reached(c *Conn)
 	// Connected reports the end of a dial: nil, or the error of connect(2) as a
-	// [unix.Errno]. After an error the connection is gone.
+	// [unix.Errno], or of [Dial.Through]. After an error the connection is gone.
 	Connected(c *Conn, err error)
 	// Paired reports that both legs are there and bytes may flow. If the box no
 	// longer wants the connection it returns false, and both are reset.
@@ -208,6 +211,10 @@ type Dial struct {
 	MPTCP, Plain bool
 	// OtherPort has the kernel choose the port, beside the client's address.
 	OtherPort bool
+	// Through asks for the server at Via, to which the onward leg connects in its place; nil
+	// for a leg that connects to the server itself.
+	Through Asking
+	Via     netip.AddrPort
 	// Explicit says that the client has asked for the server in a preface: [Relay.Welcome]
 	// pairs the two.
 	Explicit bool
@@ -230,7 +237,7 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 	if d.MPTCP {
 		mark = r.cfg.PathMark
 	}
-	fd, err := r.socket(familyOf(d.Server.Addr()), mptcp, cmp.Or(d.Mark, mark))
+	fd, err := r.socket(familyOf(d.to().Addr()), mptcp, cmp.Or(d.Mark, mark))
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +259,7 @@ func (r *Relay) connect(c *Conn) error {
 	if err := c.bind(fd); err != nil {
 		return err
 	}
-	if err := connect(fd, c.Server); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := connect(fd, c.to()); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return os.NewSyscallError("connect", err)
 	}
 	r.mu.Lock()

@@ -119,7 +119,7 @@ func unlockBuffers(fd int) {
 func (r *Relay) setTraits(fd int, d Dial) {
 	tclass := option{"IPV6_TCLASS", unix.SOL_IPV6, unix.IPV6_TCLASS, int(d.DSCP) << 2, true}
 	hops := option{"IPV6_UNICAST_HOPS", unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS, int(d.HopLimit), true}
-	if d.Server.Addr().Is4() {
+	if d.to().Addr().Is4() {
 		tclass = option{"IP_TOS", unix.SOL_IP, unix.IP_TOS, int(d.DSCP) << 2, true}
 		hops = option{"IP_TTL", unix.SOL_IP, unix.IP_TTL, int(d.HopLimit), true}
 	}

@@ -38,6 +38,8 @@ const (
 
 	FirstPathDown
 	HAGDown
+	NoUpstream
+	IsUpstream
 	MPTCPBlocked
 	Unanswered
 	Filtered
@@ -121,6 +123,8 @@ var reasons = [NumReasons]reason{
 
 	FirstPathDown: {"first-path-down", "passed, or relayed with `dialed_from`: the CPE's first path is down", true},
 	HAGDown:       {"hag-down", "passed: the HAG does not answer", true},
+	NoUpstream:    {"no-upstream", "passed, or rejected if `upstream.down` says so: no upstream can be used, or serve the flow", true},
+	IsUpstream:    {"upstream", "passed: the flow is one to or from an upstream itself", false},
 
 	MPTCPBlocked: {"mptcp-blocked", "passed, or relayed without MPTCP: on this path, SYNs with MP_CAPABLE were dropped or rejected, and SYNs without it answered", true},
 	Unanswered:   {"unanswered", "passed: a dial to the server got no answer; the server is down, or its SYN+ACKs do not come by the box", false},

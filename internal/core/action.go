@@ -63,6 +63,10 @@ type Dial struct {
 	OtherPort bool
 	// From is the end to dial from; the zero Source is the client.
 	From Source
+	// Via is the upstream through which the server is dialed; zero without one. Early has all
+	// messages sent at once there.
+	Via   netip.AddrPort
+	Early bool
 	// Asked reports whether the client has asked for the server in a preface. Then the
 	// kernel chooses the end to dial from.
 	Asked bool
@@ -93,9 +97,22 @@ type Dialed struct {
 	Err error
 	// MPTCP reports whether the connection speaks MPTCP, and has not fallen back to TCP.
 	MPTCP bool
+	// Stage says whose Err is, of a dial through an upstream.
+	Stage Stage
+	// StepByStep reports whether the messages that were sent early may be the cause of Err.
+	StepByStep bool
 	// Here reports whether the dial ended before anything was sent: this machine refused it.
 	Here bool
 }
+
+// Stage is the stage in which a dial through an upstream has failed.
+type Stage uint8
+
+const (
+	NotReached Stage = iota // the upstream did not take the connection
+	NotServed               // it took the connection, and does not serve the box
+	Answered                // it has answered for the server; without a [syscall.Errno] it cannot serve that
+)
 
 // Packet is a packet that a queue holds until it gets its verdict.
 type Packet struct {

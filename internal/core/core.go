@@ -44,7 +44,8 @@ type Core struct {
 	tries      []try
 	expired    time.Duration         // when Tick last looked for what has waited too long
 	trace      func(Step)            // of a core that only tries: see Explain
-	rivals     map[state.ID]state.ID // the flow of each dial of a race
+	rivals     map[state.ID]state.ID // the flow of each dial of a race, or to an upstream
+	upstreams  upstreams
 }
 
 // handshake has the facts about a flow to be relayed that are needed from its SYN on
@@ -65,6 +66,8 @@ type handshake struct {
 	// doubt: the dial is without MP_CAPABLE, since one with it has failed.
 	doubt bool
 	race  *race // of a flow whose client has asked for it
+	// through is the dials to upstreams of a flow that goes through one, until one has succeeded.
+	through *through
 }
 
 // New returns a core with an empty table.
@@ -72,6 +75,7 @@ func New(cfg Config) *Core {
 	c := &Core{
 		gone: cfg.Gone, own: cfg.Own, rivals: make(map[state.ID]state.ID), table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
 		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(),
+		upstreams: newUpstreams(),
 	}
 	if c.gone == nil {
 		c.gone = func(state.Flow) bool { return false }
@@ -205,7 +209,7 @@ func (c *Core) Pending() []Pending {
 	defer c.mu.Unlock()
 	var out []Pending
 	for id, h := range c.handshakes {
-		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing && h.race == nil {
+		if f, ok := c.table.ByID(id); ok && f.State == state.Dialing && h.race == nil && h.through == nil {
 			out = append(out, Pending{id, h.dial})
 		}
 	}
@@ -239,6 +243,9 @@ func (c *Core) abandon(acts []Action, id state.ID) []Action {
 	}
 	if h := c.handshakes[id]; h != nil && h.race != nil {
 		acts = c.abortRivals(acts, h.race)
+	}
+	if h := c.handshakes[id]; h != nil && h.through != nil {
+		acts = c.endAttempts(acts, h.through)
 	}
 	delete(c.handshakes, id)
 	return append(acts, Action{Kind: Abort, Flow: id})

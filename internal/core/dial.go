@@ -63,6 +63,9 @@ func (c *Core) DialEnded(acts []Action, now time.Duration, id state.ID, end Dial
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if flow, races := c.rivals[id]; races {
+		if h := c.handshakes[flow]; h != nil && h.through != nil {
+			return c.throughEnded(acts, now, flow, id, end)
+		}
 		return c.raced(acts, now, flow, id, end.Err)
 	}
 	h := c.handshakes[id]
@@ -136,12 +139,16 @@ func (c *Core) SetDialPolicy(acts []Action, now time.Duration, p DialPolicy) []A
 	}
 	var lost []state.ID
 	for id, h := range c.handshakes {
-		if h.side == state.Plain && fallen.Has(h.dial.From.Path) {
+		if h.side == state.Plain && (h.through != nil || fallen.Has(h.dial.From.Path)) {
 			lost = append(lost, id)
 		}
 	}
 	slices.Sort(lost) // the oldest first, as maps have no order
 	for _, id := range lost {
+		if h := c.handshakes[id]; h != nil && h.through != nil {
+			acts = c.leavePaths(acts, now, id, h, fallen)
+			continue
+		}
 		acts = c.redial(acts, now, id, c.handshakes[id])
 	}
 	return acts

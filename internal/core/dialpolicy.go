@@ -19,6 +19,8 @@ const (
 	NoBox
 	// OwnSource dials from the box's own address on another path.
 	OwnSource
+	// ThroughUpstream dials an upstream from the box's own address, see [UpstreamPolicy].
+	ThroughUpstream
 )
 
 // DialPolicy says how the onward legs of new flows from the plain side begin, as the
@@ -31,6 +33,9 @@ type DialPolicy struct {
 	Sources [2]Source
 	// Down are the paths that are down: dials over these are in vain.
 	Down PathSet
+	// Ways are the ends to dial upstreams from with [ThroughUpstream], over IPv6 and over IPv4,
+	// in the order of preference.
+	Ways [][2]Source
 }
 
 // Stopped has the address families over which relayed connections cannot work on this
@@ -94,7 +99,7 @@ type SubflowPolicy struct {
 // apply returns the source to dial from for a flow that is about to begin. It has the
 // flow pass if there is no way to dial.
 func (p *DialPolicy) apply(f *state.Flow) Source {
-	if p.Mode == AsClient || f.Side != state.Plain || f.Action != state.Relay {
+	if p.Mode == AsClient || p.Mode == ThroughUpstream || f.Side != state.Plain || f.Action != state.Relay {
 		return Source{}
 	}
 	f.Reason = p.Reason

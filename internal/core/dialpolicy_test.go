@@ -63,7 +63,7 @@ func TestDialPolicyAppliesOnlyToFlowsRelayedOnward(t *testing.T) {
 
 func TestHeldSYNIsDecidedOnAgainWhenItsPathFalls(t *testing.T) {
 	by := func(from Source, down PathSet) DialPolicy {
-		return DialPolicy{OwnSource, state.FirstPathDown, [2]Source{from, {}}, down | firstDown}
+		return DialPolicy{Mode: OwnSource, Reason: state.FirstPathDown, Sources: [2]Source{from, {}}, Down: down | firstDown}
 	}
 	pass := DialPolicy{Mode: NoBox, Reason: state.FirstPathDown, Down: firstDown}
 	hagDown := DialPolicy{Mode: NoBox, Reason: state.HAGDown}

@@ -92,7 +92,7 @@ func (c *Core) trial(p Packet) *Core {
 		handshakes[same.ID] = &kept
 	}
 	return &Core{
-		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, stopped: c.stopped, deliveries: c.deliveries, reach: reach, handshakes: handshakes,
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, upstreams: c.upstreams.copied(), rivals: make(map[state.ID]state.ID), stopped: c.stopped, deliveries: c.deliveries, reach: reach, handshakes: handshakes,
 		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
 	}
 }
@@ -146,12 +146,25 @@ func (c *Core) traceDial(action state.Action, f *state.Flow, from Source) {
 	case f.Reason == state.Filtered, f.Reason == state.NotDelivered:
 		c.say("dial", "new flows pass: %s", explained(f.Reason))
 	case action != state.Relay || f.Side != state.Plain:
+	case c.dialPolicy.Mode == ThroughUpstream: // see traceThrough
 	case c.dialPolicy.Mode == AsClient:
 		c.say("dial", "new flows are dialed from the client's address")
 	case c.dialPolicy.Mode == OwnSource && from.Addr.IsValid():
 		c.say("dial", "new flows are dialed from %s by %s: %s", from.Addr, from.Interface, explained(c.dialPolicy.Reason))
 	default:
 		c.say("dial", "new flows pass: %s", explained(c.dialPolicy.Reason))
+	}
+}
+
+// traceThrough traces the upstream through which a flow goes.
+func (c *Core) traceThrough(f *state.Flow, h *handshake) {
+	switch {
+	case c.trace == nil:
+	case h.through != nil:
+		first := h.through.waiting[0]
+		c.say("dial", "through upstream %s, from %s by %s", first.at, first.from.Addr, first.from.Interface)
+	case f.Reason == state.NoUpstream, f.Reason == state.IsUpstream:
+		c.say("dial", "%s: %s", f.Action, explained(f.Reason))
 	}
 }
 

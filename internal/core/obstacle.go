@@ -73,13 +73,16 @@ func (c *Core) avoid(now time.Duration, f *state.Flow, h *handshake) (wait time.
 	if f.Action != state.Relay {
 		return 0
 	}
-	o := c.reach.look(now, h.way(), h.dial.Server)
 	last, _ := c.table.Last(f.Key)
 	if wasLost(&last, f) {
 		c.deliveries.of(f).loses(now)
 		f.Action, f.Reason, f.Rule = state.Strip, state.NotDelivered, ""
 		return 0
 	}
+	if h.through != nil {
+		return 0 // each way to an upstream has its own memory
+	}
+	o := c.reach.look(now, h.way(), h.dial.Server)
 	if last.State == state.Passed && last.ISN == f.ISN {
 		o.due = false // the SYN is repeated: its flow has passed already
 	}
@@ -126,6 +129,8 @@ func (c *Core) giveUp(acts []Action, now time.Duration) []Action {
 		case !live || h == nil || f.State != state.Dialing:
 		case h.race != nil:
 			acts = c.goOn(acts, now, id, h)
+		case h.through != nil:
+			acts = c.goOnThrough(acts, now, id, h)
 		case h.obstacle != state.None: // is still there
 			acts = c.failed(acts, now, h, h.obstacle, 0)
 			acts = c.passHeld(acts, now, id, h.obstacle)
@@ -180,7 +185,7 @@ func (c *Core) givenUp(id state.ID, s *heldSYN) bool {
 func (c *Core) repeated(acts []Action, now time.Duration, b state.Begun, s *heldSYN) (_ []Action, why state.Reason) {
 	h := c.handshakes[b.ID]
 	switch {
-	case h == nil:
+	case h == nil || h.through != nil:
 		return acts, state.None
 	case c.givenUp(b.ID, s):
 		acts = c.failed(acts, now, h, state.Unanswered, 0)

@@ -65,6 +65,8 @@ func (c *Core) packet(acts []Action, now time.Duration, p Packet, until time.Dur
 		},
 	}
 	h.dial.leave(from)
+	h.through = c.goThrough(now, &f)
+	c.traceThrough(&f, &h)
 	s.wait = c.avoid(now, &f, &h)
 	c.traceAvoid(&f, &h)
 	return c.begin(acts, now, &s, f, h)
@@ -139,6 +141,10 @@ func (c *Core) begin(acts []Action, now time.Duration, s *heldSYN, f state.Flow,
 	case state.Relay:
 		kept := h // what the map keeps is on the heap: only what is relayed pays for that
 		c.handshakes[begun.ID] = &kept
+		if kept.through != nil {
+			kept.dialed, kept.last = now, now
+			return c.goOnThrough(append(acts, Action{Kind: Decide, Decision: d}), now, begun.ID, &kept)
+		}
 		acts = append(acts, Action{Kind: Decide, Decision: d}, Action{Kind: Connect, Flow: begun.ID, Dial: h.dial})
 		return c.begins(acts, now, begun.ID, &kept, s.wait)
 	case state.Strip:

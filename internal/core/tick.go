@@ -88,7 +88,7 @@ func (c *Core) expire(acts []Action, now time.Duration) []Action {
 		}
 		if f.State == state.TimedOut { // its SYN is held
 			acts = append(acts, settled(now, f, Drop, f.Reason))
-			if h := c.handshakes[f.ID]; h != nil && h.race == nil {
+			if h := c.handshakes[f.ID]; h != nil && h.race == nil && h.through == nil {
 				acts = c.failed(acts, now, h, state.Unanswered, 0)
 			}
 		}
