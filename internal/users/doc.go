@@ -1,4 +1,5 @@
-// Package users knows the users of a gateway: their file, and whether a password is right.
+// Package users knows the users of a gateway: their file, and whether a password is right. It
+// reads files with passwords to send, too.
 //
 //	file ──→ set of users ←── Reload swaps the whole set, or keeps it on an error
 //	            │

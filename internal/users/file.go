@@ -16,7 +16,7 @@ import (
 const (
 	maxFile = 64 << 20 // bytes
 	maxLine = 4096     // bytes
-	maxName = 255      // bytes (RFC 1929)
+	maxName = 255      // bytes (RFC 1929), of a user or a password
 )
 
 // openModes are the bits of a file's mode that let others than its owner read or change it.
@@ -24,28 +24,67 @@ const openModes = 0o077
 
 // read reads the users' file.
 func read(path string) (*set, error) {
-	// A FIFO without a writer would block.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := openPrivate(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("users: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("users: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("users: %s is no regular file", path)
-	case info.Mode().Perm()&openModes != 0:
-		return nil, fmt.Errorf("users: %s has mode %04o, so others than its owner can read or change it: chmod 600 %s", path, info.Mode().Perm(), path)
-	case info.Size() > maxFile:
-		return nil, fmt.Errorf("users: %s has %d bytes: want at most %d", path, info.Size(), maxFile)
-	}
 	s, err := parse(f)
 	if err != nil {
 		return nil, fmt.Errorf("users: %s:%w", path, err)
 	}
 	return s, nil
+}
+
+// ReadPassword reads a password to send from a file: its only line, of 1 to 255 bytes (RFC
+// 1929). Group and others may not have any right to the file. The caller is to overwrite
+// the password after its use.
+func ReadPassword(path string) ([]byte, error) {
+	f, err := openPrivate(path, maxLine)
+	if err != nil {
+		return nil, fmt.Errorf("password: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, maxLine) // of its full size: a slice that grows leaves copies
+	n, err := io.ReadFull(f, b)
+	line := bytes.TrimSuffix(bytes.TrimSuffix(b[:n], []byte("\n")), []byte("\r"))
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		err = fmt.Errorf("password: %w", err)
+	case len(line) == 0:
+		err = fmt.Errorf("password: %s is empty", path)
+	case bytes.ContainsAny(line, "\r\n"):
+		err = fmt.Errorf("password: %s has more than one line", path)
+	case len(line) > maxName:
+		err = fmt.Errorf("password: %s has a line of %d bytes: want at most %d (RFC 1929)", path, len(line), maxName)
+	default:
+		return line, nil
+	}
+	clear(b)
+	return nil, err
+}
+
+// openPrivate opens a regular file of at most that size to which its owner only has rights.
+func openPrivate(path string, size int64) (*os.File, error) {
+	// A FIFO without a writer would block.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is no regular file", path)
+	case info.Mode().Perm()&openModes != 0:
+		err = fmt.Errorf("%s has mode %04o, so others than its owner can read or change it: chmod 600 %s", path, info.Mode().Perm(), path)
+	case info.Size() > size:
+		err = fmt.Errorf("%s has %d bytes: want at most %d", path, info.Size(), size)
+	default:
+		return f, nil
+	}
+	f.Close()
+	return nil, err
 }
 
 // parse reads lines name:hash. Empty lines, and those that begin with #, are comments.

@@ -102,6 +102,27 @@ func TestRefusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
+func TestReadsAPasswordToSend(t *testing.T) {
+	for _, c := range []struct{ text, password, says string }{
+		{"secret\n", "secret", ""}, {"secret", "secret", ""}, {" two words \r\n", " two words ", ""},
+		{strings.Repeat("p", 255) + "\n", strings.Repeat("p", 255), ""},
+		{"", "", "is empty"}, {"\n", "", "is empty"}, {"one\ntwo\n", "", "has more than one line"},
+		{strings.Repeat("p", 256), "", "a line of 256 bytes: want at most 255"}, {strings.Repeat("p", 5000), "", "has 5000 bytes"},
+	} {
+		password, err := ReadPassword(file(t, c.text))
+		if string(password) != c.password || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%.20q: %q, %v", c.text, password, err)
+		}
+	}
+	path := file(t, "secret\n")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadPassword(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+		t.Error(err)
+	}
+}
+
 func TestLineIsReadBack(t *testing.T) {
 	for _, c := range []struct{ name, password string }{
 		{"alice", "secret"}, {"bob", strings.Repeat("p", maxPassword)}, {"carol", "pass word: ü\t"}, {"d", "x"},
