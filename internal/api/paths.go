@@ -11,6 +11,8 @@ type Paths struct {
 	Transport Transport `json:"transport"`
 	HAG       *HAG      `json:"hag,omitempty"` // as a CPE sees it
 	Paths     []Path    `json:"paths"`
+	// Upstreams are the servers through which a CPE's connections go that has no HAG.
+	Upstreams []Upstream `json:"upstreams,omitempty"`
 	// Peers are the CPEs that a HAG has heard of in the last minute.
 	Peers []Peer `json:"peers,omitempty"`
 	// Findings are the obstacles that the box knows of, see [Findings].
@@ -47,6 +49,24 @@ type HAG struct {
 	Reason   string `json:"reason"`
 	SinceMS  int64  `json:"since_ms"` // how long ago that began
 	Instance string `json:"instance"` // another after each restart, "" if it was never heard of
+}
+
+// Upstream is a server through which connections go.
+type Upstream struct {
+	Server string        `json:"server"`
+	State  string        `json:"state"`            // up or down
+	Reason string        `json:"reason,omitempty"` // of down
+	Ways   []UpstreamWay `json:"ways"`
+}
+
+// UpstreamWay is a way to an upstream over one path.
+type UpstreamWay struct {
+	Address netip.AddrPort `json:"address"`
+	Path    string         `json:"path"`
+	State   string         `json:"state"` // up or down
+	SinceMS int64          `json:"since_ms"`
+	RTTUS   int64          `json:"rtt_us"`  // 0 if it is not known
+	AtOnce  bool           `json:"at_once"` // all messages are sent at once
 }
 
 // Path is one path. A HAG knows its name and interface only.

@@ -50,6 +50,7 @@ type Box struct {
 	steering    *steering        // of a CPE
 	responder   *probe.Responder // of a HAG
 	gateway     *gateway         // of a gateway
+	upstreams   *upstreams       // of a LAN gateway
 	sides       *sides
 	recorder    Recorder
 	findings    *host.Findings
@@ -170,6 +171,9 @@ func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 		g.Go(func() error { return s.kernel.monitor.Run(ctx, s.news) })
 		g.Go(func() error { return b.steer(ctx) })
 	}
+	if b.upstreams != nil {
+		g.Go(func() error { return b.upstreams.run(ctx) })
+	}
 	if b.responder != nil {
 		g.Go(func() error { return b.responder.Run(ctx) })
 	}
@@ -190,6 +194,9 @@ func (b *Box) prepare(undo *undo) error {
 		b.cfg.Log.Warn("sockets of closed connections", "err", err)
 	}
 	b.set = paths.NewSet(b.machine, b.cfg.Paths, b.cfg.Join...)
+	if err := b.openUpstreams(undo); err != nil {
+		return err
+	}
 	if err := b.meet(undo); err != nil {
 		return err
 	}
@@ -206,6 +213,9 @@ func (b *Box) prepare(undo *undo) error {
 		return err
 	}
 	b.guard = b.newGuard()
+	if b.upstreams != nil {
+		return host.HideMemory()
+	}
 	return nil
 }
 
@@ -326,6 +336,10 @@ func (b *Box) announcement() string {
 			names[i] += " (" + p.Interface + ")"
 		}
 	}
-	return fmt.Sprintf("synbond %s ready: plain %s, paths %s, control %s",
-		b.cfg.Role, strings.Join(b.cfg.Plain, " "), strings.Join(names, " "), b.cfg.Control)
+	through := ""
+	for i, s := range b.cfg.Upstream.Servers {
+		through += []string{", through ", " or "}[min(i, 1)] + s.String()
+	}
+	return fmt.Sprintf("synbond %s ready: plain %s, paths %s%s, control %s",
+		b.cfg.Role, strings.Join(b.cfg.Plain, " "), strings.Join(names, " "), through, b.cfg.Control)
 }

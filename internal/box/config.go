@@ -36,6 +36,7 @@ type Config struct {
 	Policy     *core.Policy
 	Changes    <-chan Change   // of what may change while the box runs; may be nil
 	Gateway    GatewayConfig   // of a gateway
+	Upstream   UpstreamConfig  // of a CPE without a HAG
 	Reread     <-chan struct{} // asks a gateway to read its users' file again; may be nil
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
@@ -87,6 +88,9 @@ func (c *Config) Validate() error {
 	case c.Role == HAG && slices.ContainsFunc(c.Policy.Rules, func(r core.Rule) bool { return r.Subflows != core.SubflowPolicy{} }):
 		return errors.New("rules with paths or after are for a CPE: it opens the subflows")
 	}
+	if err := c.Upstream.validate(); err != nil {
+		return err
+	}
 	if name, twice := repeated(all); twice {
 		return fmt.Errorf("interface %s is named twice: it can be on one side only", name)
 	}
@@ -103,7 +107,7 @@ func (c *Config) Validate() error {
 // bondsNothing reports whether a CPE with several paths has no join address for any
 // further one, so that no connection gets a further subflow.
 func (c *Config) bondsNothing() bool {
-	return c.Role == CPE && len(c.Paths) > 1 &&
+	return c.Role == CPE && len(c.Upstream.Servers) == 0 && len(c.Paths) > 1 &&
 		!slices.ContainsFunc(c.Paths[1:], func(p paths.Path) bool { return len(p.Join) > 0 })
 }
 

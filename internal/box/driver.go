@@ -136,7 +136,11 @@ var deliveries = map[state.Side]nfq.Mark{state.Plain: nfq.ToPlain, state.Multipa
 
 // connect dials onward for a flow.
 func (b *Box) connect(a *core.Action) {
-	c, err := b.relay.Dial(b.dialFor(a))
+	var c connection
+	d, err := b.dialFor(a)
+	if err == nil {
+		c, err = b.relay.Dial(d)
+	}
 	if err != nil {
 		if core.RefusedHere(err) {
 			b.refused.Store(int64(max(b.now(), 1)))
@@ -152,9 +156,12 @@ func (b *Box) connect(a *core.Action) {
 
 // dialFor returns the dial for a flow: with a SYN like the one that is held, or from this
 // machine's own address for a client that has asked.
-func (b *Box) dialFor(a *core.Action) relay.Dial {
-	if a.Dial.Asked {
-		return relay.Dial{ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, OwnSource: true, Explicit: true}
+func (b *Box) dialFor(a *core.Action) (relay.Dial, error) {
+	switch {
+	case a.Dial.Asked:
+		return relay.Dial{ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, OwnSource: true, Explicit: true}, nil
+	case a.Dial.Via.IsValid():
+		return b.dialThrough(a)
 	}
 	d := relay.Dial{
 		ID: relay.ID(a.Flow), Client: a.Dial.Client, Server: a.Dial.Server, MPTCP: a.Dial.Multipath,
@@ -166,7 +173,7 @@ func (b *Box) dialFor(a *core.Action) relay.Dial {
 	if a.Dial.Out != 0 && (b.routedByInput(a.Dial.In) || b.routedByMark(a.Dial.Mark, d.Mark)) {
 		d.Interface = interfaceName(a.Dial.Out)
 	}
-	return d
+	return d, nil
 }
 
 // abort ends the connection of a flow that has not been paired.
@@ -257,6 +264,9 @@ func (b *Box) dialEnded(id state.ID, c connection, err error) {
 		b.conns.put(id, c) // the event may be faster than the dial returns
 	}
 	end := core.Dialed{Err: err, MPTCP: err == nil && c.Token() != 0, Here: err != nil && c == nil}
+	if err != nil && b.upstreams != nil {
+		end.Stage, end.StepByStep = stageOf(err)
+	}
 	b.do(func(acts []core.Action) []core.Action { return b.core.DialEnded(acts, b.now(), id, end) })
 	if err != nil && c != nil {
 		b.conns.forget(id, c) // after the core knows: connect may still enter it, and then asks the core
@@ -278,6 +288,9 @@ func (b *Box) neighbourFailed(via func(core.Dial) bool) {
 
 // relayEvents passes on what the relay reports.
 type relayEvents struct{ *Box }
+
+// Reached implements [relay.Events].
+func (b relayEvents) Reached(c *relay.Conn) { b.Box.reached(state.ID(c.ID)) }
 
 // Connected implements [relay.Events].
 func (b relayEvents) Connected(c *relay.Conn, err error) { b.dialEnded(state.ID(c.ID), c, err) }

@@ -55,6 +55,9 @@ func (b *Box) paths() api.Paths {
 		return out
 	}
 	v, counters, lagging := b.steering.view.Load(), b.steering.kernel.manager.CountersByPath(), b.steering.kernel.manager.Lagging()
+	if b.upstreams != nil {
+		out.Upstreams = b.upstreams.describe()
+	}
 	out.HAG = &api.HAG{State: v.hag.State.String(), Reason: v.hag.Reason, SinceMS: now.Sub(v.hag.Since).Milliseconds()}
 	if v.hag.Instance != 0 {
 		out.HAG.Instance = boxID(v.hag.Instance)

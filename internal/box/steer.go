@@ -108,7 +108,7 @@ func (b *Box) newSteering(undo *undo) (err error) {
 	}
 	undo.add(s.usage.Save)
 	s.policy = paths.NewSteering(b.set.Paths, s.usage)
-	if s.kernel.monitor, err = probe.NewMonitor(b.machine, nil, b.set.Paths, b.cfg.Probe, b.cfg.Log); err != nil {
+	if s.kernel.monitor, err = b.newMonitor(); err != nil {
 		return err
 	}
 	if s.kernel.manager, err = mptcp.NewManager(b.set, b.cfg.Log); err != nil {
@@ -192,7 +192,7 @@ func (b *Box) steerOnce() {
 		}
 		s.paths.Shape(i, status.Interface)
 	}
-	if t := translations(now.statuses); !slices.Equal(t, translations(before.statuses)) {
+	if t := b.translations(now.statuses); !slices.Equal(t, b.translations(before.statuses)) {
 		s.paths.SetTranslated(t)
 	}
 	if now.hag.Instance != before.hag.Instance {
@@ -222,9 +222,13 @@ func (b *Box) reportRefusals(all []paths.Refusal) {
 	b.findings.Report("subflows", found...)
 }
 
-func translations(all []paths.Status) []paths.Translation {
+func (b *Box) translations(all []paths.Status) []paths.Translation {
 	out := make([]paths.Translation, len(all))
 	for i, s := range all {
+		if b.upstreams != nil {
+			out[i] = b.upstreams.translation(s)
+			continue
+		}
 		out[i] = s.Translation()
 	}
 	return out
@@ -250,6 +254,8 @@ func (c *Config) dialPolicy(hag paths.HAGState, all []paths.Status, desired []pa
 		}
 	}
 	switch {
+	case len(c.Upstream.Servers) > 0:
+		p.Mode, p.Ways = core.ThroughUpstream, c.ways(all, desired)
 	case hag == paths.HAGDown:
 		p.Mode, p.Reason = core.NoBox, state.HAGDown
 	case !all[0].Up:

@@ -19,6 +19,9 @@ const unansweredAfter = 5 * time.Second
 // reportUnanswered shows over which paths the HAG does not answer probes. A filter may
 // take UDP and leave TCP alone: such a path is used, unless it has been silent since.
 func (b *Box) reportUnanswered(all []paths.Status, now time.Time) {
+	if b.upstreams != nil {
+		return // nobody is to answer probes
+	}
 	var found []host.Finding
 	for i, s := range all {
 		p := &b.set.Paths[i]

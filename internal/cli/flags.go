@@ -35,7 +35,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		if invalid.GetFlag().Value.Type() == "bool" {
 			cause = errors.New("want true or false")
 		}
-		return usagef("--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), cause)
+		return usagef("--%s %q: %w", invalid.GetFlag().Name, config.WithoutPassword(invalid.GetValue()), cause)
 	}
 	return usageError{err}
 }

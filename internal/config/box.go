@@ -18,7 +18,7 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
 		Learnt: s.Learnt(), Table: s.Table(), Probe: s.Probe.config(), StateDir: s.StateDir,
 		CongestionControl: s.CongestionControl, InitialWindow: s.InitialWindow,
-		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(),
+		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(), Upstream: s.Upstream.config(),
 	}
 	var err error
 	if cfg.Policy, err = s.Policy(); err != nil {
@@ -32,6 +32,14 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 
 func (g *Gateway) config() box.GatewayConfig {
 	return box.GatewayConfig{Listen: addrPorts(g.Socks), Users: g.Users, Admit: prefixes(g.Admit), Open: g.Open}
+}
+
+func (u *Upstream) config() box.UpstreamConfig {
+	out := box.UpstreamConfig{PasswordFile: u.PasswordFile, Fastest: u.Order == "fastest", Reject: u.Down == "reject"}
+	for _, s := range u.Servers {
+		out.Servers = append(out.Servers, box.UpstreamServer(s))
+	}
+	return out
 }
 
 func (p *Probe) config() paths.ProbeConfig {

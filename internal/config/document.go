@@ -234,7 +234,7 @@ func (d *document) where(path string) string {
 func (d *document) errorAt(line int, err error) error {
 	text := ""
 	if line >= 1 && line <= len(d.lines) {
-		text = strings.TrimSpace(d.lines[line-1])
+		text = WithoutPassword(strings.TrimSpace(d.lines[line-1]))
 	}
 	return fmt.Errorf("%s:%d: %s: %w", d.file, line, text, err)
 }

@@ -18,6 +18,14 @@ var secretKeys = regexp.MustCompile(`(?i)secret|password|passwd|passphrase|token
 // userInfo matches the name and the password in a URL.
 var userInfo = regexp.MustCompile(`(://)[^/@\s"']*@`)
 
+// passwordInURL matches the password in a URL, up to the last @: some have one in it.
+var passwordInURL = regexp.MustCompile(`(://[^:/@\s"']*:)[^\s"']*@`)
+
+// WithoutPassword returns a text without the password that a URL in it may have.
+func WithoutPassword(text string) string {
+	return passwordInURL.ReplaceAllString(text, "${1}"+redacted+"@")
+}
+
 // Redact returns the content of a configuration file without secrets and comments, and the
 // secrets. A file that is no TOML is an error: nobody could tell what is a secret in it.
 func Redact(file string) (text []byte, secrets []string, err error) {

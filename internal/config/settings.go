@@ -30,6 +30,7 @@ type Settings struct {
 	EndToEnd          string     `toml:"end_to_end" oneof:"marked prefer" default:"marked" role:"cpe hag"`
 	EndToEndDSCP      int        `toml:"end_to_end_dscp" min:"0" max:"63" default:"43" role:"cpe hag"`
 	Gateway           Gateway    `toml:"gateway"`
+	Upstream          Upstream   `toml:"upstream"`
 	Limits            Limits     `toml:"limits"`
 	Probe             Probe      `toml:"probe"`
 	Learn             LearnCache `toml:"learn"`
@@ -63,6 +64,14 @@ type Gateway struct {
 	Users string    `toml:"users" flag:"users" value:"FILE" role:"gateway" help:"file with users and hashes of their passwords (see synbond passwd)"`
 	Admit []Prefix  `toml:"admit" flag:"admit" value:"PREFIX" role:"gateway" help:"prefix of clients that need no user (repeat for more)"`
 	Open  bool      `toml:"open" flag:"open" role:"gateway" help:"let everybody in without a user"`
+}
+
+// Upstream has the servers through which a CPE's connections go, where there is no HAG.
+type Upstream struct {
+	Servers      []Server `toml:"servers" flag:"upstream" value:"socks5://[USER@]HOST:PORT" role:"cpe" help:"SOCKS server through which connections go, in the place of a HAG (repeat for more, in the order of preference)"`
+	PasswordFile string   `toml:"password_file" flag:"password-file" value:"FILE" role:"cpe" help:"file with the password of the users in --upstream, to which its owner only has rights"`
+	Down         string   `toml:"down" flag:"upstream-down" value:"W" oneof:"pass reject" default:"pass" role:"cpe" help:"what to do with new flows while no upstream can be used"`
+	Order        string   `toml:"order" oneof:"listed fastest" default:"listed" role:"cpe"`
 }
 
 // Limits bound the number of flows.

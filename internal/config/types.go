@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,12 @@ type (
 	Prefix struct{ netip.Prefix }
 	// Ports is a range of TCP ports, both ends included, written as "443" or "8000-8999".
 	Ports struct{ First, Last uint16 }
+	// Server is a SOCKS server, written as "socks5://alice@gw.example:1080".
+	Server struct {
+		Host string // a name or an address
+		Port uint16
+		User string // "" for none
+	}
 	// Level is a level of log messages.
 	Level struct{ slog.Level }
 )
@@ -97,6 +105,40 @@ func (p *Ports) UnmarshalText(b []byte) error {
 	}
 	*p = Ports{uint16(from), uint16(to)}
 	return nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. Its errors have no part of the text,
+// which may have a password.
+func (s *Server) UnmarshalText(b []byte) error {
+	u, err := url.Parse(string(b))
+	if err != nil || u.Scheme != "socks5" || u.Hostname() == "" || u.Opaque != "" {
+		return errors.New("want a SOCKS server such as socks5://alice@gw.example:1080 or socks5://[2001:db8::1]:1080")
+	}
+	if _, there := u.User.Password(); there {
+		return errors.New("want the user without a password: put that into a file, and name it by --password-file or password_file")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case err != nil || port == 0:
+		return errors.New("want a port from 1 to 65535 behind the host, such as :1080")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("want nothing behind the port")
+	case len(u.User.Username()) > 255:
+		return errors.New("want a user of at most 255 bytes (RFC 1929)")
+	case u.User != nil && u.User.Username() == "":
+		return errors.New("want a user before the @, or no @")
+	}
+	*s = Server{Host: strings.TrimSuffix(u.Hostname(), "."), Port: uint16(port), User: u.User.Username()}
+	return nil
+}
+
+// String returns the server as it is written.
+func (s Server) String() string {
+	u := url.URL{Scheme: "socks5", Host: net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))}
+	if s.User != "" {
+		u.User = url.User(s.User)
+	}
+	return u.String()
 }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].

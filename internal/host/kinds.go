@@ -94,6 +94,15 @@ var (
 		"dials-refused", Warning, "policy routing refuses connections that the box begins, as rules for `iif lo` or `uidrange` do",
 		"new connections pass and are not bonded", "let packets with the box's mark take the way of those that the machine forwards: `ip rule add pref 2 fwmark 0x5b000000/0xff000000 lookup main`",
 	})
+	UpstreamFails = kind(Kind{
+		"upstream-fails", Warning, "a server through which connections go cannot be used",
+		"new connections go through another one; if there is none, they pass, or are rejected if `upstream.down` says so",
+		"see whether the SOCKS server runs there, user and password are right, and a firewall lets its port through; the box tries again by itself",
+	})
+	UpstreamBehind = kind(Kind{
+		"upstream-behind", Warning, "a server through which connections go is behind this box, on the plain side",
+		"connections to and from it pass", "name a server that is reached by the paths",
+	})
 	RefusesSubflows = kind(Kind{
 		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
 		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",

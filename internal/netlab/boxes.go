@@ -179,6 +179,23 @@ func (n *Network) StartCPE(p Program, dir string, options map[string]string, fla
 	return p.StartBox(n.CPE, dir, "cpe", append(all, flags...)...)
 }
 
+// StartLANGateway starts a CPE that uses every line of the network, and carries connections to
+// SOCKS servers, such as socks5://203.0.113.18:1080. options are those of StartCPE.
+func (n *Network) StartLANGateway(p Program, dir string, upstreams []string, options map[string]string, flags ...string) (*Box, error) {
+	all := []string{"--plain", n.CPEPlain, "--congestion-control", n.Multipath}
+	for _, l := range n.Lines {
+		path := l.Name
+		if o := options[l.Name]; o != "" {
+			path += "," + o
+		}
+		all = append(all, "--path", path)
+	}
+	for _, u := range upstreams {
+		all = append(all, "--upstream", u)
+	}
+	return p.StartBox(n.CPE, dir, "cpe", append(all, flags...)...)
+}
+
 // joinLine returns the line at whose end the HAG accepts joins: the second, or the only one.
 func (n *Network) joinLine() *Line { return n.Lines[min(1, len(n.Lines)-1)] }
 

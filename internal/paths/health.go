@@ -218,6 +218,12 @@ func (h *Health) Refused(now time.Time, denial string) (news bool) {
 	return h.outcome != before
 }
 
+// MeasuredByTCP takes the round trip time of an answer by TCP.
+func (h *Health) MeasuredByTCP(rtt time.Duration) {
+	h.measure(rtt)
+	h.history, h.missed = 0, 0 // nothing that was sent is missing
+}
+
 // AnsweredByTCP takes an answer of the machine at the join address by TCP, while probes are
 // not answered: the path works.
 func (h *Health) AnsweredByTCP(now time.Time) {
@@ -402,7 +408,7 @@ func (h *Health) note() string {
 		return reasonRefused
 	case h.outcome == denied:
 		return h.denial
-	case h.outcome == byTCP:
+	case h.outcome == byTCP && !h.cfg.ByTCP:
 		return reasonByTCP
 	}
 	return ""
@@ -412,7 +418,7 @@ func (h *Health) note() string {
 func (h *Health) Status() Status {
 	n := max(min(h.samples+h.missed, 64), 1)
 	return Status{
-		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard, ByTCP: h.outcome == byTCP,
+		Up: h.up, Reason: h.note(), Since: h.since, Probed: h.heard || h.cfg.ByTCP && h.works, ByTCP: h.outcome == byTCP && !h.cfg.ByTCP,
 		RTT: h.srtt, RTTVar: h.rttvar, MinRTT: h.minRTT,
 		Loss: float64(bits.OnesCount64(h.history)) / float64(n),
 		Sent: h.sent, Missed: h.missed, Waiting: h.waiting,

@@ -81,6 +81,9 @@ type ProbeConfig struct {
 	Hold    time.Duration // for which a path must work before it is up again, doubled with each failure; 1 s
 	Secret  string        // shared with the HAG; empty: probes are guarded against accidents only
 	Off     bool          // do not probe: the state of the link decides alone
+	// ByTCP: nobody answers probes at the join addresses, which are those of servers, but TCP. It
+	// is tried in the place of a probe.
+	ByTCP bool
 }
 
 // Defaults of a [ProbeConfig], and the longest idle time. A HAG that does not hear

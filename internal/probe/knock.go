@@ -31,6 +31,9 @@ func (m *Monitor) knock(ctx context.Context, g *errgroup.Group, now time.Time, p
 			continue
 		}
 		due := at.waits.Add(p.health.Patience() + m.cfg.Every) // one probe may be lost by chance
+		if m.cfg.ByTCP {
+			due = at.waits
+		}
 		if again := at.knocked.Add(knockEvery); again.After(due) {
 			due = again
 		}
@@ -51,15 +54,16 @@ func (m *Monitor) knock(ctx context.Context, g *errgroup.Group, now time.Time, p
 func (p *prober) knock(ctx context.Context, responses chan<- response) {
 	patience, cancel := context.WithTimeout(ctx, knockPatience)
 	defer cancel()
+	began := time.Now()
 	opens := p.conn.Knock(patience)
 	select {
-	case responses <- response{to: p, at: time.Now(), knock: true, opens: opens}:
+	case responses <- response{to: p, at: time.Now(), knock: true, opens: opens, took: time.Since(began)}:
 	case <-ctx.Done():
 	}
 }
 
 // knocked takes the outcome of an attempt by TCP.
-func knocked(r response, h *paths.Health) {
+func knocked(r response, h *paths.Health, byTCP bool) {
 	r.to.knocking, r.to.deaf = false, !r.opens
 	if !r.opens {
 		return
@@ -68,5 +72,8 @@ func knocked(r response, h *paths.Health) {
 	if r.to.unanswered > 0 && r.to.waits.Before(r.to.knocked) { // otherwise the HAG has answered meanwhile
 		r.to.unanswered = 0
 		h.AnsweredByTCP(r.at)
+	}
+	if byTCP {
+		h.MeasuredByTCP(r.took)
 	}
 }

@@ -45,6 +45,7 @@ type Monitor struct {
 	// Of Run's goroutine.
 	paths     []*path
 	responses chan response
+	rejoin    chan []netip.AddrPort
 	revision  uint32 // of down
 	down      uint8  // a bit for each path that is not up
 	told      uint32 // the revision that the HAG has confirmed
@@ -73,6 +74,7 @@ func NewMonitor(machine Machine, dial Dialer, all []paths.Path, cfg paths.ProbeC
 	m := &Monitor{
 		cfg: cfg, machine: machine, dial: dial, log: log,
 		box: rand.Uint64(), codec: newCodec(cfg.Secret), responses: make(chan response, 64),
+		rejoin: make(chan []netip.AddrPort, 1),
 	}
 	now := time.Now()
 	for i, p := range all {
@@ -106,6 +108,17 @@ func (m *Monitor) Departed() []paths.Departed {
 	out := m.departed
 	m.departed = nil
 	return out
+}
+
+// SetJoins replaces the join addresses of all paths, at most one per address family.
+func (m *Monitor) SetJoins(joins []netip.AddrPort) {
+	for {
+		select {
+		case m.rejoin <- joins:
+			return
+		case <-m.rejoin: // older ones, which nobody has taken
+		}
+	}
 }
 
 // Run watches until ctx ends. It calls changed after each change of a status that is
@@ -156,6 +169,11 @@ func (m *Monitor) loop(ctx context.Context, g *errgroup.Group, changed func()) {
 		case <-ctx.Done():
 		case <-linkChanged:
 			stale, linkChanged = true, nil
+		case joins := <-m.rejoin:
+			for _, p := range m.paths {
+				p.Join = joins
+			}
+			stale = true
 		case r := <-m.responses:
 			m.take(r)
 		case <-timer.C:
@@ -293,7 +311,7 @@ func (m *Monitor) take(r response) {
 	}
 	h := m.paths[i].health
 	if r.knock {
-		knocked(r, h)
+		knocked(r, h, m.cfg.ByTCP)
 		return
 	}
 	h.Received()

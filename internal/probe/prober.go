@@ -57,15 +57,18 @@ type udpConn struct {
 
 // Knock implements [Conn]. A HAG's kernel answers a SYN without MP_JOIN by a reset
 // (subflow_check_req: pm_listener).
-func (c udpConn) Knock(ctx context.Context) bool {
+func (c udpConn) Knock(ctx context.Context) bool { return knock(ctx, c.ifname, c.local, c.join) }
+
+// knock reports whether TCP is answered by an address, over an interface.
+func knock(ctx context.Context, ifname string, local netip.Addr, at netip.AddrPort) bool {
 	d := net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.local, 0)),
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)),
 		Control: func(_, _ string, raw syscall.RawConn) (err error) {
-			return errors.Join(raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), c.ifname) }), err)
+			return errors.Join(raw.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), ifname) }), err)
 		},
 	}
 	d.SetMultipathTCP(false)
-	conn, err := d.DialContext(ctx, "tcp", c.join.String())
+	conn, err := d.DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return errors.Is(err, unix.ECONNREFUSED)
 	}
@@ -122,9 +125,10 @@ type response struct {
 	at      time.Time
 	data    []byte
 	refused bool
-	tooBig  bool // no datagram, but an ICMP error: the last one was too large
-	knock   bool // no datagram, but the outcome of [Conn.Knock]
-	opens   bool // TCP is answered
+	tooBig  bool          // no datagram, but an ICMP error: the last one was too large
+	knock   bool          // no datagram, but the outcome of [Conn.Knock]
+	opens   bool          // TCP is answered
+	took    time.Duration // that that took
 }
 
 // receive hands on the responses until the prober is closed or ctx ends.

@@ -134,17 +134,13 @@ func (c *Client) Rest() []byte {
 }
 
 // StepByStep reports whether a client has failed for a reason that its early messages may
-// have caused, so that a new connection without them may succeed: the server has chosen
-// another method, or none; it fell silent, or closed, as servers may that read each message
-// into an empty buffer; or its answers make no sense.
+// have caused: see [Reason.StepByStep].
 func (c *Client) StepByStep() bool {
-	switch c.err {
-	case NoMethod, OtherMethod:
-		return c.early && c.login.User != "" // else the greeting would be the same
-	case Truncated, TimedOut, BadVersion, BadAddressType:
-		return c.early
+	r, _ := c.err.(Reason)
+	if (r == NoMethod || r == OtherMethod) && c.login.User == "" {
+		return false // the greeting would be the same
 	}
-	return false
+	return c.early && r.StepByStep()
 }
 
 // Format implements [fmt.Formatter]: for all verbs it prints destination and step.

@@ -63,6 +63,18 @@ var reasons = [NumReasons]struct{ name, meaning string }{
 	TooMuch:        {"too-much", "more bytes than asked for"},
 }
 
+// StepByStep reports whether messages that were sent early may be the cause of a client's
+// failure, so that a new connection without them may succeed: the server has chosen another
+// method, or none; it fell silent, or closed, as servers may that read each message into an
+// empty buffer; or its answers make no sense.
+func (r Reason) StepByStep() bool {
+	switch r {
+	case NoMethod, OtherMethod, Truncated, TimedOut, BadVersion, BadAddressType:
+		return true
+	}
+	return false
+}
+
 // Label returns the reason in lower case with hyphens, such as "bad-name", for use as a
 // metric label.
 func (r Reason) Label() string {
