@@ -40,4 +40,3 @@ func TestLANGatewayCarriesConnectionsThroughItsUpstream(t *testing.T) {
 		})
 	}
 }
-

@@ -16,9 +16,9 @@ import (
 	"github.com/synbond/synbond/internal/socks"
 )
 
-// greet connects to a SOCKS server and speaks with it until it would take a request. It returns
-// the time until the server's first answer.
-func greet(ctx context.Context, from core.Source, at netip.AddrPort, client *socks.Client) (trip time.Duration, err error) {
+// greet connects to a SOCKS server over a path and speaks with it: until it would take a request,
+// or with whole until it has answered one. It returns the time until the server's first answer.
+func greet(ctx context.Context, from core.Source, at netip.AddrPort, client *socks.Client, whole bool) (trip time.Duration, err error) {
 	began := time.Now()
 	conn, err := dialFrom(ctx, from, at)
 	if err != nil {
@@ -39,19 +39,18 @@ func greet(ctx context.Context, from core.Source, at netip.AddrPort, client *soc
 		if trip == 0 {
 			trip = time.Since(began)
 		}
-		want := socks.WantBytes
 		switch {
 		case n > 0:
-			out, want = client.Receive(out[:0], b[:n])
-		case errors.Is(err, net.ErrClosed), ctx.Err() != nil:
-			return 0, socks.TimedOut
-		default:
-			want = client.Closed()
+			out, _ = client.Receive(out[:0], b[:n])
+		case ctx.Err() != nil:
+			_ = client.TimedOut()
+		case err != nil:
+			_ = client.Closed()
 		}
 		switch {
-		case want == socks.Failed:
-			return 0, client.Err()
-		case client.Step() == socks.Request: // which is left out
+		case client.Err() != nil:
+			return trip, client.Err()
+		case client.Step() == socks.Over, client.Step() == socks.Request && !whole:
 			return trip, nil
 		}
 	}

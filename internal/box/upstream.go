@@ -76,6 +76,8 @@ const (
 	// renewAddresses is the time between two looks at an upstream's name, and againAddresses that
 	// while it has no address.
 	renewAddresses, againAddresses = time.Minute, 2 * time.Second
+	// earlyPatience is the least time for the answer to early messages.
+	earlyPatience = time.Second
 	// checkPatience bounds a check of an upstream.
 	checkPatience = 10 * time.Second
 )
@@ -336,10 +338,7 @@ func (u *upstreams) check(ctx context.Context, w core.UpstreamWay) {
 			from = by[1]
 		}
 		if from.Path == w.Path && from.Addr.IsValid() {
-			client, failed := u.client(w.At, socks.AddrDestination(w.At), false)
-			if err = failed; err == nil {
-				trip, err = greet(ctx, from, w.At, client)
-			}
+			trip, err = u.checkBy(ctx, from, w)
 		}
 	}
 	u.mu.Lock()
@@ -349,6 +348,33 @@ func (u *upstreams) check(ctx context.Context, w core.UpstreamWay) {
 		return
 	}
 	u.box.core.UpstreamChecked(u.box.now(), w.At, w.Path, err, trip)
+}
+
+// checkBy is check from an end of the path. If it is not known whether the upstream takes
+// messages early, it is asked for its own address so: any reply shows that it does.
+func (u *upstreams) checkBy(ctx context.Context, from core.Source, w core.UpstreamWay) (trip time.Duration, err error) {
+	client, err := u.client(w.At, socks.AddrDestination(w.At), false)
+	if err != nil {
+		return 0, err
+	}
+	if trip, err = greet(ctx, from, w.At, client, false); err != nil || !w.Doubt {
+		return trip, err
+	}
+	early, err := u.client(w.At, socks.AddrDestination(w.At), true)
+	if err != nil {
+		return 0, err
+	}
+	soon, cancel := context.WithTimeout(ctx, max(earlyPatience, 4*trip))
+	defer cancel()
+	_, err = greet(soon, from, w.At, early, true)
+	var reply socks.Reply
+	switch {
+	case err == nil || errors.As(err, &reply):
+		u.box.core.UpstreamTakesEarly(w.At, true)
+	case early.StepByStep():
+		u.box.core.UpstreamTakesEarly(w.At, false)
+	}
+	return trip, nil
 }
 
 // errNoWay means that a path cannot be used any more.

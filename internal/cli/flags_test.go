@@ -25,6 +25,8 @@ var wrongValues = map[string]struct{ value, want string }{
 	"log-level":       {"loud", "want debug, info, warn or error"},
 	"role":            {"hub", "want cpe"},
 	"socks":           {"203.0.113.1", "want an address with its port, such as 203.0.113.1:9000"},
+	"upstream":        {"gw.example:1080", "want a SOCKS server such as socks5://alice@gw.example:1080"},
+	"upstream-down":   {"wait", "want one of pass, reject"},
 	"admit":           {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
 	"scenario":        {"none", "--list"},
 	"client":          {"home", "want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address"},
@@ -36,7 +38,7 @@ var wrongValues = map[string]struct{ value, want string }{
 }
 
 // anyText are the flags that take every text: names of files and of what only the kernel knows.
-var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg", "users", "user"}
+var anyText = []string{"config", "record", "congestion-control", "out", "expect", "svg", "users", "user", "password-file"}
 
 // pathValues are wrong values of --path by command.
 var pathValues = map[string][]struct{ value, want string }{

@@ -111,7 +111,9 @@ func TestTagsOfTheSchemaAreRight(t *testing.T) {
 		if k.Flag != "" && (k.Help == "" || k.Value == "" && k.kind.Kind() != reflect.Bool) {
 			t.Errorf("%s: --%s has no help, or no name of its value", k.Name, k.Flag)
 		}
-		if name := strings.TrimPrefix(k.Name, "gateway."); k.Flag != "" && k.Flag != strings.ReplaceAll(name, "_", "-") {
+		name := strings.TrimPrefix(strings.TrimPrefix(k.Name, "gateway."), "upstream.")
+		other := map[string]string{"upstream.servers": "upstream", "upstream.down": "upstream-down"}[k.Name]
+		if k.Flag != "" && k.Flag != strings.ReplaceAll(name, "_", "-") && k.Flag != other {
 			t.Errorf("%s: its flag is --%s", k.Name, k.Flag)
 		}
 	}

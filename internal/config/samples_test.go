@@ -58,6 +58,8 @@ func sample(t *testing.T, k *Key, i int) string {
 		return []string{"203.0.113.1:3", "[2001:db8::1]:4"}[i]
 	case reflect.TypeFor[Prefix]():
 		return []string{"203.0.113.0/24", "2001:db8::/32"}[i]
+	case reflect.TypeFor[Server]():
+		return []string{"socks5://alice@gw.example:1080", "socks5://[2001:db8::1]:1081"}[i]
 	case reflect.TypeFor[Ports]():
 		return []string{"443", "8000-8999"}[i]
 	case reflect.TypeFor[Level]():

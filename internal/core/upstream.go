@@ -242,7 +242,9 @@ type UpstreamWay struct {
 	Since  time.Duration // of the last change of Failed, 0 for none
 	Retry  time.Duration // when a flow would try it again
 	Trip   time.Duration // until its first answer, two round trips; 0 if unknown
-	Early  bool          // the upstream takes messages before it has asked for them
+	// Early reports whether the upstream takes messages before it has asked for them, as far as is
+	// known; Doubt is set if it is not.
+	Early, Doubt bool
 }
 
 // UpstreamWays returns the ways to all upstreams over the paths that can be used, in order.
@@ -262,11 +264,21 @@ func (c *Core) UpstreamWays() (all []UpstreamWay) {
 			s := u.way(wayTo{up.At, from.Path})
 			all = append(all, UpstreamWay{
 				Upstream: up, Path: from.Path, Failed: s.failed, Err: s.err, Since: s.since, Retry: s.retry, Trip: s.trip,
-				Early: u.early[up.At] != earlyRefused,
+				Early: u.early[up.At] != earlyRefused, Doubt: u.early[up.At] == earlyUnknown,
 			})
 		}
 	}
 	return all
+}
+
+// UpstreamTakesEarly takes the outcome of a check whether an upstream takes messages before it
+// has asked for them.
+func (c *Core) UpstreamTakesEarly(at netip.AddrPort, yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.upstreams.early[at] == earlyUnknown && c.upstreams.has(at.Addr()) {
+		c.upstreams.early[at] = map[bool]earliness{true: earlyTaken, false: earlyRefused}[yes]
+	}
 }
 
 // UpstreamChecked takes the outcome of a check of a way to an upstream, and the time until its
