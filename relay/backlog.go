@@ -59,10 +59,11 @@ const (
 	pauseTick = 5 * time.Millisecond
 )
 
-// budget is the send budget of a multipath leg. It belongs to the leg's loop.
+// budget is the send budget of a multipath leg, and the pause of any leg. It belongs to the
+// leg's loop.
 type budget struct {
 	bytes  int       // left before the relay asks the kernel again
-	until  time.Time // end of the pause, if no bytes are left
+	until  time.Time // end of the pause
 	paused bool      // the leg is in its loop's paused
 	wide   bool      // the leg has its wideBuffer
 
@@ -293,12 +294,17 @@ func (l *loop) outOfBudget(g *leg) bool {
 	if g.budget.bytes, rest = g.askBudget(); g.budget.bytes > 0 {
 		return false
 	}
-	g.budget.until = now.Add(rest)
+	l.pause(g, now.Add(rest))
+	return true
+}
+
+// pause has a leg rest until some time.
+func (l *loop) pause(g *leg, until time.Time) {
+	g.budget.until = until
 	if !g.budget.paused {
 		g.budget.paused = true
 		l.paused = append(l.paused, g)
 	}
-	return true
 }
 
 // most returns the number of bytes that may be read for a leg at once.

@@ -170,8 +170,9 @@ func (c *Client) Answer(take func(out []byte) ([]byte, Want)) {
 }
 
 // Welcome pairs a client with the connection that has been dialed for it, after the answer,
-// by which the preface must want its stream. A client that has left is not paired.
-func (r *Relay) Welcome(c *Client, onward *Conn, take func(out []byte) ([]byte, Want)) {
+// by which the preface must want its stream. The account counts its bytes; nil for none. A
+// client that has left is not paired.
+func (r *Relay) Welcome(c *Client, onward *Conn, account *Account, take func(out []byte) ([]byte, Want)) {
 	c.loop.post(func(l *loop) {
 		if c.reg.loop == nil || c.want != WantAnswer {
 			return // Left has been reported, and the box aborts the connection
@@ -189,6 +190,7 @@ func (r *Relay) Welcome(c *Client, onward *Conn, take func(out []byte) ([]byte, 
 		_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, c.fd, nil) // it is there
 		c.reg.cancel()
 		r.prefaces.Add(-1)
+		onward.account = account
 		r.pair(onward, c.fd, c.MPTCP, c.preface.Rest())
 	})
 }

@@ -33,6 +33,7 @@ type Conn struct {
 	mu             sync.Mutex
 	phase          phase
 	onward, client leg
+	account        *Account       // of the client's user, or nil
 	local          netip.AddrPort // of the onward leg, once it is connected
 	up, down       stream         // from the client, to the client
 	last           Info           // of the multipath leg: as it was when it was last asked, or closed
@@ -58,7 +59,7 @@ type leg struct {
 	err error
 	// queued: the leg is in its loop's runnable.
 	queued bool
-	budget budget // of a multipath leg
+	budget budget
 	buffer buffer // of a TCP leg
 }
 
@@ -163,6 +164,10 @@ func (c *Conn) pair(fd int, mptcp bool, first []byte) error {
 	c.client.fixBuffer()
 	c.up.init(&c.client, &c.onward)
 	c.down.init(&c.onward, &c.client)
+	if c.account != nil {
+		c.up.share.join(&c.account.Up)
+		c.down.share.join(&c.account.Down)
+	}
 	if len(first) > 0 {
 		c.up.keep(first)
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,6 +71,9 @@ type explicit struct {
 	relay *relay.Relay
 	at    netip.AddrPort
 	left  chan error
+	// account is that of clients to come.
+	account atomic.Pointer[relay.Account]
+	paired  atomic.Int32
 
 	mu   sync.Mutex
 	asks map[relay.ID]*relay.Client
@@ -134,11 +138,11 @@ func (x *explicit) Connected(c *relay.Conn, err error) {
 		client.Answer(func(out []byte) ([]byte, relay.Want) { return client.Caller.(*line).fail(out, err) })
 		return
 	}
-	x.relay.Welcome(client, c, func(out []byte) ([]byte, relay.Want) { return append(out, "ok\n"...), relay.WantStream })
+	x.relay.Welcome(client, c, x.account.Load(), func(out []byte) ([]byte, relay.Want) { return append(out, "ok\n"...), relay.WantStream })
 }
 
 func (x *explicit) Reached(*relay.Conn)       {}
-func (x *explicit) Paired(*relay.Conn) bool   { return true }
+func (x *explicit) Paired(*relay.Conn) bool   { x.paired.Add(1); return true }
 func (x *explicit) Carried(*relay.Conn)       {}
 func (x *explicit) Closed(*relay.Conn, error) {}
 
@@ -165,9 +169,11 @@ func (x *explicit) server() string {
 			if err != nil {
 				return
 			}
-			b, _ := io.ReadAll(c)
-			c.Write(bytes.ToUpper(b)) //nolint:errcheck // the client sees it
-			c.Close()
+			go func() {
+				b, _ := io.ReadAll(c)
+				c.Write(bytes.ToUpper(b)) //nolint:errcheck // the client sees it
+				c.Close()
+			}()
 		}
 	}()
 	return l.Addr().String()
@@ -257,4 +263,44 @@ func TestClientThatResetsLeaves(t *testing.T) {
 	check(t, c.(*net.TCPConn).SetLinger(0))
 	check(t, c.Close())
 	x.expectLeft(unix.ECONNRESET)
+}
+
+// A connection whose account has a rate of next to nothing stands still after its first turn,
+// others do not, and it goes on once there is no rate.
+func TestRateOfAnAccountHoldsConnectionsBack(t *testing.T) {
+	x := newExplicit(t, relay.Explicit{Timeout: 20 * time.Second, Most: 100})
+	server := x.server()
+	const size = 1 << 19
+	for _, network := range []string{"tcp", "mptcp"} {
+		slow, pairs := new(relay.Account), x.paired.Load()
+		slow.SetRate(1)
+		x.account.Store(slow)
+		first, second := x.connect(network, server+"\n"), x.connect(network, server+"\n")
+		for _, c := range []net.Conn{first, second} {
+			go func() {
+				io.Copy(c, strings.NewReader(strings.Repeat("x", size))) //nolint:errcheck // the reader sees it
+				c.(*net.TCPConn).CloseWrite()                            //nolint:errcheck // likewise
+			}()
+		}
+		eventually(t, "bytes are carried", func() bool { return slow.Up.Moved() > 0 })
+		eventually(t, "both are there", func() bool { return x.paired.Load() == pairs+2 })
+		x.account.Store(nil)
+		other := x.connect(network, server+"\n"+strings.Repeat("x", size))
+		check(t, other.(*net.TCPConn).CloseWrite())
+		if got, err := io.ReadAll(other); err != nil || len(got) != 3+size {
+			t.Errorf("%s: %d bytes of another connection, error %v", network, len(got), err)
+		}
+		if n := slow.Up.Moved(); n > 4<<10 { // the first turns of two streams
+			t.Errorf("%s: %d bytes have moved", network, n)
+		}
+		slow.SetRate(0)
+		for _, c := range []net.Conn{first, second} {
+			if got, err := io.ReadAll(c); err != nil || len(got) != 3+size {
+				t.Errorf("%s: %d bytes, error %v", network, len(got), err)
+			}
+		}
+		if up, down := slow.Up.Moved(), slow.Down.Moved(); up != 2*size || down != 2*size {
+			t.Errorf("%s: counted %d up, %d down", network, up, down)
+		}
+	}
 }

@@ -47,14 +47,14 @@ func (p pipe) drain(b []byte) {
 // fresh pages, which costs more than to read and write them. For a leg with a
 // send budget it saves nothing that counts, and bbr got less out of a line with losses.
 func (s *stream) splices() bool {
-	return !s.from.mptcp && s.to.err == nil && s.moved.Load() >= bulk && s.to.most() == chunk
+	return !s.from.mptcp && s.to.err == nil && s.moved.Load() >= bulk && s.most() == chunk
 }
 
 // splice is take without a copy into the process. It returns the error of the sending leg. A
 // splice of 0 bytes may mean the end or urgent data: a read distinguishes them, and gets
 // past urgent data.
 func (s *stream) splice(l *loop) (taken int, err error) {
-	if taken, err = splice(s.from.fd, l.pipe.w, s.to.most()); err != nil {
+	if taken, err = splice(s.from.fd, l.pipe.w, s.most()); err != nil {
 		return 0, err
 	}
 	given, n := 0, taken

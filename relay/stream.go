@@ -34,6 +34,7 @@ type stream struct {
 	done     atomic.Bool  // the FIN is passed on to to
 	hold     hold         // of the FIN
 	cut      bool         // an error has ended from without a FIN, and all bytes before are read
+	share    metered      // of the meter of a user
 }
 
 func (s *stream) init(from, to *leg) { s.from, s.to, s.stalled = from, to, true }
@@ -53,7 +54,7 @@ func (s *stream) move(l *loop) (more bool) {
 		case len(s.pending) == 0 && (s.ended || s.cut):
 			s.shut(l)
 			return false
-		case s.to.err == nil && l.outOfBudget(s.to):
+		case s.to.err == nil && (l.outOfBudget(s.to) || l.beforeItsTurn(s)):
 			s.stalled = true
 			return false
 		case len(s.pending) > 0:
@@ -108,7 +109,7 @@ func (s *stream) take(l *loop) (n int, err error) {
 			return n, nil
 		}
 	}
-	n, err = read(s.from.fd, l.buf[:s.to.most()])
+	n, err = read(s.from.fd, l.buf[:s.most()])
 	if n == 0 && err == nil && !errors.Is(before, unix.EAGAIN) {
 		err = before // the splice has consumed the error of the socket
 	}
@@ -148,6 +149,7 @@ func (s *stream) gave(n, of int) {
 	s.fit(now)
 	s.stalled = n < of
 	s.to.budget.bytes -= n
+	s.share.charge(n)
 }
 
 // shut passes a FIN on to the other leg, now or later. The second FIN of a connection is left to the close

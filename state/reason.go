@@ -48,6 +48,7 @@ const (
 	Forbidden
 	NoAddress
 	UserFull
+	UserQuota
 
 	FIN
 	Reset
@@ -134,6 +135,7 @@ var reasons = [NumReasons]reason{
 
 	Forbidden: {"forbidden", "refused by a gateway: the destination is loopback, link-local, private, multicast or an address of the gateway itself, and no rule names it", false},
 	UserFull:  {"user-full", "refused by a gateway: the limit `user_flows` is reached for the user", true},
+	UserQuota: {"user-quota", "refused, or ended with a reset, by a gateway: the quota of the user is used up", true},
 	NoAddress: {"no-address", "refused by a gateway: the name of the destination does not resolve", false},
 
 	FIN:   {"fin", "both ends closed the relayed flow", false},

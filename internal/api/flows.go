@@ -107,6 +107,11 @@ type UserTotals struct {
 	Flows     uint64 `json:"flows"` // that have closed
 	BytesUp   uint64 `json:"bytes_up"`
 	BytesDown uint64 `json:"bytes_down"`
+	// RateUp and RateDown are the present rates, and RateLimit the bound of each, in bit/s.
+	RateUp    uint64 `json:"rate_up"`
+	RateDown  uint64 `json:"rate_down"`
+	RateLimit uint64 `json:"rate_limit,omitempty"`
+	Quota     *Quota `json:"quota,omitempty"`
 }
 
 // SubflowTotals count a CPE's subflows.

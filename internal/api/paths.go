@@ -117,7 +117,7 @@ type PathState struct {
 	Quota   *Quota   `json:"quota,omitempty"`
 }
 
-// Quota is a path's quota in the current period.
+// Quota is the quota of a path or a user in the current period.
 type Quota struct {
 	Limit uint64    `json:"limit"` // bytes, both directions together
 	Used  uint64    `json:"used"`

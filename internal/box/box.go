@@ -86,7 +86,7 @@ func newBox(cfg Config) *Box {
 		findings: host.NewFindings(cfg.Log), recheck: make(chan struct{}, 1), broken: make(map[string]bool),
 	}
 	b.actions.New = func() any { return new([]core.Action) }
-	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone, Own: b.isOwn})
+	b.core = core.New(core.Config{Table: cfg.Table, Learnt: cfg.Learnt, Policy: cfg.Policy, Gone: b.clientGone, Own: b.isOwn, Spent: b.isSpent})
 	return b
 }
 
@@ -324,6 +324,9 @@ func (b *Box) change(c Change) {
 		b.cfg.Log.Info("the file limit lowers the number of flows", "flows", table.Table.MaxFlows)
 	}
 	b.core.SetPolicy(c.Policy)
+	if b.gateway != nil {
+		b.gateway.allow(c.Allowances)
+	}
 	b.core.Configure(table.Table, c.Learnt)
 	b.conns.setMost(table.Table.MaxEnded)
 }

@@ -48,7 +48,7 @@ type Config struct {
 	// FirstPathDown is the mode for new flows while a CPE's first path is down:
 	// core.NoBox or core.OwnSource.
 	FirstPathDown core.Mode
-	StateDir      string // where quotas are kept
+	StateDir      string // where the usage of quotas is kept
 	Queue         uint16
 	Control       string // path of the control socket
 	Metrics       string // address of the metrics listener, "" for none
@@ -64,6 +64,8 @@ type Change struct {
 	Table     state.Config
 	Learnt    state.LearntConfig // but the lengths of prefixes
 	Keepalive time.Duration
+	// Allowances are those of a gateway's users.
+	Allowances paths.Allowances
 }
 
 // Validate reports what is wrong with the configuration in itself.

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/internal/socks"
 	"github.com/synbond/synbond/internal/users"
 	"github.com/synbond/synbond/relay"
@@ -21,12 +23,15 @@ type GatewayConfig struct {
 	Users  string           // file with users, "" for none
 	Admit  []netip.Prefix   // of clients that need no user
 	Open   bool             // no client needs a user
+	// Allowances are the rates and quotas of users.
+	Allowances paths.Allowances
 }
 
 // gateway serves the clients that ask for their destination.
 type gateway struct {
 	box      *Box
 	users    *users.Users // nil without
+	accounts *accounts
 	resolver *resolver
 
 	mu      sync.Mutex
@@ -42,17 +47,42 @@ type caller struct {
 	id     uint32 // of its request, 0 before that
 }
 
-func newGateway(b *Box) (*gateway, error) {
+func newGateway(b *Box, undo *undo) (*gateway, error) {
 	g := &gateway{
 		box: b, resolver: newResolver(), waiting: make(map[uint32]*relay.Client),
 		results: make(map[string]uint64), byUser: make(map[string]api.UserTotals),
 	}
+	usage, err := b.cfg.openUserUsage()
+	if err != nil {
+		return nil, err
+	}
+	undo.add(usage.Save)
+	g.accounts = newAccounts(b.cfg.Gateway.Allowances, usage)
 	if b.cfg.Gateway.Users == "" {
 		return g, nil
 	}
-	var err error
 	g.users, err = users.Open(users.Config{File: b.cfg.Gateway.Users, Now: b.now})
+	if err == nil {
+		g.warnAbsent(b.cfg.Gateway.Allowances)
+	}
 	return g, err
+}
+
+// warnAbsent names the users who have an allowance, and are not in the users' file.
+func (g *gateway) warnAbsent(all paths.Allowances) {
+	for _, a := range all {
+		if a.User != paths.AnyUser && !g.users.Has(a.User) {
+			g.box.cfg.Log.Warn("a user with a rate or quota is not in the users' file", "user", a.User, "file", g.box.cfg.Gateway.Users)
+		}
+	}
+}
+
+// allow replaces the rates and quotas of users.
+func (g *gateway) allow(all paths.Allowances) {
+	g.accounts.allow(all)
+	if g.users != nil {
+		g.warnAbsent(all)
+	}
 }
 
 // preface begins the preface of a client.
@@ -138,7 +168,7 @@ func (g *gateway) answer(flow state.ID, d *core.Decision) {
 		c.Answer(who.server.refused(d.Verdict))
 		return
 	}
-	g.box.kernel.relay.Welcome(c, conn.(*relay.Conn), who.server.dialed(conn.Local()))
+	g.box.kernel.relay.Welcome(c, conn.(*relay.Conn), g.accounts.open(d.Asked.User), who.server.dialed(conn.Local()))
 }
 
 // resolve finds the addresses of a name for a flow.
@@ -177,12 +207,14 @@ func (g *gateway) reload() {
 func (g *gateway) totals(t *api.Totals) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := &api.GatewayTotals{Prefaces: make(map[string]uint64), Users: make(map[string]api.UserTotals)}
+	out := &api.GatewayTotals{Prefaces: make(map[string]uint64), Users: g.accounts.describe(time.Now())}
 	for result, n := range g.results {
 		out.Prefaces[result] = n
 	}
 	for user, of := range g.byUser {
-		out.Users[user] = of
+		t := out.Users[user]
+		t.Flows, t.BytesUp, t.BytesDown = of.Flows, of.BytesUp, of.BytesDown
+		out.Users[user] = t
 	}
 	if g.users != nil {
 		n := g.users.Counts()

@@ -63,6 +63,9 @@ var (
 	loginsDesc     = desc("logins_total", "Checks of users and passwords at a gateway.", "result")
 	userFlowsDesc  = desc("user_closed_flows_total", "Flows of a gateway's user that have closed.", "user")
 	userBytesDesc  = desc("user_closed_bytes_total", "Bytes carried by the flows of a gateway's user that have closed.", "user", "direction")
+	userMovedDesc  = desc("user_bytes_total", "Bytes carried by all flows of a gateway's user.", "user", "direction")
+	userQuotaDesc  = desc("user_quota_bytes", "Bytes that a gateway's user may carry in a period.", "user")
+	userUsedDesc   = desc("user_quota_used_bytes", "Bytes that a gateway's user has carried in this period.", "user")
 	recordDesc     = desc("recorded_packets_total", "Packets of handshakes for the recording.", "result")
 )
 
@@ -72,7 +75,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, keptDesc, leftDesc, recordDesc, prefacesDesc, loginsDesc, userFlowsDesc, userBytesDesc} {
+	for _, d := range []*prometheus.Desc{flowsDesc, enteredDesc, reasonsDesc, bytesDesc, subflowsDesc, queueDesc, waitingDesc, translatedDesc, findingDesc, keptDesc, leftDesc, recordDesc, prefacesDesc, loginsDesc, userFlowsDesc, userBytesDesc, userMovedDesc, userQuotaDesc, userUsedDesc} {
 		ch <- d
 	}
 	for _, d := range pathDescs {
@@ -128,6 +131,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			count(userFlowsDesc, of.Flows, user)
 			count(userBytesDesc, of.BytesUp, user, "up")
 			count(userBytesDesc, of.BytesDown, user, "down")
+			up, down := c.b.gateway.accounts.moved(user)
+			count(userMovedDesc, up, user, "up")
+			count(userMovedDesc, down, user, "down")
+			if of.Quota != nil {
+				gauge(userQuotaDesc, float64(of.Quota.Limit), user)
+				gauge(userUsedDesc, float64(of.Quota.Used), user)
+			}
 		}
 	}
 	for _, k := range c.b.kept() {

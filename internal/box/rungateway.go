@@ -45,7 +45,7 @@ func (b *Box) prepareGateway(undo *undo) (err error) {
 	if b.transport, err = b.cfg.transport(); err != nil {
 		return err
 	}
-	if b.gateway, err = newGateway(b); err != nil {
+	if b.gateway, err = newGateway(b, undo); err != nil {
 		return err
 	}
 	b.kernel.relay, err = relay.New(relay.Config{
@@ -84,6 +84,7 @@ func (b *Box) beginGateway(ctx context.Context, g *errgroup.Group, _ *undo) erro
 	g.Go(func() error { return b.expire(ctx) })
 	g.Go(func() error { return b.watchStranded(ctx) })
 	g.Go(func() error { return b.adopt(ctx) })
+	g.Go(func() error { return b.countUsers(ctx) })
 	if b.gateway.users != nil {
 		g.Go(func() error { return b.gateway.users.Run(ctx) })
 	}
@@ -133,6 +134,9 @@ func (c *Config) validateGateway() error {
 				return fmt.Errorf("--join %s is the address of --socks, where clients can join without it", j)
 			}
 		}
+	}
+	if err := g.validateAllowances(); err != nil {
+		return err
 	}
 	return c.Policy.CheckForGateway()
 }

@@ -102,9 +102,24 @@ func recordingText(f api.Flow) string {
 	return "\t" + filepath.Base(f.Recording)
 }
 
-// printGateway prints the clients of a gateway that have left before they were connected.
+// printGateway prints the users of a gateway, and the clients that have left before they
+// were connected.
 func printGateway(w io.Writer, g *api.GatewayTotals) {
-	if g == nil || len(g.Prefaces) == 0 {
+	if g == nil {
+		return
+	}
+	for _, user := range slices.Sorted(maps.Keys(g.Users)) {
+		u := g.Users[user]
+		fmt.Fprintf(w, "%s: %d live, %d closed; %s up, %s down", userName(user), u.Live, u.Flows, bytesText(u.BytesUp), bytesText(u.BytesDown))
+		if u.RateLimit > 0 {
+			fmt.Fprintf(w, "; %s up, %s down of %s", rateText(u.RateUp), rateText(u.RateDown), rateText(u.RateLimit))
+		}
+		if u.Quota != nil {
+			fmt.Fprintf(w, "; quota %s", quotaText(u.Quota))
+		}
+		fmt.Fprintln(w)
+	}
+	if len(g.Prefaces) == 0 {
 		return
 	}
 	fmt.Fprint(w, "left before they were connected:")
@@ -112,6 +127,14 @@ func printGateway(w io.Writer, g *api.GatewayTotals) {
 		fmt.Fprintf(w, " %d %s", g.Prefaces[reason], reason)
 	}
 	fmt.Fprintln(w)
+}
+
+// userName names a user to people.
+func userName(user string) string {
+	if user == "" {
+		return "without a user"
+	}
+	return "user " + user
 }
 
 // serverText shows what the client has asked for, if it has, else the server.

@@ -75,6 +75,7 @@ func (r *reloader) reload(ctx context.Context) error {
 	select {
 	case r.changes <- box.Change{
 		Policy: now.Policy, Table: now.Settings.Table(), Learnt: now.Settings.Learnt(), Keepalive: now.Settings.Timeouts.Keepalive.Duration,
+		Allowances: now.Settings.Allowances(),
 	}:
 	case <-ctx.Done():
 		return nil

@@ -18,7 +18,7 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
 		Learnt: s.Learnt(), Table: s.Table(), Probe: s.Probe.config(), StateDir: s.StateDir,
 		CongestionControl: s.CongestionControl, InitialWindow: s.InitialWindow,
-		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(), Upstream: s.Upstream.config(),
+		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(s.Allowances()), Upstream: s.Upstream.config(),
 	}
 	var err error
 	if cfg.Policy, err = s.Policy(); err != nil {
@@ -27,11 +27,45 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 	if cfg.Paths, err = s.paths(); err != nil {
 		return box.Config{}, err
 	}
+	if err := s.checkUsers(); err != nil {
+		return box.Config{}, err
+	}
 	return cfg, nil
 }
 
-func (g *Gateway) config() box.GatewayConfig {
-	return box.GatewayConfig{Listen: addrPorts(g.Socks), Users: g.Users, Admit: prefixes(g.Admit), Open: g.Open}
+func (g *Gateway) config(all paths.Allowances) box.GatewayConfig {
+	return box.GatewayConfig{Listen: addrPorts(g.Socks), Users: g.Users, Admit: prefixes(g.Admit), Open: g.Open, Allowances: all}
+}
+
+// Allowances returns the rates and quotas of users.
+func (s *Settings) Allowances() (all paths.Allowances) {
+	for _, u := range s.Users {
+		all = append(all, paths.Allowance{User: u.Name, Rate: uint64(u.Rate), Quota: quota(u.Quota, u.QuotaPeriod, u.QuotaStart)})
+	}
+	return all
+}
+
+// checkUsers reports a rate or quota of a user that is wrong.
+func (s *Settings) checkUsers() error {
+	all := s.Allowances()
+	for i := range all {
+		if err := all[:i+1].Validate(); err != nil {
+			return s.mistake(fmt.Sprintf("user[%d]", i), err)
+		}
+	}
+	return nil
+}
+
+// quota returns the quota with these keys.
+func quota(bytes Size, period string, start int) paths.Quota {
+	if bytes == 0 {
+		return paths.Quota{}
+	}
+	q := paths.Quota{Bytes: uint64(bytes), Period: paths.Period(period), Start: start}
+	if q.Period == paths.Day && start == 1 {
+		q.Start = 0 // the default: a period of a day begins on any
+	}
+	return q
 }
 
 func (u *Upstream) config() box.UpstreamConfig {
@@ -63,16 +97,10 @@ func (s *Settings) paths() ([]paths.Path, error) {
 }
 
 func (p *Path) path() paths.Path {
-	out := paths.Path{
+	return paths.Path{
 		Name: p.name(), Interface: p.Interface, Mode: paths.Mode(p.Mode), Rate: uint64(p.Rate), Join: addrPorts(p.Join),
 		Keepalive: p.Keepalive.Duration, RejectQUIC: p.QUIC == "reject",
-		Busy: paths.Busy{Rate: uint64(p.BusyRate), For: p.BusyFor.Duration, Idle: p.IdleFor.Duration},
+		Quota: quota(p.Quota, p.QuotaPeriod, p.QuotaStart),
+		Busy:  paths.Busy{Rate: uint64(p.BusyRate), For: p.BusyFor.Duration, Idle: p.IdleFor.Duration},
 	}
-	if p.Quota > 0 {
-		out.Quota = paths.Quota{Bytes: uint64(p.Quota), Period: paths.Period(p.QuotaPeriod), Start: p.QuotaStart}
-		if out.Quota.Period == paths.Day && p.QuotaStart == 1 {
-			out.Quota.Start = 0 // the default: a period of a day begins on any
-		}
-	}
-	return out
 }

@@ -284,3 +284,21 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestUsersThatAreWrong(t *testing.T) {
+	for text, says := range map[string]string{
+		"[[user]]\nname = \"alice\"\n":                                                           `:1: user "alice": neither rate nor quota`,
+		"[[user]]\nname = \"alice\"\nquota_period = \"day\"\nrate = \"1mbit\"\n":                 `:1: user "alice": a quota of no bytes`,
+		"[[user]]\nname = \"alice\"\nrate = \"fast\"\n":                                          ":3: ",
+		"[[user]]\nrate = \"1mbit\"\n":                                                           ":1: user 1 has no name",
+		"\n[[user]]\nname = \"a\"\nrate = \"1mbit\"\n[[user]]\nname = \"a\"\nrate = \"2mbit\"\n": `:5: user "a": there are two`,
+	} {
+		s, err := Load(core.Gateway, write(t, text), nil)
+		if err == nil {
+			_, err = s.Box(core.Gateway)
+		}
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s%v, want %s", text, err, says)
+		}
+	}
+}

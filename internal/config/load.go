@@ -36,13 +36,18 @@ func Load(role core.Role, file string, flags *Flags) (*Settings, error) {
 	return s, nil
 }
 
-// checkQuotas reports a path with a period of a quota, and without a quota. The default
+// checkQuotas reports a path or a user with a period of a quota, and without a quota. The default
 // period asks for nothing.
 func (s *Settings) checkQuotas() error {
 	plain := Path{}.withDefaults()
 	for i, p := range s.Paths {
 		if p.Quota == 0 && (p.QuotaPeriod != plain.QuotaPeriod || p.QuotaStart != plain.QuotaStart) {
 			return s.mistake(fmt.Sprintf("path[%d]", i), fmt.Errorf("path %s: a quota of no bytes: leave its period out, or choose another mode", p.name()))
+		}
+	}
+	for i, u := range s.Users {
+		if u.Quota == 0 && (u.QuotaPeriod != plain.QuotaPeriod || u.QuotaStart != plain.QuotaStart) {
+			return s.mistake(fmt.Sprintf("user[%d]", i), fmt.Errorf("user %q: a quota of no bytes: leave its period out", u.Name))
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ type Reload struct {
 	Applied, Restart []string
 }
 
-// liveKeys may change while a box runs; so may the rules.
+// liveKeys may change while a box runs; so may the rules, and the rates and quotas of users.
 var liveKeys = []string{
 	"action", "log_level", "limits.flows", "limits.half_open", "limits.ended", "limits.user_flows",
 	"timeouts.dial", "timeouts.half_open", "timeouts.keepalive", "learn.ttl", "learn.max",
@@ -30,8 +30,11 @@ var liveKeys = []string{
 // running box, and its marks stay.
 func (s *Settings) Reload(next *Settings) (Reload, error) {
 	running := *s
-	running.Rules, running.origin, running.given = next.Rules, next.origin, next.given
+	running.Rules, running.Users, running.origin, running.given = next.Rules, next.Users, next.origin, next.given
 	r := Reload{Settings: &running}
+	if !reflect.DeepEqual(s.Users, next.Users) {
+		r.Applied = append(r.Applied, "user")
+	}
 	if !reflect.DeepEqual(s.Rules, next.Rules) {
 		r.Applied = append(r.Applied, "rule")
 	}
@@ -64,7 +67,7 @@ func (s *Settings) values() map[string]any {
 	}
 	for at := range fields(s) {
 		place := at.path
-		if strings.HasPrefix(place, "rule[") {
+		if strings.HasPrefix(place, "rule[") || strings.HasPrefix(place, "user[") {
 			continue
 		}
 		var i int

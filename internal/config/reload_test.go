@@ -21,7 +21,7 @@ const (
 func TestReloadSortsEveryChangedKey(t *testing.T) {
 	live := 0
 	for _, k := range Keys() {
-		if k.Name == "path" || strings.HasPrefix(k.Name, "path.") || strings.HasPrefix(k.Name, "rule.") {
+		if k.Name == "path" || strings.HasPrefix(k.Name, "path.") || strings.HasPrefix(k.Name, "rule.") || strings.HasPrefix(k.Name, "user.") {
 			continue
 		}
 		before := load(t, roleOf(&k), "", nil)
@@ -45,6 +45,15 @@ func TestReloadSortsEveryChangedKey(t *testing.T) {
 	}
 	if live != len(liveKeys) {
 		t.Errorf("%d keys apply at once, want %q", live, liveKeys)
+	}
+}
+
+func TestRatesAndQuotasOfUsersApplyAtOnce(t *testing.T) {
+	running := load(t, core.Gateway, "", nil)
+	next := load(t, core.Gateway, write(t, "[[user]]\nname = \"alice\"\nrate = \"3mbit\"\n"), nil)
+	r, err := running.Reload(next)
+	if err != nil || !slices.Equal(r.Applied, []string{"user"}) || len(r.Restart) > 0 || r.Settings.Allowances().Of("alice").Rate != 3e6 {
+		t.Errorf("%+v, error %v", r, err)
 	}
 }
 

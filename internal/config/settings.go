@@ -15,7 +15,7 @@ type Settings struct {
 	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag gateway" help:"address of this machine and port for further subflows, once per address family"`
 	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
 	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
-	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe" help:"folder of the file with the usage of quotas"`
+	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe gateway" help:"folder of the file with the usage of quotas"`
 	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`
 	Control       string    `toml:"control" flag:"control" value:"PATH" format:"socket" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
 	// Queue is the number of the NFQUEUE.
@@ -35,6 +35,7 @@ type Settings struct {
 	Probe             Probe      `toml:"probe"`
 	Learn             LearnCache `toml:"learn"`
 	Timeouts          Timeouts   `toml:"timeouts"`
+	Users             []User     `toml:"user"`
 	Rules             []Rule     `toml:"rule"`
 
 	origin *document // the file, nil without one
@@ -109,6 +110,15 @@ type Timeouts struct {
 	Keepalive Duration `toml:"keepalive" default:"2h4m"`
 }
 
+// User is one [[user]]: what a user of a gateway may carry.
+type User struct {
+	Name        string `toml:"name" required:"true" role:"gateway"` // or * for all who have no table of their own
+	Rate        Rate   `toml:"rate" role:"gateway"`
+	Quota       Size   `toml:"quota" role:"gateway"`
+	QuotaPeriod string `toml:"quota_period" oneof:"day week month" default:"month" role:"gateway"`
+	QuotaStart  int    `toml:"quota_start" min:"0" max:"28" default:"1" role:"gateway"`
+}
+
 // Rule is one [[rule]] of the policy. A key that is left out matches everything.
 type Rule struct {
 	Name      string   `toml:"name"` // "" for rule-N
@@ -149,7 +159,7 @@ func named(text string, role core.Role) string {
 	return strings.ReplaceAll(text, "ROLE", string(role))
 }
 
-// complete sets the defaults of the paths, once file and flags have been read.
+// complete sets the defaults of paths and users, once file and flags have been read.
 func (s *Settings) complete() {
 	for at := range fields(s) {
 		if strings.Contains(at.path, "[") && at.key.Default != "" && at.value.IsZero() {

@@ -22,6 +22,8 @@ type Config struct {
 	// Own reports whether an address is one of this machine's. It is for requests of clients,
 	// and may be nil where there are none.
 	Own func(netip.Addr) bool
+	// Spent reports whether a user has used up a quota. It may be nil, too.
+	Spent func(user string) bool
 }
 
 // Core decides about the flows of a box. It is safe for concurrent use. Every event
@@ -30,6 +32,7 @@ type Config struct {
 type Core struct {
 	gone   func(state.Flow) bool
 	own    func(netip.Addr) bool
+	spent  func(user string) bool
 	table  *state.Table
 	learnt *state.Learnt
 
@@ -73,7 +76,7 @@ type handshake struct {
 // New returns a core with an empty table.
 func New(cfg Config) *Core {
 	c := &Core{
-		gone: cfg.Gone, own: cfg.Own, rivals: make(map[state.ID]state.ID), table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
+		gone: cfg.Gone, own: cfg.Own, spent: cfg.Spent, rivals: make(map[state.ID]state.ID), table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
 		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(),
 		upstreams: newUpstreams(),
 	}

@@ -55,7 +55,7 @@ func (c *Core) ExplainRequest(now time.Duration, q Request) (e Explanation) {
 	c.mu.Lock()
 	table, _ := c.table.Trial(q.key())
 	trial := &Core{
-		table: table, learnt: c.learnt, policy: c.policy, own: c.own, gone: c.gone,
+		table: table, learnt: c.learnt, policy: c.policy, own: c.own, spent: c.spent, gone: c.gone,
 		rivals: make(map[state.ID]state.ID), handshakes: make(map[state.ID]*handshake),
 	}
 	c.mu.Unlock()
@@ -213,6 +213,13 @@ func (c *Core) tracePermit(a netip.Addr, choice Choice) {
 		c.say("policy", "%s for %s, by rule %s", choice.Action, a, choice.Rule)
 	default:
 		c.say("policy", "%s for %s, by the default action", choice.Action, a)
+	}
+}
+
+// traceSpent traces that a user has used up a quota.
+func (c *Core) traceSpent(user string) {
+	if c.trace != nil {
+		c.say("limits", "reject for user %s: %s", user, explained(state.UserQuota))
 	}
 }
 

@@ -34,7 +34,10 @@ func (c *Core) Asked(acts []Action, now time.Duration, q Request) []Action {
 		Asked: &state.Asked{User: q.User, Name: q.Name, Server: q.Server},
 	}
 	r := &race{request: q}
-	if q.Name == "" {
+	if q.User != "" && c.spent != nil && c.spent(q.User) {
+		f.Action, f.Reason = state.Reject, state.UserQuota
+		c.traceSpent(q.User)
+	} else if q.Name == "" {
 		choice := c.permit(&q, q.Server.Addr())
 		f.Action, f.Reason, f.Rule = choice.Action, choice.Reason, choice.Rule
 		r.waiting, r.resolved = []candidate{{q.Server, choice.Rule}}, true

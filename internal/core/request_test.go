@@ -315,3 +315,34 @@ func TestUserHasAsManyFlowsAsTheLimitAllows(t *testing.T) {
 		t.Errorf("after one has ended: %v", got)
 	}
 }
+
+func TestUserWithoutAnyQuotaLeftIsRefused(t *testing.T) {
+	spent := "alice"
+	d := newDriver(t, Config{Policy: &Policy{Default: state.Relay}, Spent: func(user string) bool { return user == spent }})
+	for i, c := range []struct {
+		user, name string
+		want       state.Reason
+	}{
+		{"alice", "", state.UserQuota}, {"alice", "www.example", state.UserQuota}, {"bob", "", state.None}, {"", "", state.None},
+	} {
+		q := asks("198.51.100.80", 443)
+		q.User, q.Client = c.user, netip.AddrPortFrom(phone.Addr(), uint16(i+1))
+		if c.name != "" {
+			q.Name, q.Server = c.name, netip.AddrPortFrom(netip.Addr{}, 443)
+		}
+		d.ask(0, q)
+		got := d.acts[0].Decision
+		if got.Reason != c.want || (got.Verdict == Prohibited) != (c.want != state.None) || c.want != state.None && len(d.acts) != 1 {
+			t.Errorf("%q asks for %q: %+v", c.user, c.name, d.acts)
+		}
+		if e := d.ExplainRequest(0, q); e.Decision.Reason != c.want {
+			t.Errorf("%q is told %+v", c.user, e.Decision)
+		}
+	}
+	spent = ""
+	q := asks("198.51.100.80", 443)
+	q.User = "alice"
+	if d.ask(0, q); d.acts[0].Decision.Verdict != Hold {
+		t.Errorf("in the next period: %+v", d.acts)
+	}
+}

@@ -44,11 +44,11 @@ type Box struct {
 const startTimeout = 15 * time.Second
 
 // StartBox starts synbond as a box on a host and waits until it is ready. The
-// control socket and what a CPE stores lie in dir. The caller owes it a Stop or a Kill.
+// control socket and what a box stores lie in dir. The caller owes it a Stop or a Kill.
 func (p Program) StartBox(h *Host, dir, role string, flags ...string) (*Box, error) {
 	b := &Box{Role: role, Control: filepath.Join(dir, role+".sock"), ended: make(chan struct{})}
 	args := append(append([]string{}, p.Args...), role, "--control", b.Control)
-	if role == "cpe" {
+	if role == "cpe" || role == "gateway" {
 		args = append(args, "--state-dir", dir)
 	}
 	b.cmd = h.Command(p.Path, append(args, flags...)...)
