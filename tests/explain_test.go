@@ -13,6 +13,7 @@ import (
 	"github.com/synbond/synbond/internal/api"
 	"github.com/synbond/synbond/internal/netlab"
 	"github.com/synbond/synbond/internal/netlab/netlabtest"
+	"github.com/synbond/synbond/internal/tooltest"
 )
 
 // explain asks a box what it would do with a SYN.
@@ -89,6 +90,7 @@ func TestBoxDoesWhatItExplains(t *testing.T) {
 // What the box would not see it says as well.
 func TestBoxExplainsWhatItDoesNotSee(t *testing.T) {
 	t.Parallel()
+	tooltest.Need(t, "what a box says of connections that it does not see", "ip", "sh")
 	p := start(t, netlabtest.Build(t, twoLines))
 	for _, f := range families {
 		client, server := netip.AddrPortFrom(f.client, 0), netip.AddrPortFrom(f.server, 443)
