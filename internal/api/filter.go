@@ -102,14 +102,19 @@ func optional[T any](q url.Values, key string, parse func(string) (T, error)) (v
 	return v, nil
 }
 
-// ParsePrefix reads a prefix, or an address as the prefix that holds it alone.
+// ParsePrefix reads a prefix, or an address as the prefix that holds it alone. Addresses of
+// IPv4 in the form of IPv6 (RFC 4291, section 2.5.5.2) are taken as those of IPv4.
 func ParsePrefix(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
 		return p, errors.New("want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address")
+	}
+	if mapped := p.Bits() - 96; p.Addr().Is4In6() && mapped >= 0 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), mapped)
 	}
 	return p.Masked(), nil
 }

@@ -33,6 +33,23 @@ func TestFilterComesThroughTheRequest(t *testing.T) {
 	}
 }
 
+func TestPrefixesInAnyFormSelectTheSameFlows(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7/32", "192.0.2.7/24": "192.0.2.0/24", "0.0.0.0/0": "0.0.0.0/0",
+		"::ffff:192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7/120": "192.0.2.0/24", "::ffff:0:0/96": "0.0.0.0/0",
+		"2001:db8::7/32": "2001:db8::/32", "::/0": "::/0", "::ffff:0:0/95": "::fffe:0:0/95",
+	} {
+		if got, err := ParsePrefix(text); err != nil || got != netip.MustParsePrefix(want) {
+			t.Errorf("%s: %v, error %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"fe80::1%eth0", "fe80::1%eth0/64", "192.0.2.0/33", "", "home"} {
+		if got, err := ParsePrefix(text); err == nil {
+			t.Errorf("%q: %v, want an error", text, got)
+		}
+	}
+}
+
 func TestMistakesInAFilterNameThePermittedValues(t *testing.T) {
 	for query, want := range map[string]string{
 		"clients=1":     "query clients: want any of all, client, server",

@@ -76,17 +76,22 @@ func (a *Address) UnmarshalText(b []byte) (err error) {
 	if a.AddrPort, err = netip.ParseAddrPort(string(b)); err != nil {
 		return errors.New("want an address with its port, such as 203.0.113.1:9000 or [2001:db8::1]:9000")
 	}
+	a.AddrPort = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	return nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler].
+// UnmarshalText implements [encoding.TextUnmarshaler]. Addresses of IPv4 in the form of IPv6
+// (RFC 4291, section 2.5.5.2) are taken as those of IPv4, as which flows have them.
 func (p *Prefix) UnmarshalText(b []byte) error {
 	v, err := netip.ParsePrefix(string(b))
-	if a, err2 := netip.ParseAddr(string(b)); err2 == nil {
+	if a, err2 := netip.ParseAddr(string(b)); err2 == nil && a.Zone() == "" {
 		v, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	if err != nil {
 		return errors.New("want a prefix such as 192.0.2.0/24 or 2001:db8::/32, or an address")
+	}
+	if mapped := v.Bits() - 96; v.Addr().Is4In6() && mapped >= 0 {
+		v = netip.PrefixFrom(v.Addr().Unmap(), mapped)
 	}
 	p.Prefix = v.Masked()
 	return nil
