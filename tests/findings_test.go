@@ -85,6 +85,7 @@ var firewallRules = []struct{ name, id, chains string }{
 	{"output", "output-drops", "chain c { type filter hook output priority 0; meta l4proto tcp ct state untracked oifname != lo drop; }"},
 	{"output without lo", "loop-drops", "chain c { type filter hook output priority 0; policy drop; oifname { lan, wan, dsl, lte } accept; }"},
 	{"spoofed loopback", "loop-drops", "chain c { type filter hook prerouting priority -300; iifname lo ip saddr != 127.0.0.0/8 drop; }"},
+	{"SYNs beyond a rate", "loop-drops", "chain c { type filter hook input priority 0; tcp flags & (fin | syn | rst | ack) == syn jump flood; }; chain flood { limit rate 25/second burst 50 packets return; drop; }"},
 	{"marks overwritten", "mark-lost", "chain c { type filter hook prerouting priority 2000; meta mark set 0x7; }"},
 	{"joins", "join-drops", "chain c { type filter hook input priority 0; meta l4proto { tcp, udp } th dport 9000 drop; meta l4proto { tcp, udp } th sport 9000 drop; }"},
 	{"probes before routing", "join-drops", "chain c { type filter hook prerouting priority -300; iifname lte meta l4proto udp drop; }"},
@@ -271,6 +272,9 @@ func TestOldTablesInTheWayAreSaid(t *testing.T) {
 	for _, c := range []struct{ id, rule string }{
 		{"input-drops", "ip6tables-legacy -t filter %s INPUT -p tcp -i lan -j DROP"},
 		{"output-drops", "iptables-legacy -t mangle %s OUTPUT -p tcp -o dsl -m conntrack --ctstate UNTRACKED -j DROP"},
+		{"input-drops", "iptables-legacy -t filter %s INPUT -p tcp -i lan -m state ! --state NEW,ESTABLISHED -j DROP"},
+		{"loop-drops", "iptables-legacy -t filter %s INPUT -p tcp --syn -m hashlimit --hashlimit-name syns --hashlimit-mode srcip --hashlimit-above 25/s -j DROP"},
+		{"not-counted", "iptables-legacy -t filter %s FORWARD -p tcp --syn -m connlimit --connlimit-above 50 -j REJECT"},
 		{"loop-drops", "iptables-legacy -t raw %s PREROUTING -i lo ! -s 127.0.0.0/8 -j DROP"},
 		{"own-source", "iptables-legacy -t nat %s POSTROUTING -o dsl -j MASQUERADE"},
 	} {

@@ -78,3 +78,34 @@ func TestPathsWhoseProbesBecomeFilteredAreUsed(t *testing.T) {
 	silence()
 	sees(t, p.cpe, "lte", "is up again", func(s *api.PathState) bool { return s.State == "up" })
 }
+
+// TestRefusedProbesAreNamed has a firewall reject probes, at the HAG and on a line, and then
+// leaves an address family out at the HAG.
+func TestRefusedProbesAreNamed(t *testing.T) {
+	t.Parallel()
+	tooltest.Need(t, "a firewall that rejects probes", "nft", "sh")
+	p := start(t, netlabtest.Build(t, twoLines))
+	named := func(path, port string) bool {
+		return slices.ContainsFunc(pathsOf(t, p.cpe).Findings, func(f api.Finding) bool {
+			return f.ID == "probes-refused" && f.Path == path && strings.Contains(f.Obstacle, port)
+		})
+	}
+	port := fmt.Sprintf("UDP port %d of ", netlab.JoinPort)
+	for _, c := range []struct{ name, rule, want, not string }{
+		{"both families", "udp dport %d reject with icmpx port-unreachable", "", ""},
+		{"IPv6", "meta nfproto ipv6 udp dport %d reject with icmpx port-unreachable", p.Lines[1].HAG6.String(), p.Lines[1].HAG4.String()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			undo := meddle(t, p, "lte", fmt.Sprintf(c.rule, netlab.JoinPort))
+			eventually(t, "the line is named", func() bool { return named("lte", port) && named("lte", c.want) })
+			if c.not != "" && named("lte", c.not) || named("dsl", port) {
+				t.Errorf("findings %+v", pathsOf(t, p.cpe).Findings)
+			}
+			for _, f := range families {
+				p.wantGreeting(t, greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello"), "hello", true)
+			}
+			undo()
+			eventually(t, "the line is named no longer", func() bool { return !named("lte", port) })
+		})
+	}
+}

@@ -196,22 +196,38 @@ func TestPathThatBeginsToBlockMPTCP(t *testing.T) {
 	}
 }
 
+// TestPathThatStripsMPTCPIsNoObstacle has a line take MP_CAPABLE out of SYNs, or of their answers:
+// that costs no time, and is named.
 func TestPathThatStripsMPTCPIsNoObstacle(t *testing.T) {
 	t.Parallel()
 	tooltest.Need(t, "a path that strips MPTCP", "nft", "sh")
-	n := netlabtest.Build(t, twoLines)
-	middlebox(t, n.Line("dsl").Router(), capableSYNs+"reset tcp option 30")
-	p := start(t, n)
-	for _, f := range families {
-		to := greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
-		for range 2 {
-			if got := connectTo(t, p.Network, to); got != "hello" {
-				t.Errorf("%s: %q", f.name, got)
+	for name, rule := range map[string]string{
+		"SYNs": capableSYNs + "reset tcp option 30", "SYN+ACKs": "tcp flags & (syn | ack) == (syn | ack) reset tcp option 30",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, netlabtest.Build(t, twoLines))
+			sees(t, p.cpe, "dsl", "is up", isUp)
+			end := middlebox(t, p.Line("dsl").Router(), rule)
+			to := make([]netip.AddrPort, len(families))
+			for i, f := range families {
+				to[i] = greet(t, p.Server, netip.AddrPortFrom(f.server, 0), "hello")
+				for range 2 {
+					if got := connectTo(t, p.Network, to[i]); got != "hello" {
+						t.Errorf("%s: %q", f.name, got)
+					}
+				}
 			}
-		}
-	}
-	if all := dump(t, p.cpe).Obstacles; len(all) > 0 {
-		t.Errorf("obstacles %+v", all)
+			if all := dump(t, p.cpe).Obstacles; len(all) > 0 {
+				t.Errorf("obstacles %+v", all)
+			}
+			named := func() bool {
+				return slices.ContainsFunc(pathsOf(t, p.cpe).Findings, func(f api.Finding) bool { return f.ID == "not-bonded" && f.Path == "dsl" })
+			}
+			eventually(t, "the line is named", named)
+			end()
+			p.wantGreeting(t, to[0], "hello", true)
+			eventually(t, "the line is named no longer", func() bool { return !named() })
+		})
 	}
 }
 

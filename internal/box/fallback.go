@@ -4,6 +4,7 @@ package box
 
 import (
 	"github.com/synbond/synbond/internal/host"
+	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/state"
 )
 
@@ -31,4 +32,19 @@ func (b *Box) strippedFindings() []host.Finding {
 		return nil
 	}
 	return []host.Finding{host.RemovesOptions.Finding("", "the last connections fell back to TCP after a handshake with MPTCP: something on the path removes the options of later packets").On(b.cfg.Paths[0].Name)}
+}
+
+// unbondedFindings returns the findings that connections over a path are answered without MPTCP,
+// although the HAG is there.
+func (b *Box) unbondedFindings(hag paths.HAGState) (all []host.Finding) {
+	if hag != paths.HAGUp || b.upstreams != nil {
+		return nil
+	}
+	over := b.core.Unbonded()
+	for i, p := range b.cfg.Paths {
+		if over.Has(uint8(i)) {
+			all = append(all, host.NotBonded.Finding("", "the HAG answers probes, and yet the last connections were answered without MPTCP").On(p.Name))
+		}
+	}
+	return all
 }

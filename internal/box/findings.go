@@ -81,7 +81,7 @@ func (b *Box) passStopped() {
 	var stops, hang host.FamilySet
 	for _, f := range b.findings.All() {
 		stops |= f.Stops
-		if (f.ID == host.InputDrops.ID || f.ID == host.OutputDrops.ID) && time.Since(f.Since) >= stoppedFor {
+		if !f.Limits && (f.ID == host.InputDrops.ID || f.ID == host.OutputDrops.ID) && time.Since(f.Since) >= stoppedFor {
 			hang |= f.Stops // else only connections that begin are in trouble
 		}
 	}

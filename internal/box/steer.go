@@ -203,16 +203,16 @@ func (b *Box) steerOnce() {
 	b.carryOut(acts) // dials that are repeated: running connections come first
 	now.refusals = s.paths.Refusals()
 	s.view.Store(now)
-	b.reportRefusals(now.refusals)
-	b.reportUnanswered(now.statuses, time.Now())
+	b.reportRefusals(now.hag.State, now.refusals)
+	b.reportUnanswered(now.hag.State, now.statuses, time.Now())
 	for _, d := range s.monitor.Departed() {
 		b.endDeparted(d)
 	}
 }
 
-// reportRefusals shows which paths refuse subflows, or take their options away.
-func (b *Box) reportRefusals(all []paths.Refusal) {
-	found := b.strippedFindings()
+// reportRefusals shows which paths refuse subflows, or take MPTCP's options away.
+func (b *Box) reportRefusals(hag paths.HAGState, all []paths.Refusal) {
+	found := append(b.strippedFindings(), b.unbondedFindings(hag)...)
 	for i, r := range all {
 		if r.Reason != "" {
 			text := r.Reason + " at " + portsOf("TCP", b.set.Paths[i].Join)

@@ -18,14 +18,22 @@ const unansweredAfter = 5 * time.Second
 
 // reportUnanswered shows over which paths the HAG does not answer probes. A filter may
 // take UDP and leave TCP alone: such a path is used, unless it has been silent since.
-func (b *Box) reportUnanswered(all []paths.Status, now time.Time) {
+func (b *Box) reportUnanswered(hag paths.HAGState, all []paths.Status, now time.Time) {
 	if b.upstreams != nil {
 		return // nobody is to answer probes
 	}
+	lasts := func(since time.Time) bool { return !since.IsZero() && now.Sub(since) >= unansweredAfter }
 	var found []host.Finding
 	for i, s := range all {
 		p := &b.set.Paths[i]
-		if s.Waiting.IsZero() || now.Sub(s.Waiting) < unansweredAfter || len(p.Join) == 0 {
+		refused := slices.DeleteFunc(slices.Clone(p.Join), func(j netip.AddrPort) bool {
+			return j.Addr().Is4() && !lasts(s.Refused4) || j.Addr().Is6() && !lasts(s.Refused6)
+		})
+		if len(refused) > 0 {
+			found = append(found, refusedProbes(hag, p, refused))
+			continue
+		}
+		if !lasts(s.Waiting) || len(p.Join) == 0 {
 			continue
 		}
 		f := host.ProbesUnanswered.Finding("", "no answer to probes at "+portsOf("UDP", p.Join)).On(p.Name)
@@ -39,6 +47,21 @@ func (b *Box) reportUnanswered(all []paths.Status, now time.Time) {
 		found = append(found, f)
 	}
 	b.findings.Report("probes", found...)
+}
+
+// refusedProbes returns the finding that join addresses of a path refuse probes. A HAG that is
+// stopped, and a firewall that rejects UDP, answer alike.
+func refusedProbes(hag paths.HAGState, p *paths.Path, at []netip.AddrPort) host.Finding {
+	f := host.ProbesRefused.Finding("", portsOf("UDP", at)+" is unreachable (ICMP): no box takes probes there, or a firewall rejects UDP").On(p.Name)
+	switch {
+	case hag == paths.HAGDown:
+		f.Consequence = "new connections pass and are not bonded"
+	case len(at) < len(p.Join):
+		f.Consequence = "no subflows of that address family on the path"
+	default:
+		f.Consequence = "the path is used as long as its link is up, and the box does not notice when it goes silent"
+	}
+	return f
 }
 
 // portsOf names ports of a protocol, and the addresses that they belong to.

@@ -44,6 +44,7 @@ type Core struct {
 	handshakes map[state.ID]*handshake
 	retries    []retry
 	reach      reach
+	unbonded   unbonded
 	tries      []try
 	expired    time.Duration         // when Tick last looked for what has waited too long
 	trace      func(Step)            // of a core that only tries: see Explain
@@ -77,7 +78,7 @@ type handshake struct {
 func New(cfg Config) *Core {
 	c := &Core{
 		gone: cfg.Gone, own: cfg.Own, spent: cfg.Spent, rivals: make(map[state.ID]state.ID), table: state.NewTable(cfg.Table), learnt: state.NewLearnt(cfg.Learnt),
-		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(),
+		policy: cfg.Policy, handshakes: make(map[state.ID]*handshake), reach: newReach(), unbonded: make(unbonded),
 		upstreams: newUpstreams(),
 	}
 	if c.gone == nil {

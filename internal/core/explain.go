@@ -56,7 +56,7 @@ func (c *Core) ExplainRequest(now time.Duration, q Request) (e Explanation) {
 	table, _ := c.table.Trial(q.key())
 	trial := &Core{
 		table: table, learnt: c.learnt, policy: c.policy, own: c.own, spent: c.spent, gone: c.gone,
-		rivals: make(map[state.ID]state.ID), handshakes: make(map[state.ID]*handshake),
+		rivals: make(map[state.ID]state.ID), handshakes: make(map[state.ID]*handshake), unbonded: make(unbonded),
 	}
 	c.mu.Unlock()
 	e.Room = table.Room()
@@ -92,7 +92,7 @@ func (c *Core) trial(p Packet) *Core {
 		handshakes[same.ID] = &kept
 	}
 	return &Core{
-		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, upstreams: c.upstreams.copied(), rivals: make(map[state.ID]state.ID), stopped: c.stopped, deliveries: c.deliveries, reach: reach, handshakes: handshakes,
+		table: table, learnt: c.learnt, policy: c.policy, dialPolicy: c.dialPolicy, upstreams: c.upstreams.copied(), rivals: make(map[state.ID]state.ID), stopped: c.stopped, deliveries: c.deliveries, reach: reach, unbonded: make(unbonded), handshakes: handshakes,
 		gone: func(f state.Flow) bool { f.ID = was.ID; return c.gone(f) },
 	}
 }

@@ -276,6 +276,9 @@ func (c *Core) note(acts []Action, now time.Duration, h *handshake, end Dialed) 
 	case h.dial.Plain:
 		return acts, state.None
 	}
+	if h.dial.offers() && end.Err == nil {
+		c.unbonded.note(h.way(), end.MPTCP)
+	}
 	why := state.None
 	if h.dial.OtherPort {
 		why = state.PortInUse

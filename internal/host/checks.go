@@ -23,6 +23,7 @@ var checks = []struct {
 	{"connection tracking", Settings, Survey.tracking},
 	{"clock", Settings, Survey.clock},
 	{"firewall", Everything, Survey.firewall},
+	{"counts of connections", Everything, Survey.counted},
 	{"translation of sources", Everything, Survey.ownSource},
 	{"policy rules", Everything, Survey.policyRules},
 	{"interfaces", Everything, Survey.interfaces},

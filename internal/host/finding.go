@@ -37,6 +37,8 @@ type Finding struct {
 	Remedy      string // here
 	// Stops has the address families over which no relayed connection can work.
 	Stops FamilySet
+	// Limits is set if only packets beyond a rate are dropped: connections that run go on.
+	Limits bool
 }
 
 // FamilySet is a set of address families.

@@ -3,7 +3,6 @@
 package host
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,7 +50,13 @@ func (s Survey) firewall() ([]Finding, error) {
 	for _, sp := range s.specimens(filter) {
 		out := filter.Hook(sp.hook, sp.packet, sp.from, ownTables)
 		var f Finding
-		switch {
+		switch over := sp.beyondLimits(filter, out); {
+		case over.Dropped:
+			f = sp.kind.Finding(over.By.String(), fmt.Sprintf("%s limits the rate of %s (%s)", over.By, sp.what, sp.family())).With(sp.remedy(over.By))
+			f.Limits = true
+			if sp.kind.ID == JoinDrops.ID {
+				f.Consequence = "further subflows over this path may come late"
+			}
 		case out.Dropped:
 			f = sp.kind.Finding(out.By.String(), fmt.Sprintf("%s drops %s (%s)", out.By, sp.what, sp.family())).With(sp.remedy(out.By))
 		case out.Marked && sp.wanted != 0 && out.Mark&uint32(nfq.Mask) != uint32(sp.wanted):
@@ -69,6 +74,18 @@ func (s Survey) firewall() ([]Finding, error) {
 		found[i] = stops.mark(found[i])
 	}
 	return found, nil
+}
+
+// beyondLimits returns the fate of a specimen that is one too many for the limits of rates
+// that it meets. A busy box relays more connections a second than a limit for the router's own
+// services allows.
+func (sp specimen) beyondLimits(filter Filter, usual ruleset.Outcome) ruleset.Outcome {
+	if usual.Dropped || !usual.Limited {
+		return ruleset.Outcome{}
+	}
+	p := sp.packet
+	p.Exceeds = true
+	return filter.Hook(sp.hook, p, sp.from, ownTables)
 }
 
 // stopped has, by finding, the ports of servers to which it stops connections, and their
@@ -280,96 +297,6 @@ func (c connection) specimens(filter Filter) []specimen {
 		out(c.a, c.markA, ack.Reply(ruleset.SYN|ruleset.ACK)), in(c.a, ack),
 		out(c.b, c.markB, syn), in(c.b, ack.Reply(ruleset.ACK)),
 	)
-}
-
-// joinsThere returns specimens of the joins and probes of a CPE, and of their answers.
-func (s Survey) joinsThere() (all []specimen) {
-	for _, p := range s.Paths {
-		near := s.Addresses(p.Interface) // once: they may change at any time
-		for _, join := range p.Join {
-			own := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr().Is4() == join.Addr().Is4() })
-			if own < 0 {
-				continue
-			}
-			from := netip.AddrPortFrom(near[own].Addr(), 40000)
-			all = append(all, talk{p.Name, "", p.Interface, from, join}.specimens()...)
-		}
-	}
-	return all
-}
-
-// joinsHere returns specimens of the joins and probes that reach a HAG.
-func (s Survey) joinsHere() (all []specimen) {
-	for _, join := range s.Join {
-		for _, p := range s.Paths {
-			from, ok := s.joinsFrom(p.Interface, join.Addr())
-			if !ok {
-				continue // they may come by another path
-			}
-			all = append(all, talk{p.Name, p.Interface, "", netip.AddrPortFrom(from, 40000), join}.specimens()...)
-		}
-	}
-	return all
-}
-
-// joinsFrom returns an address from which joins come in by an interface of a HAG: that of a
-// CPE, because rules may name the CPEs' networks, or else one beside the join address.
-func (s Survey) joinsFrom(ifname string, join netip.Addr) (from netip.Addr, ok bool) {
-	for _, p := range s.Peers {
-		if p.Interface == ifname && p.Addr.Is4() == join.Is4() {
-			return p.Addr, true
-		}
-	}
-	near := s.Addresses(ifname)
-	i := slices.IndexFunc(near, func(a netip.Prefix) bool { return a.Addr() == join })
-	if i < 0 {
-		return netip.Addr{}, false
-	}
-	return beside(near[i]), true
-}
-
-// talk is a join or a probe from a CPE to a HAG, as that end sees it which is this machine:
-// the first packet comes in or goes out by an interface, the answer the other way.
-type talk struct {
-	path     string
-	in, out  string
-	from, to netip.AddrPort
-}
-
-func (t talk) specimens() (all []specimen) {
-	for _, protocol := range []struct {
-		number        uint8
-		what          string
-		flags, answer uint8
-	}{{unix.IPPROTO_TCP, "joins", ruleset.SYN, ruleset.SYN | ruleset.ACK}, {unix.IPPROTO_UDP, "probes", 0, 0}} {
-		first := ruleset.Segment{Protocol: protocol.number, From: t.from, To: t.to, Flags: protocol.flags}
-		answer := first.Reply(protocol.answer)
-		what, arrives, leaves := protocol.what, first, answer
-		stateIn, stateOut := ruleset.New, ruleset.Established
-		if t.out != "" {
-			what, arrives, leaves = "answers to "+protocol.what, answer, first
-			stateIn, stateOut = ruleset.Established, ruleset.New
-		}
-		dev := cmp.Or(t.in, t.out)
-		for _, h := range []ruleset.Hook{ruleset.Prerouting, ruleset.Input} {
-			p := ruleset.Packet{In: dev, State: stateIn, Data: arrives.Bytes()}
-			all = append(all, specimen{JoinDrops, what + " that come in by " + dev, t.path, h, always, p, t.accept, 0, 0})
-		}
-		for _, h := range []ruleset.Hook{ruleset.Output, ruleset.Postrouting} {
-			p := ruleset.Packet{Out: dev, State: stateOut, Data: leaves.Bytes()}
-			all = append(all, specimen{JoinDrops, protocol.what + " or their answers that leave by " + dev, t.path, h, always, p, t.accept, 0, 0})
-		}
-	}
-	return all
-}
-
-// accept proposes a rule for joins and probes.
-func (t talk) accept(by ruleset.By) string {
-	port := fmt.Sprintf("meta l4proto { tcp, udp } th dport %d accept", t.to.Port())
-	if by.Base.Name == "" || isIPTables(by.Base) {
-		return fmt.Sprintf("let it accept TCP and UDP of port %d", t.to.Port())
-	}
-	return fmt.Sprintf("nft insert rule %s %s (answers: sport), or a way back by this interface", by.Base, port)
 }
 
 // acceptMark proposes a rule that accepts the box's packets before the rule that drops them.

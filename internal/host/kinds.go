@@ -83,7 +83,22 @@ var (
 var (
 	ProbesUnanswered = kind(Kind{
 		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or watched by TCP, or used as long as its link is up",
-		"let UDP to the join port through to the HAG and back, and see whether the HAG's box runs there",
+		"let UDP to the join port through to the HAG, or leave join addresses out that the HAG does not have and back, and see whether the HAG's box runs there",
+	})
+	NotCounted = kind(Kind{
+		"not-counted", Warning, "a rule for forwarded packets counts connections or their bytes (ct count, quota, connlimit, connbytes)",
+		"it does not see the packets of relayed connections, so that it limits other connections only",
+		"have the connections that it limits pass, by a rule of the box with `action = \"pass\"`, or limit the rate of SYNs instead",
+	})
+	NotBonded = kind(Kind{
+		"not-bonded", Warning, "the HAG answers probes, and yet the last connections over a path were answered without MPTCP",
+		"they run as without boxes, over that path only",
+		"`synbond flows` at the HAG shows whether it lets them pass; if not, something on the path removes TCP option 30 from SYNs: have the operator let it through, or make another path the first one",
+	})
+	ProbesRefused = kind(Kind{
+		"probes-refused", Warning, "probes over a path have been answered for 5 s by ICMP port unreachable: no box runs at the join address, or a firewall rejects UDP",
+		"if no other path is answered, new connections pass and are not bonded; else the box does not notice when the path goes silent",
+		"start the HAG's box, or let UDP to the join port through to the HAG, or leave join addresses out that the HAG does not have",
 	})
 	NotDelivered = kind(Kind{
 		"not-delivered", Warning, "the SYNs that the box loops over lo, or its answers to hosts, are lost, for a cause that the other checks do not see",

@@ -43,7 +43,9 @@ const (
 	reasonRenumber  = "address has gone"
 	reasonRoute     = "no route to the join address"
 	reasonSilent    = "silent"
-	reasonNoAnswer  = "no answer to probes" // of one address family
+	// Reasons of one address family.
+	reasonNoAnswer      = "no answer to probes"
+	reasonPortIsRefused = "probes are refused"
 )
 
 // reasonRefused is the reason why a path that is up is of no use.
@@ -222,6 +224,14 @@ func (h *Health) Refused(now time.Time, denial string) (news bool) {
 func (h *Health) MeasuredByTCP(rtt time.Duration) {
 	h.measure(rtt)
 	h.history, h.missed = 0, 0 // nothing that was sent is missing
+}
+
+// RefusedByFamily takes a response as [Health.Refused] does, over one address family while the
+// other may be answered: the path works.
+func (h *Health) RefusedByFamily(now time.Time) {
+	h.probes = h.probes[:0]
+	h.silent = false
+	h.lastReply, h.waiting = now, time.Time{}
 }
 
 // AnsweredByTCP takes an answer of the machine at the join address by TCP, while probes are

@@ -23,6 +23,9 @@ type Reach struct {
 	// Silent is set if answers to probes of this family are missing, while those of the
 	// other family come, or those of other paths to a path that never had one.
 	Silent bool
+	// Refused is set if probes of this family are answered by ICMP port unreachable, while the
+	// other family's are not.
+	Refused bool
 }
 
 // obstacles of an address family, from the nearest to the farthest.
@@ -33,6 +36,7 @@ var obstacles = []struct {
 	{reasonAddress, func(l Link, r Reach) bool { return !l.Addr(r.Join.Addr().Is4()).IsValid() }},
 	{reasonRoute, func(_ Link, r Reach) bool { return !r.Source.Addr.IsValid() }},
 	{"", func(_ Link, r Reach) bool { return r.Source.Filter != "" && (!r.Source.MarkMatters || r.Silent) }},
+	{reasonPortIsRefused, func(_ Link, r Reach) bool { return r.Refused }},
 	{reasonNoAnswer, func(_ Link, r Reach) bool { return r.Silent }},
 }
 

@@ -41,6 +41,9 @@ type Status struct {
 	// Waiting is the time since which probes have been sent without any answer, zero if
 	// the last one was answered, or none can be sent.
 	Waiting time.Time
+	// Refused6 and Refused4 are the times since which probes of an address family are answered
+	// by ICMP port unreachable, zero if the last one was not.
+	Refused6, Refused4 time.Time
 }
 
 // FamilyReason returns the reasons of both address families in one line, "" where both can

@@ -320,7 +320,7 @@ func (m *Monitor) take(r response) {
 		return
 	}
 	if r.refused {
-		m.refused(r, h, "")
+		m.unreachable(r, m.paths[i])
 		return
 	}
 	msg, err := m.codec.parse(r.data)
@@ -339,6 +339,24 @@ func (m *Monitor) take(r response) {
 	}
 }
 
+// unreachable takes the response that a port is unreachable. If the HAG takes probes of one
+// address family only, the other one says nothing about its box.
+func (m *Monitor) unreachable(r response, p *path) {
+	news := r.to.refused.IsZero()
+	if news {
+		r.to.refused = r.at
+	}
+	if !slices.ContainsFunc(p.probers[:], func(at *prober) bool { return at != nil && !at.unheard() }) {
+		m.refused(r, p.health, "")
+		return
+	}
+	r.to.unanswered = 0
+	p.health.RefusedByFamily(r.at)
+	if news {
+		p.health.ProbeNow() // over the other family
+	}
+}
+
 // refused takes a response that is no reply. The other paths are probed at once to
 // find out whether it holds for all.
 func (m *Monitor) refused(r response, h *paths.Health, denial string) {
@@ -351,7 +369,7 @@ func (m *Monitor) refused(r response, h *paths.Health, denial string) {
 func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	h.Replied(r.at, msg.sequence)
 	r.to.cookie, r.to.confirmed, r.to.unanswered, r.to.heard = msg.cookie, msg.flags&flagConfirmed != 0, 0, true
-	r.to.deaf = false
+	r.to.deaf, r.to.refused = false, time.Time{}
 	r.to.extends = msg.flags&flagItems != 0
 	if msg.seen.IsValid() {
 		r.to.seen = msg.seen

@@ -293,6 +293,43 @@ func TestMonitorNoticesRestartOfTheHAG(t *testing.T) {
 	}
 }
 
+// TestHAGWithoutAJoinAddressOfAFamilyIsUp has the HAG take probes over one address family only,
+// while the CPE has join addresses of both.
+func TestHAGWithoutAJoinAddressOfAFamilyIsUp(t *testing.T) {
+	n := build(t)
+	var r *Responder
+	check(t, n.HAG.Do(func() (err error) {
+		var joins []netip.AddrPort
+		for _, l := range n.Lines {
+			joins = append(joins, at(l.HAG4, probePort))
+		}
+		r, err = NewResponder(joins, "", nil, slog.New(slog.DiscardHandler))
+		return err
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	running := netlabtest.Inside(t, n.HAG, func() error { return r.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		check(t, <-running)
+		check(t, r.Close())
+	})
+	o := observe(t, n, paths.ProbeConfig{Silence: patient})
+	named := func(s observation) bool {
+		return s.hag.State == paths.HAGUp && !slices.ContainsFunc(s.paths, func(p paths.Status) bool {
+			return !p.Up || !p.Probed || p.Reason6 != "probes are refused" || p.Reason4 != "" || p.Refused6.IsZero() || !p.Refused4.IsZero()
+		})
+	}
+	o.await(t, o.begun, "the family is named", named)
+	time.Sleep(3 * time.Second)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, s := range o.states {
+		if s.hag.State == paths.HAGDown {
+			t.Fatalf("observation %d: %+v", i, s)
+		}
+	}
+}
+
 func TestPathsFollowTheirLinksWhereTheHAGDeniesProbes(t *testing.T) {
 	n := build(t)
 	respond(t, n, "rosebud")

@@ -81,6 +81,7 @@ func (p *path) judge(now time.Time, hag bool) {
 	elsewhere := hag && !status.Probed && status.Reason == ""
 	for i, at := range p.probers {
 		other := p.probers[1-i]
+		p.reaches[i].Refused = at != nil && !at.refused.IsZero() && other != nil && !other.unheard()
 		p.reaches[i].Silent = at != nil && at.silent() && p.health.Overdue(now, at.waits, at.unanswered, at.heard) &&
 			(elsewhere || other != nil && other.heard && !other.silent())
 	}
@@ -93,14 +94,15 @@ func (p *path) judge(now time.Time, hag bool) {
 }
 
 // nextProber returns the prober for the next probe, nil without any. Address
-// families alternate; a silent one is tried now and then.
+// families alternate; one that is silent is tried now and then, and one that is refused more
+// often, since the answer comes at once.
 func (p *path) nextProber() *prober {
 	turn := p.probers[p.sequence%2]
 	other := p.probers[(p.sequence+1)%2]
 	switch {
 	case turn == nil:
 		return other
-	case other == nil, !turn.silent(), other.silent(), p.sequence%16 < 2:
+	case other == nil, !turn.unheard(), other.unheard(), p.sequence%16 < 2, !turn.silent() && p.sequence%4 < 2:
 		return turn
 	}
 	return other
@@ -119,9 +121,12 @@ func (p *path) status() paths.Status {
 	s.Addr6, s.Addr4 = p.address(0), p.address(1)
 	s.Reason6, s.Reason4 = p.reasons[0], p.reasons[1]
 	s.Limit6, s.Limit4 = p.limits()
-	for i, seen := range []*netip.Addr{&s.Seen6, &s.Seen4} {
+	for i, of := range []struct {
+		seen    *netip.Addr
+		refused *time.Time
+	}{{&s.Seen6, &s.Refused6}, {&s.Seen4, &s.Refused4}} {
 		if at := p.probers[i]; at != nil {
-			*seen = at.seen.Addr()
+			*of.seen, *of.refused = at.seen.Addr(), at.refused
 		}
 	}
 	s.BytesSent, s.BytesReceived = p.counters.SentBytes, p.counters.ReceivedBytes

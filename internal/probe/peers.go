@@ -145,12 +145,25 @@ func (ps peers) collect(box uint64, p *peer, f *failedPaths) {
 			switch bit := uint8(1) << i; {
 			case !o.addr.IsValid() || ps.shared(box, o):
 			case p.down&bit != 0:
-				f.down[o.addr] = true
+				// Two lines may have one address, that of a NAT in front of both.
+				if !p.works(o.addr) {
+					f.down[o.addr] = true
+				}
 			case p.down&firstPath != 0:
 				f.others[o.addr] = true
 			}
 		}
 	}
+}
+
+// works reports whether an address is that of a path that is not down.
+func (p *peer) works(a netip.Addr) bool {
+	for i, families := range p.paths {
+		if p.down&(1<<i) == 0 && (families[0].addr == a || families[1].addr == a) {
+			return true
+		}
+	}
+	return false
 }
 
 // shared reports whether another CPE has been heard from the address, too.

@@ -135,6 +135,20 @@ func TestAddressOfTwoCPEsIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestAddressOfTwoLinesBehindOneNATIsSearchedOnceBothAreDown(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for down, want := range map[uint8][]netip.Addr{1 << 1: nil, 1<<1 | 1<<2: {lte4}} {
+		ps := make(peers)
+		ps.confirm(now, report(1, 0, 1, 1, 0), dslA)
+		ps.confirm(now, report(1, 1, 1, 1, 0), lte4)
+		ps.confirm(now, report(1, 2, 1, 1, 0), lte4)
+		ps.confirm(now, report(1, 0, 2, 2, down), dslA)
+		if got, _ := due(ps, now); !slices.Equal(got, want) {
+			t.Errorf("paths %b are down: %v, want %v", down, got, want)
+		}
+	}
+}
+
 func TestPeersExpireAndAreBounded(t *testing.T) {
 	now := time.Unix(1000, 0)
 	ps := make(peers)

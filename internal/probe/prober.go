@@ -99,6 +99,7 @@ type prober struct {
 	knocked    time.Time // when TCP was last tried
 	knocking   bool      // its outcome is awaited
 	deaf       bool      // it was not answered
+	refused    time.Time // since when its port is unreachable; zero if it is not
 
 	extends bool      // the HAG takes extended probes
 	asked   time.Time // time of the last extended probe
@@ -156,6 +157,10 @@ func (p *prober) receive(ctx context.Context, responses chan<- response) {
 func (p *prober) silent() bool {
 	return p.unanswered >= paths.SilenceProbes && (p.deaf || !p.knocking)
 }
+
+// unheard reports whether the prober's family is of no use now: it is silent, or its port is
+// unreachable.
+func (p *prober) unheard() bool { return !p.refused.IsZero() || p.silent() }
 
 // connects reports whether the prober's socket is the one for these ends.
 func (p *prober) connects(index int, local netip.Addr, join netip.AddrPort) bool {

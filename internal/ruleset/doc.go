@@ -4,7 +4,7 @@
 //	kernel ─→ Read ─→ Rules ─→ Rules.Hook(where, packet) ─→ Outcome
 //
 // The evaluation follows the kernel's (nf_tables_core.c, nft_do_chain). What it cannot
-// know, such as limits, or expressions that it does not read, makes a match uncertain. An
+// know, such as whether a limit of a rate is exceeded ([Packet.Exceeds] assumes so), or expressions that it does not read, makes a match uncertain. An
 // uncertain rule counts as one that may have accepted the packet. So a packet that is
 // dropped in an [Outcome] is surely dropped; one that is not may be dropped all the same.
 //

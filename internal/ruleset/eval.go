@@ -33,6 +33,11 @@ type Outcome struct {
 	// Marked: Mark is surely the packet's mark behind the hook, and not the one before it.
 	Marked bool
 	Mark   uint32
+	// Limited: a limit of a rate may decide otherwise, see [Packet.Exceeds].
+	Limited bool
+	// Counts names the first rule that decides by the number of connections, or of bytes of
+	// connections, and may concern the packet; the zero By if there is none.
+	Counts By
 	// By names the rule that does so, or the chain whose policy does.
 	By By
 }
@@ -77,7 +82,7 @@ func (r *Rules) Hook(h Hook, p Packet, from int, except string) Outcome {
 		if c.Type == nftables.ChainTypeNAT && p.State != New {
 			continue // the first packet of a connection decides for all
 		}
-		w := walk{rules: r, packet: p, markKnown: true}
+		w := walk{rules: r, packet: p, markKnown: true, limited: &out.Limited, counts: &out.Counts}
 		w.packet.Mark = out.Mark
 		end := w.chain(c)
 		drops := end == dropped || end == continues && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop
@@ -87,7 +92,7 @@ func (r *Rules) Hook(h Hook, p Packet, from int, except string) Outcome {
 				w.by = By{Chain: nameOf(c).String()}
 			}
 			w.by.Base = nameOf(c)
-			return Outcome{Dropped: true, By: w.by}
+			return Outcome{Dropped: true, By: w.by, Counts: out.Counts}
 		case end == translated && !w.doubt && c.Type == nftables.ChainTypeNAT:
 			out.Translated, out.By = true, w.by
 			out.By.Base = nameOf(c)
@@ -147,6 +152,8 @@ type walk struct {
 	by        By
 	markedBy  By
 	depth     int
+	limited   *bool // a limit of a rate was met
+	counts    *By   // see Outcome
 	// mayTranslate is an uncertain rule that translates.
 	mayTranslate By
 }

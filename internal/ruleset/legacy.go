@@ -169,12 +169,12 @@ func (w *walk) legacy(c *chain) end {
 		if !ok {
 			break
 		}
-		fits := w.entry(t.layout, e[:target])
+		by := By{Chain: nameOf(c).String(), Legacy: true, Policy: k.at == t.policyEntry}
+		fits := w.entry(t.layout, e[:target], by)
 		if fits == differs {
 			k.at += len(e)
 			continue
 		}
-		by := By{Chain: nameOf(c).String(), Legacy: true, Policy: k.at == t.policyEntry}
 		ends := continues
 		if name := xtName(e[target:]); name == "" {
 			ends = w.standard(t, &k, e, target, by, fits == matches)
@@ -242,7 +242,7 @@ const xtHeader = 32
 func xtName(b []byte) string { return string(bytes.TrimRight(b[2:31], "\x00")) }
 
 // entry compares a packet with the header and the matches of an entry.
-func (w *walk) entry(l layout, e []byte) truth {
+func (w *walk) entry(l layout, e []byte, by By) truth {
 	p, inverted := w.packet, e[l.inverted]
 	src, dst := p.addresses()
 	inv := func(flag byte) bool { return inverted&flag != 0 }
@@ -269,7 +269,7 @@ func (w *walk) entry(l layout, e []byte) truth {
 		if size < 32 || at+size > len(e) {
 			return uncertain
 		}
-		switch w.legacyMatch(l, e[at:at+size]) {
+		switch w.legacyMatch(l, e[at:at+size], by) {
 		case differs:
 			return differs
 		case uncertain:
@@ -281,7 +281,7 @@ func (w *walk) entry(l layout, e []byte) truth {
 }
 
 // legacyMatch carries out a match of an entry.
-func (w *walk) legacyMatch(l layout, b []byte) truth {
+func (w *walk) legacyMatch(l layout, b []byte, by By) truth {
 	family := xt.TableFamily(unix.NFPROTO_IPV6)
 	if l.address == 4 {
 		family = unix.NFPROTO_IPV4
@@ -292,7 +292,7 @@ func (w *walk) legacyMatch(l layout, b []byte) truth {
 		return uncertain
 	}
 	m.Info = info
-	return w.xtMatch(m)
+	return w.xtMatch(m, by)
 }
 
 // masked16 reports whether a value has the wanted bits under a mask.

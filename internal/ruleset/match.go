@@ -19,6 +19,10 @@ func (w *walk) match(e any, regs *registers, at place, certain bool) truth {
 	case *expr.Payload:
 		return w.payload(e, regs)
 	case *expr.Ct:
+		switch e.Key {
+		case expr.CtKeyBYTES, expr.CtKeyPKTS, expr.CtKeyAVGPKT:
+			w.count(at.by())
+		}
 		return w.ct(e, regs)
 	case *expr.Fib:
 		return w.fib(e, regs)
@@ -32,14 +36,61 @@ func (w *walk) match(e any, regs *registers, at place, certain bool) truth {
 		return regs.within(e)
 	case *expr.Lookup:
 		return w.lookup(e, regs, at)
+	case *expr.Limit:
+		return w.limit(e.Over)
+	case *expr.Dynset:
+		return w.dynset(e, at.by())
 	case *expr.Match:
-		return w.xtMatch(e)
+		return w.xtMatch(e, at.by())
 	case *expr.Target:
 		w.xtTarget(e, at.by(), certain)
 	case opaque:
+		if counting[e.name] {
+			w.count(at.by())
+		}
 		return w.unread(e, regs)
 	}
 	return matches
+}
+
+// counting expressions and matches decide by numbers of connections, bytes or packets.
+var counting = map[string]bool{
+	"connlimit": true, "quota": true, objectQuota: true, "connbytes": true,
+}
+
+// count notes a rule that counts.
+func (w *walk) count(by By) {
+	if *w.counts == (By{}) {
+		*w.counts = by
+	}
+}
+
+// limit carries out a limit of a rate: it matches below the rate or, with over, above it.
+func (w *walk) limit(over bool) truth {
+	*w.limited = true
+	if !w.packet.Exceeds {
+		return uncertain
+	}
+	return truthOf(over)
+}
+
+// dynset adds an element to a set. Limits within it, as meters have, count for the element
+// (kernel: nft_dynset_eval).
+func (w *walk) dynset(e *expr.Dynset, by By) truth {
+	all := matches
+	for _, of := range e.Exprs {
+		switch of := of.(type) {
+		case *expr.Limit:
+			if t := w.limit(of.Over); t != matches {
+				all = t
+			}
+		case *expr.Counter:
+		default: // those of connections, which package expr names, and quotas
+			w.count(by)
+			return uncertain
+		}
+	}
+	return all
 }
 
 // passive expressions have no part in the fate of a packet. Others that are not read may

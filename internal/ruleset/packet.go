@@ -26,6 +26,9 @@ type Packet struct {
 	Mark    uint32
 	State   State
 	Data    []byte // from the IP header on
+	// Exceeds: the packet is one too many for each limit of a rate that rules have. Otherwise
+	// it is not known whether such a limit is exceeded.
+	Exceeds bool
 }
 
 // Segment is a packet of TCP or UDP without payload.

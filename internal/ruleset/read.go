@@ -194,10 +194,11 @@ func parse(family byte, name string, data []byte) any {
 		"immediate": func() expr.Any { return new(expr.Immediate) }, "ct": func() expr.Any { return new(expr.Ct) },
 		"fib": func() expr.Any { return new(expr.Fib) }, "reject": func() expr.Any { return new(expr.Reject) },
 		"nat": func() expr.Any { return new(expr.NAT) }, "match": func() expr.Any { return new(expr.Match) },
-		"target": func() expr.Any { return new(expr.Target) },
+		"target": func() expr.Any { return new(expr.Target) }, "limit": func() expr.Any { return new(expr.Limit) },
+		"dynset": func() expr.Any { return new(expr.Dynset) },
 	}[name]
 	if known == nil {
-		return opaque{name}
+		return opaque{objectName(name, data)}
 	}
 	e := known()
 	if expr.Unmarshal(family, data, e) != nil {
@@ -210,6 +211,36 @@ func parse(family byte, name string, data []byte) any {
 		}
 	}
 	return e
+}
+
+// Names of references to objects that may end a rule.
+const (
+	objectQuota = "quota object"
+	objectLimit = "limit object"
+)
+
+// objectName returns the name of an expression or, of a reference to an object, what that is.
+func objectName(name string, data []byte) string {
+	const (
+		typeAttribute = 1 // NFTA_OBJREF_IMM_TYPE
+		quota, limit  = 2, 4
+	)
+	ad, err := netlink.NewAttributeDecoder(data)
+	if name != "objref" || err != nil {
+		return name
+	}
+	ad.ByteOrder = binary.BigEndian
+	for ad.Next() {
+		if ad.Type() == typeAttribute {
+			switch ad.Uint32() {
+			case quota:
+				return objectQuota
+			case limit:
+				return objectLimit
+			}
+		}
+	}
+	return name
 }
 
 // Reader reads rules again only if they have changed. It is for one goroutine at a time.

@@ -148,6 +148,11 @@ func TestRulesOfIPTablesAreEvaluated(t *testing.T) {
 		}{
 			{"policy", "-P INPUT DROP", true},
 			{"state", "-A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; -P INPUT DROP", true},
+			{"state, as of old", "-A INPUT -m state --state ESTABLISHED,RELATED -j ACCEPT; -P INPUT DROP", true},
+			{"untracked, as of old", "-A INPUT -m state --state UNTRACKED -j ACCEPT; -P INPUT DROP", false},
+			{"ports", "-A INPUT -p tcp -m multiport --dports 22,400:500 -j ACCEPT; -P INPUT DROP", false},
+			{"other ports", "-A INPUT -p tcp -m multiport --dports 22,80,5000:6000 -j ACCEPT; -P INPUT DROP", true},
+			{"ports of either end", "-A INPUT -p tcp -m multiport ! --ports 443 -j ACCEPT; -P INPUT DROP", true},
 			{"untracked", "-A INPUT -m conntrack --ctstate UNTRACKED,ESTABLISHED -j ACCEPT; -P INPUT DROP", false},
 			{"mark", "-A INPUT -m mark --mark 0x5b000000/0xff000000 -m comment --comment box -j ACCEPT; -A INPUT -j REJECT", false},
 			{"port", "-A INPUT -p tcp --dport 443 -j DROP", true},
@@ -173,6 +178,70 @@ func TestRulesOfIPTablesAreEvaluated(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+func TestLimitsOfRatesAreExceededOnRequest(t *testing.T) {
+	tooltest.Need(t, "the evaluation of limits", "nft", "iptables-nft", "iptables-legacy", "sh")
+	const always, over, never = "always", "over the limit", "never"
+	chain := func(rules string) string {
+		return "nft 'table inet f { chain i { type filter hook input priority 0; " + rules + "; }; }'"
+	}
+	for _, c := range []struct{ name, command, drops string }{
+		{"within", chain("limit rate 25/second burst 50 packets accept; drop"), over},
+		{"over", chain("limit rate over 25/second drop"), over},
+		{"over, other packets", chain("tcp dport 80 limit rate over 25/second drop"), never},
+		{"logged only", chain("limit rate 3/minute log; accept"), never},
+		{"dropped before", chain("tcp dport 443 drop; limit rate 25/second accept"), always},
+		{"a meter", "nft 'table inet f { set s { type ipv4_addr; size 9; flags dynamic; }; chain i { type filter hook input priority 0; add @s { ip saddr limit rate over 5/second } drop; }; }'", over},
+		{"a set that only grows", "nft 'table inet f { set s { type ipv4_addr; size 9; flags dynamic; }; chain i { type filter hook input priority 0; add @s { ip saddr } drop; }; }'", always},
+		{"iptables", "iptables-nft -N f && iptables-nft -A f -m limit --limit 25/s -j RETURN && iptables-nft -A f -j DROP && iptables-nft -A INPUT -p tcp --syn -j f", never},
+		{"old iptables", "iptables-legacy -N f && iptables-legacy -A f -m limit --limit 25/s -j RETURN && iptables-legacy -A f -j DROP && iptables-legacy -A INPUT -p tcp -j f", over},
+		{"hosts", "iptables-nft -A INPUT -m hashlimit --hashlimit-name a --hashlimit-mode srcip --hashlimit-above 9/s -j DROP", over},
+		{"hosts within, old iptables", "iptables-legacy -A INPUT -m hashlimit --hashlimit-name b --hashlimit-mode srcip --hashlimit-upto 9/s -j ACCEPT && iptables-legacy -P INPUT DROP", over},
+	} {
+		h := newHost(t)
+		run(t, h, "", "sh", "-c", "export XTABLES_LOCKFILE="+filepath.Join(t.TempDir(), "lock")+"; "+c.command)
+		p := segment4
+		if out := outcome(t, h, ruleset.Input, p); out.Dropped != (c.drops == always) || out.Limited != (c.drops == over || c.name == "logged only") {
+			t.Errorf("%s: %+v, want a drop: %s", c.name, out, c.drops)
+		}
+		p.Exceeds = true
+		if out := outcome(t, h, ruleset.Input, p); out.Dropped != (c.drops != never) {
+			t.Errorf("%s, over the limit: %+v, want a drop: %s", c.name, out, c.drops)
+		}
+	}
+}
+
+func TestRulesThatCountAreFound(t *testing.T) {
+	tooltest.Need(t, "rules that count", "nft", "iptables-nft", "iptables-legacy", "sh")
+	chain := func(rules string) string {
+		return "nft 'table inet f { chain i { type filter hook input priority 0; " + rules + "; }; }'"
+	}
+	for _, c := range []struct {
+		name, command string
+		counts        bool
+	}{
+		{"connections", chain("ct count over 10 reject"), true},
+		{"connections by host", "nft 'table inet f { set s { type ipv4_addr; size 9; flags dynamic; }; chain i { type filter hook input priority 0; add @s { ip saddr ct count over 10 } drop; }; }'", true},
+		{"connections to another port", chain("tcp dport 80 ct count over 10 reject"), false},
+		{"a quota", chain("iifname lan quota over 500 mbytes drop"), true},
+		{"a quota with a name", "nft 'table inet f { quota q { over 500 mbytes; }; chain i { type filter hook input priority 0; quota name \"q\" drop; }; }'", true},
+		{"bytes", chain("ct bytes > 1000000 drop"), true},
+		{"a rate", chain("limit rate over 10/second drop"), false},
+		{"a counter", "nft 'table inet f { counter c { }; chain i { type filter hook input priority 0; counter name \"c\" accept; }; }'", false},
+		{"accepted before", chain("iifname lan accept; ct count over 10 reject"), false},
+		{"iptables", "iptables-nft -A INPUT -p tcp -m connlimit --connlimit-above 10 -j REJECT", true},
+		{"old iptables", "iptables-legacy -A INPUT -p tcp -m connbytes --connbytes 9999: --connbytes-dir both --connbytes-mode bytes -j DROP", true},
+		{"old iptables, another port", "iptables-legacy -A INPUT -p tcp --dport 80 -m connlimit --connlimit-above 10 -j DROP", false},
+	} {
+		h := newHost(t)
+		run(t, h, "", "sh", "-c", "export XTABLES_LOCKFILE="+filepath.Join(t.TempDir(), "lock")+"; "+c.command)
+		p := segment4
+		p.State = ruleset.Established
+		if out := outcome(t, h, ruleset.Input, p); (out.Counts != ruleset.By{}) != c.counts {
+			t.Errorf("%s: %+v, want one that counts: %v", c.name, out, c.counts)
 		}
 	}
 }
