@@ -32,7 +32,7 @@ type TUNConfig struct {
 type TUN struct {
 	*os.File
 	Config TUNConfig
-	Index int
+	Index  int
 }
 
 // CanOpenTUN returns an error if the machine has no TUN device, or the caller may not use it. It

@@ -25,6 +25,8 @@ type Status struct {
 	// carries, 0 where full size passes or nothing is known.
 	Limit4, Limit6 int
 
+	Offer Offer // of the HAG, for encapsulated subflows
+
 	Carrier      bool       // the interface is up and has a carrier
 	Addr4, Addr6 netip.Addr // from which subflows can be opened; the zero Addr without one
 	Seen4, Seen6 netip.Addr // from which the HAG sees them come; the zero Addr if it is not known
@@ -67,7 +69,7 @@ func (s Status) Obstructed() bool {
 func (s Status) Alike(o Status) bool {
 	return s.Up == o.Up && s.Reason == o.Reason && s.Reason6 == o.Reason6 && s.Reason4 == o.Reason4 && s.Carrier == o.Carrier && s.Probed == o.Probed &&
 		s.Interface == o.Interface && s.Addr4 == o.Addr4 && s.Addr6 == o.Addr6 && s.Seen4 == o.Seen4 && s.Seen6 == o.Seen6 &&
-		s.Limit4 == o.Limit4 && s.Limit6 == o.Limit6
+		s.Limit4 == o.Limit4 && s.Limit6 == o.Limit6 && s.Offer == o.Offer
 }
 
 // Translation returns which addresses of the path a NAT translates, as far as it is known.

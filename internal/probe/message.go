@@ -11,6 +11,7 @@ import (
 	"hash"
 	"net/netip"
 
+	"github.com/synbond/synbond/internal/encap"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -41,6 +42,8 @@ import (
 //	1  seen   the address (4 or 16 bytes) and port u16 from which the probe came
 //	2  lives  of a reply: the HAG's processes that still carry flows at this address, by
 //	          their instances, u64 each; the HAG's own is the first
+//	3  encap  of a probe, empty: the CPE asks for encapsulated subflows on this path; of a
+//	          reply: its inner IPv4 address and a key u64, or empty if the HAG has none to give
 //
 // A box that knows no items ignores extended messages. So a CPE says in each probe that
 // it takes extended replies (abilityItems), a HAG answers that it takes extended probes
@@ -73,6 +76,7 @@ const (
 	itemNone  = 0 // and no further items
 	itemSeen  = 1
 	itemLives = 2
+	itemEncap = 3
 )
 
 // maxLives is the largest number of instances that are read.
@@ -120,6 +124,8 @@ type message struct {
 	size  int              // of the datagram; 0 is messageSize, without items
 	seen  netip.AddrPort   // zero: not there
 	lives [maxLives]uint64 // from the first on; all zero: not there
+	encap bool             // the item is there
+	grant encap.Grant      // zero: the item is not there, or empty
 }
 
 var (
@@ -174,7 +180,12 @@ func (m *message) parseItems(b []byte) bool {
 			for i := range min(len(value)/8, maxLives) {
 				m.lives[i] = binary.BigEndian.Uint64(value[8*i:])
 			}
-		case kind == itemSeen, kind == itemLives:
+		case kind == itemEncap && len(value) == 0:
+			m.encap = true
+		case kind == itemEncap && len(value) == 4+8:
+			inner, _ := netip.AddrFromSlice(value[:4])
+			m.encap, m.grant = true, encap.Grant{Inner: inner, Key: binary.BigEndian.Uint64(value[4:])}
+		case kind == itemSeen, kind == itemLives, kind == itemEncap:
 			return false
 		}
 	}
@@ -194,6 +205,12 @@ func (m *message) appendItems(b []byte) []byte {
 	}
 	if m.lives[0] != 0 {
 		add(itemLives, m.appendLives(nil))
+	}
+	switch {
+	case m.grant.Inner.IsValid():
+		add(itemEncap, binary.BigEndian.AppendUint64(m.grant.Inner.AsSlice(), m.grant.Key))
+	case m.encap:
+		add(itemEncap, nil)
 	}
 	return append(b, make([]byte, end-len(b))...)
 }

@@ -119,6 +119,32 @@ func TestItemsWithoutRoomAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestEncapsulationIsAskedForAndGiven(t *testing.T) {
+	for name, c := range map[string]struct {
+		m     message
+		items []byte
+	}{
+		"asked":  {message{encap: true}, []byte{3, 0}},
+		"given":  {message{encap: true, grant: someGrant}, []byte{3, 12, 240, 91, 0, 5, 0x80, 0, 0, 0, 0, 0, 0, 0}},
+		"absent": {message{}, []byte{0, 0}},
+	} {
+		m := someProbe
+		m.encap, m.grant, m.size = c.m.encap, c.m.grant, messageSize+len(c.items)
+		b := newCodec("").append(nil, m)
+		if !bytes.Equal(b[offItems:], c.items) {
+			t.Errorf("%s: % x", name, b[offItems:])
+		}
+		if got, err := newCodec("").parse(b); err != nil || got != m {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	for _, items := range [][]byte{{3, 1, 0}, append([]byte{3, 13}, make([]byte, 13)...), {3, 12, 1}} {
+		if _, err := parseMessage(append(newCodec("").append(nil, someProbe), items...)); !errors.Is(err, errNoMessage) {
+			t.Errorf("% x: %v", items, err)
+		}
+	}
+}
+
 func TestItemsOfAnotherBox(t *testing.T) {
 	six := netip.MustParseAddrPort("[2001:db8::1]:258")
 	for _, c := range []struct {
@@ -153,6 +179,9 @@ func FuzzMessage(f *testing.F) {
 	f.Add(c.append(nil, someProbe))
 	f.Add(c.append(nil, message{version: messageVersion, kind: kindRefusal, reason: otherVersion}))
 	f.Add(c.append(nil, extended(messageSize+20)))
+	given := extended(messageSize + 40)
+	given.encap, given.grant = true, someGrant
+	f.Add(c.append(nil, given))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseMessage(b)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,6 +42,8 @@ type Monitor struct {
 	box     uint64
 	codec   *codec
 	large   [maxMessageSize]byte // buffer of a probe
+	wanted  atomic.Uint32        // a bit for each path that is to get encapsulated subflows
+	deliver func(path int, datagram []byte)
 
 	// Of Run's goroutine.
 	paths     []*path
@@ -75,6 +78,7 @@ func NewMonitor(machine Machine, dial Dialer, all []paths.Path, cfg paths.ProbeC
 		cfg: cfg, machine: machine, dial: dial, log: log,
 		box: rand.Uint64(), codec: newCodec(cfg.Secret), responses: make(chan response, 64),
 		rejoin: make(chan []netip.AddrPort, 1),
+		deliver: func(int, []byte) {},
 	}
 	now := time.Now()
 	for i, p := range all {
@@ -144,7 +148,10 @@ const (
 )
 
 func (m *Monitor) loop(ctx context.Context, g *errgroup.Group, changed func()) {
-	receive := func(p *prober) { g.Go(func() error { p.receive(ctx, m.responses); return nil }) }
+	receive := func(p *prober, path int) {
+		deliver := func(datagram []byte) { m.deliver(path, datagram) }
+		g.Go(func() error { p.receive(ctx, m.responses, deliver); return nil })
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	linkChanged := m.machine.Changed()
@@ -198,10 +205,10 @@ func (m *Monitor) takeWaiting(ctx context.Context) {
 }
 
 // relink reads the links of all paths.
-func (m *Monitor) relink(now time.Time, receive func(*prober)) {
+func (m *Monitor) relink(now time.Time, receive func(*prober, int)) {
 	m.relinked = now
-	for _, p := range m.paths {
-		if err := p.relink(now, m, receive); err != nil {
+	for i, p := range m.paths {
+		if err := p.relink(now, m, func(at *prober) { receive(at, i) }); err != nil {
 			m.log.Debug("probe", "path", p.Name, "err", err)
 		}
 	}
@@ -214,7 +221,8 @@ func (m *Monitor) step(ctx context.Context, g *errgroup.Group, now time.Time, ch
 	m.check(now)
 	next = now.Add(m.cfg.Every) // for the counters
 	for _, p := range m.paths {
-		p.health.SetUrgent(m.told != m.revision || p.unconfirmed() || m.instances.Unsettled())
+		p.health.SetUrgent(m.told != m.revision || p.unconfirmed() || m.instances.Unsettled() || m.asks(p))
+		p.encap.outlet.Store(p.outlet())
 		if p.health.Due(now) {
 			m.probe(now, p)
 		}
@@ -255,9 +263,12 @@ func (m *Monitor) check(now time.Time) {
 		self := uint8(1) << i
 		p.judge(now, m.hag.State == paths.HAGUp) // as last published, by this goroutine
 		p.health.Check(now, down|self == all)
-		down &^= self
-		if !p.health.Up() {
+		switch {
+		case !p.health.Up():
 			down |= self
+		case down&self != 0:
+			down &^= self
+			p.askAgain()
 		}
 	}
 	if down != m.down {
@@ -282,8 +293,9 @@ func (m *Monitor) probe(now time.Time, p *path) {
 	}
 	p.sequence++
 	msg := m.message(p, at)
-	if at.extend(now, m.instances.Unsettled()) {
-		msg.size, at.asked = extendedSize, now
+	if at.extend(now, m.instances.Unsettled() || m.asks(p)) {
+		msg.size, at.asked, msg.encap = extendedSize, now, m.wants(p)
+		p.encap.sent(msg)
 	}
 	_, err := at.conn.Write(m.codec.append(m.large[:0], msg))
 	if at.unanswered++; at.unanswered == 1 {
@@ -335,7 +347,7 @@ func (m *Monitor) take(r response) {
 	case msg.kind == kindRefusal:
 		m.refused(r, h, "HAG refuses probes: its probe secret is another")
 	case err == nil && msg.kind == kindReply:
-		m.replied(r, h, msg)
+		m.replied(r, m.paths[i], msg)
 	}
 }
 
@@ -366,7 +378,8 @@ func (m *Monitor) refused(r response, h *paths.Health, denial string) {
 	}
 }
 
-func (m *Monitor) replied(r response, h *paths.Health, msg message) {
+func (m *Monitor) replied(r response, p *path, msg message) {
+	h := p.health
 	h.Replied(r.at, msg.sequence)
 	r.to.cookie, r.to.confirmed, r.to.unanswered, r.to.heard = msg.cookie, msg.flags&flagConfirmed != 0, 0, true
 	r.to.deaf, r.to.refused = false, time.Time{}
@@ -385,7 +398,11 @@ func (m *Monitor) replied(r response, h *paths.Health, msg message) {
 	}
 	if msg.instance != m.instance {
 		m.instance, m.told = msg.instance, m.revision-1
+		for _, p := range m.paths {
+			p.encap.offer = paths.Offer{}
+		}
 	}
+	p.encap.replied(msg)
 	if r.to.confirmed && msg.revision == m.revision {
 		m.told = m.revision
 	}

@@ -23,6 +23,7 @@ type path struct {
 	reaches  [2]paths.Reach // IPv6 and IPv4
 	reasons  [2]string      // why a family cannot be used, "" where it can
 	used     []netip.Addr   // from which probes and subflows may have started
+	encap    encapsulation
 }
 
 // relink reads the path's link again, and opens and closes probers as its addresses
@@ -121,6 +122,7 @@ func (p *path) status() paths.Status {
 	s.Addr6, s.Addr4 = p.address(0), p.address(1)
 	s.Reason6, s.Reason4 = p.reasons[0], p.reasons[1]
 	s.Limit6, s.Limit4 = p.limits()
+	s.Offer = p.encap.offer
 	for i, of := range []struct {
 		seen    *netip.Addr
 		refused *time.Time

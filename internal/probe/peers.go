@@ -51,7 +51,8 @@ const firstPath = 1
 // origin is the address from which a CPE probes a path.
 type origin struct {
 	addr     netip.Addr
-	index    int // of the interface by which they come in
+	inner    netip.Addr // of the path's encapsulated subflows; the zero Addr without any
+	index    int        // of the interface by which they come in
 	heard    time.Time
 	sequence uint64
 }
@@ -98,10 +99,11 @@ func (ps peers) confirm(now time.Time, m message, from netip.Addr) (moreDown, ar
 	return moreDown, arrived
 }
 
-// note notes the interface of a probe that confirm has taken.
-func (ps peers) note(m message, from netip.Addr, index int) {
+// note notes the interface of a probe that confirm has taken, and the inner address of its path.
+func (ps peers) note(m message, from netip.Addr, index int, inner netip.Addr) {
 	if p, known := ps[m.box]; known {
-		p.origin(m, from).index = index
+		o := p.origin(m, from)
+		o.index, o.inner = index, inner
 	}
 }
 
@@ -146,11 +148,9 @@ func (ps peers) collect(box uint64, p *peer, f *failedPaths) {
 			case !o.addr.IsValid() || ps.shared(box, o):
 			case p.down&bit != 0:
 				// Two lines may have one address, that of a NAT in front of both.
-				if !p.works(o.addr) {
-					f.down[o.addr] = true
-				}
+				o.enter(f.down, !p.works(o.addr))
 			case p.down&firstPath != 0:
-				f.others[o.addr] = true
+				o.enter(f.others, true)
 			}
 		}
 	}
@@ -164,6 +164,17 @@ func (p *peer) works(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// enter enters the addresses from which subflows of the path start: that of the datagrams, if
+// outer is set, and that within them.
+func (o origin) enter(all map[netip.Addr]bool, outer bool) {
+	if outer {
+		all[o.addr] = true
+	}
+	if o.inner.IsValid() {
+		all[o.inner] = true
+	}
 }
 
 // shared reports whether another CPE has been heard from the address, too.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/encap"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -36,6 +37,7 @@ func DialUDP(ifname string, local netip.Addr, join netip.AddrPort) (Conn, error)
 		Control: func(_, _ string, raw syscall.RawConn) (err error) {
 			bind := func(fd uintptr) {
 				err = errors.Join(unix.BindToDevice(int(fd), ifname), dontFragment(int(fd), join.Addr()))
+				enlarge(int(fd))
 			}
 			return errors.Join(raw.Control(bind), err)
 		},
@@ -82,6 +84,16 @@ func dontFragment(fd int, peer netip.Addr) error {
 		return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	}
 	return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
+}
+
+// socketBuffer is the size in bytes of the buffers of UDP sockets: probes must not be lost
+// among the datagrams of encapsulated subflows.
+const socketBuffer = 2 << 20
+
+// enlarge gives a socket such buffers. Without the right to that it keeps what it has.
+func enlarge(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, socketBuffer)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, socketBuffer)
 }
 
 // prober probes a path over one address family.
@@ -132,8 +144,9 @@ type response struct {
 	took    time.Duration // that that took
 }
 
-// receive hands on the responses until the prober is closed or ctx ends.
-func (p *prober) receive(ctx context.Context, responses chan<- response) {
+// receive hands on the responses, and the datagrams of encapsulated subflows, until the prober
+// is closed or ctx ends.
+func (p *prober) receive(ctx context.Context, responses chan<- response, deliver func(datagram []byte)) {
 	var buf [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
 		n, err := p.conn.Read(buf[:])
@@ -142,6 +155,9 @@ func (p *prober) receive(ctx context.Context, responses chan<- response) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case !r.refused && !r.tooBig && err != nil:
+			continue
+		case encap.Is(buf[:n]):
+			deliver(buf[:n])
 			continue
 		}
 		r.data = bytes.Clone(buf[:n])

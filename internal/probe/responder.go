@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/synbond/synbond/internal/encap"
 	"github.com/synbond/synbond/internal/paths"
 )
 
@@ -33,6 +34,7 @@ type EndSubflows func(match paths.SubflowMatch) (int, error)
 type Responder struct {
 	conns    []*net.UDPConn
 	secret   string
+	encap    Encapsulator // nil for none
 	end      EndSubflows
 	log      *slog.Logger
 	instance uint64
@@ -71,7 +73,10 @@ func prepare(c *net.UDPConn, join netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	err2 := raw.Control(func(fd uintptr) { err = errors.Join(dontFragment(int(fd), join), namesInterface(int(fd), join)) })
+	err2 := raw.Control(func(fd uintptr) {
+		enlarge(int(fd))
+		err = errors.Join(dontFragment(int(fd), join), namesInterface(int(fd), join))
+	})
 	return errors.Join(err, err2)
 }
 
@@ -115,18 +120,20 @@ func (r *Responder) Arrivals() map[netip.Addr]bool {
 // Run replies until ctx ends.
 func (r *Responder) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, c := range r.conns {
-		g.Go(func() error { return r.serve(ctx, c) })
+	for i, c := range r.conns {
+		g.Go(func() error { return r.serve(ctx, i, c) })
 	}
 	r.endFailed(ctx)
 	return g.Wait()
 }
 
-// serve replies to the probes that come to one join address.
-func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
+// serve replies to the probes that come to one join address, and hands on the datagrams of
+// encapsulated subflows.
+func (r *Responder) serve(ctx context.Context, socket int, c *net.UDPConn) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	w := r.newReplier()
+	w.socket = socket
 	var control [64]byte
 	var in, out [maxMessageSize + 1]byte // one byte more than a message, to notice longer ones
 	for {
@@ -137,8 +144,13 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 		if err != nil {
 			return fmt.Errorf("answer probes: %w", err)
 		}
+		source := netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		if r.encap != nil && encap.Is(in[:n]) {
+			r.encap.Take(in[:n], source, socket)
+			continue
+		}
 		w.index = cameBy(control[:m])
-		if reply := w.reply(out[:0], in[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), time.Now()); len(reply) > 0 {
+		if reply := w.reply(out[:0], in[:n], source, time.Now()); len(reply) > 0 {
 			// A reply that cannot be sent counts as lost.
 			_, _ = c.WriteToUDPAddrPort(reply, from)
 		}
@@ -148,6 +160,7 @@ func (r *Responder) serve(ctx context.Context, c *net.UDPConn) error {
 // replier writes replies. Each goroutine has its own.
 type replier struct {
 	*Responder
+	socket  int // its index
 	index   int // of the interface by which the present probe came in
 	codec   *codec
 	cookies hash.Hash
@@ -172,7 +185,7 @@ func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time
 	case err != nil:
 		out.kind, out.reason = kindRefusal, otherSecret
 	default:
-		confirmed, fresh := r.note(m, from, now)
+		confirmed, fresh := r.note(m, source, now)
 		if !fresh {
 			return b
 		}
@@ -186,6 +199,9 @@ func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time
 		}
 		if m.size > 0 {
 			out.size, out.seen, out.lives[0] = m.size, source, r.instance
+			if confirmed && m.encap {
+				out.encap, out.grant = true, r.grant(now, m, source)
+			}
 		}
 	}
 	return r.codec.append(b, out)
@@ -193,7 +209,8 @@ func (r *replier) reply(b, datagram []byte, source netip.AddrPort, now time.Time
 
 // note takes the contents of a probe. It reports whether the probe confirms its
 // sender's address, and whether it is fresh, not one that was heard before.
-func (r *replier) note(m message, from netip.Addr, now time.Time) (confirmed, fresh bool) {
+func (r *replier) note(m message, source netip.AddrPort, now time.Time) (confirmed, fresh bool) {
+	from := source.Addr()
 	confirmed = m.cookie == r.cookie(m, from)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,7 +221,7 @@ func (r *replier) note(m message, from netip.Addr, now time.Time) (confirmed, fr
 		return false, true
 	}
 	moreDown, arrived := r.peers.confirm(now, m, from)
-	r.peers.note(m, from, r.index)
+	r.peers.note(m, from, r.index, r.heard(now, m, source))
 	if arrived && len(r.arrivals) < maxPeers {
 		r.arrivals[from] = true
 	}
