@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 	"internal/guard":   {},
 	"internal/socks":   {"github.com/things-go/go-socks5"},
 	"internal/users":   {"golang.org/x/crypto"},
-	"internal/box":     {"internal/api", "internal/core", "internal/guard", "internal/socks", "internal/users", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
+	"internal/box":     {"internal/api", "internal/core", "internal/encap", "internal/guard", "internal/socks", "internal/users", "state", "nfq", "relay", "internal/mptcp", "internal/paths", "internal/probe", "internal/host", sysLib, syncLib, prometheusLib},
 	"pcaps":            {"internal/api", "internal/core", "rewrite", "state", "internal/tap", "github.com/gopacket/gopacket", "github.com/klauspost/compress", "github.com/ulikunitz/xz"},
 	"internal/tap":     {sysLib, filterLib},
 	"internal/netlab":  {"internal/api", "internal/socks", "nfq", "rewrite", "internal/tap", netlinkLib, routingLib, nftablesLib, sysLib},

@@ -59,10 +59,10 @@ func joins(t *testing.T, h *netlab.Host) int {
 }
 
 // meddled starts both boxes between lines with middleboxes.
-func meddled(t *testing.T) *pair {
+func meddled(t *testing.T, cpeFlags ...string) *pair {
 	t.Helper()
 	tooltest.Need(t, "middleboxes", "nft", "sh", "sed")
-	return start(t, netlabtest.Build(t, twoLines))
+	return start(t, netlabtest.Build(t, twoLines), cpeFlags...)
 }
 
 func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
@@ -76,7 +76,7 @@ func TestLineThatRefusesSubflowsIsLeftAlone(t *testing.T) {
 		{"strips options of answers", stripsAnswers, "the answer is not the HAG's"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := meddled(t)
+			p := meddled(t, "--encapsulation", "off")
 			sees(t, p.cpe, "lte", "is up", isUp)
 			undo := meddle(t, p, "lte", c.rule)
 			var conns []net.Conn
@@ -131,6 +131,7 @@ func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
 		{"on both lines", []string{"dsl", "lte"}, false},
 		{"on the first line, later", []string{"dsl"}, true},
 		{"on the second line, later", []string{"lte"}, true},
+		{"on both lines, later", []string{"dsl", "lte"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := meddled(t)
@@ -170,6 +171,63 @@ func TestOptionsStrippedOnALineCostItsSubflowsOnly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLineThatRefusesSubflowsCarriesThemInUDP has a line refuse joins, which then travel where no
+// middlebox reads them.
+func TestLineThatRefusesSubflowsCarriesThemInUDP(t *testing.T) {
+	t.Parallel()
+	for name, rule := range map[string]string{"resets joins": resetsJoins, "strips options": stripsOptions} {
+		t.Run(name, func(t *testing.T) {
+			p := meddled(t)
+			sees(t, p.cpe, "lte", "is up", isUp)
+			for _, l := range p.Lines {
+				if err := l.SetRate(20e6); err != nil {
+					t.Fatal(err)
+				}
+			}
+			undo := meddle(t, p, "lte", rule)
+			eventually(t, "the line is named", func() bool {
+				chatter(t, p.Network, families[0]) // lives on, else it would say nothing
+				return slices.Contains(findings(t, p.cpe), "encapsulates")
+			})
+			for _, f := range families {
+				for _, d := range []netlab.Direction{netlab.Down, netlab.Up} {
+					if _, err := netlab.Transfer(within(t, 30*time.Second), traffic(t, p.Server, p.Client, f.server), d, 4<<20); err != nil {
+						t.Fatalf("%s %s: %v", f.name, d, err)
+					}
+				}
+				if n := encapsulated(t, p, f); n < 2<<20 {
+					t.Errorf("%s: %d bytes are encapsulated, want about half of %d", f.name, n, 8<<20)
+				}
+			}
+			if at := pathOf(t, p.cpe, "lte").Encapsulation; at == nil || at.State != "ready" {
+				t.Errorf("the line's encapsulated way is %+v", at)
+			}
+			undo()
+			eventually(t, "the line takes plain subflows again", func() bool {
+				chatter(t, p.Network, families[0])
+				return !slices.Contains(findings(t, p.cpe), "encapsulates")
+			})
+			p.down(t)
+			for _, h := range []*netlab.Host{p.CPE, p.HAG} {
+				admin(t, h, "! grep synbond- /proc/net/dev")
+			}
+		})
+	}
+}
+
+// encapsulated returns the bytes that encapsulated subflows of connections to a server have carried.
+func encapsulated(t *testing.T, p *pair, f family) (n uint64) {
+	t.Helper()
+	for _, flow := range dump(t, p.cpe).Flows {
+		for _, s := range flow.Subflows {
+			if flow.Server.Addr() == f.server && s.Encapsulated {
+				n += s.BytesSent + s.BytesReceived
+			}
+		}
+	}
+	return n
 }
 
 func TestFirstLineThatStripsOptionsIsNamed(t *testing.T) {

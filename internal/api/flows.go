@@ -62,7 +62,8 @@ type Subflow struct {
 	Path          string         `json:"path"` // "" if no configured path has its address
 	Local         netip.AddrPort `json:"local"`
 	Remote        netip.AddrPort `json:"remote"`
-	Backup        bool           `json:"backup"` // now, for either end
+	Backup        bool           `json:"backup"`                 // now, for either end
+	Encapsulated  bool           `json:"encapsulated,omitempty"` // it travels in UDP datagrams
 	RTTUS         int64          `json:"rtt_us"`
 	BytesSent     uint64         `json:"bytes_sent"`
 	BytesReceived uint64         `json:"bytes_received"`

@@ -115,6 +115,17 @@ type PathState struct {
 	// because it is far slower than the others: sending, receiving.
 	Lagging []string `json:"lagging,omitempty"`
 	Quota   *Quota   `json:"quota,omitempty"`
+	// Encapsulation is the state of the encapsulated way of a path that needs one.
+	Encapsulation *Encapsulation `json:"encapsulation,omitempty"`
+}
+
+// Encapsulation is the state of the encapsulated way of a path, by which subflows travel in UDP
+// datagrams.
+type Encapsulation struct {
+	State     string `json:"state"` // asked: the HAG has not answered; ready; denied; failed: on this machine
+	Reason    string `json:"reason,omitempty"`
+	Interface string `json:"interface,omitempty"` // of its subflows
+	Subflows  int    `json:"subflows"`            // open now
 }
 
 // Quota is the quota of a path or a user in the current period.

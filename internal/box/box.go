@@ -49,6 +49,7 @@ type Box struct {
 	set         *paths.Set
 	steering    *steering        // of a CPE
 	responder   *probe.Responder // of a HAG
+	hub         *encapHub        // of a HAG that can encapsulate
 	gateway     *gateway         // of a gateway
 	upstreams   *upstreams       // of a LAN gateway
 	sides       *sides
@@ -268,6 +269,7 @@ func (b *Box) meet(undo *undo) (err error) {
 		return err
 	}
 	undo.add(b.responder.Close)
+	b.newHub(undo)
 	return nil
 }
 

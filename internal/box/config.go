@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/synbond/synbond/internal/core"
+	"github.com/synbond/synbond/internal/encap"
 	"github.com/synbond/synbond/internal/paths"
 	"github.com/synbond/synbond/nfq"
 	"github.com/synbond/synbond/state"
@@ -41,6 +42,8 @@ type Config struct {
 	Learnt     state.LearntConfig
 	OwnSource4 bool // dial IPv4 to the multipath side from the box's own address
 	Probe      paths.ProbeConfig
+	// Encapsulate: subflows may travel in UDP datagrams where a path refuses plain ones.
+	Encapsulate bool
 	// CongestionControl is that of multipath legs, "" for the kernel's default.
 	CongestionControl string
 	// InitialWindow is that of their subflows, in segments; 0 is the kernel's.
@@ -160,7 +163,10 @@ func (c *Config) Rules(listeners nfq.Listeners, policy *core.Policy) nfq.Rules {
 		Role: string(c.Role), Plain: c.Plain, Queue: c.Queue, Listeners: listeners, QueueSYNACKs: policy.Learns(),
 		Joins: slices.Clone(c.Join), AcceptJoins: c.Role == HAG,
 	}
-	for _, p := range c.Paths {
+	for i, p := range c.Paths {
+		if c.Role == CPE && c.Encapsulate {
+			r.Joins = append(r.Joins, encap.Remote(i))
+		}
 		r.Paths = append(r.Paths, p.Interface)
 		for _, j := range p.Join {
 			if !slices.Contains(r.Joins, j) {

@@ -103,6 +103,9 @@ func (x *bench) Track(token uint32, terms paths.SubflowPolicy, _ paths.Traffic) 
 // SetLarge implements subflows.
 func (x *bench) SetLarge(uint32) {}
 
+// Stranded implements subflows.
+func (x *bench) Stranded(uint32) {}
+
 // Forget implements subflows.
 func (x *bench) Forget(token uint32) {
 	x.mu.Lock()

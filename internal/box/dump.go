@@ -163,6 +163,7 @@ func (b *Box) describe(f state.Flow, now time.Duration, traits map[mptcp.Ends]mp
 			BytesSent: s.BytesSent, BytesReceived: s.BytesReceived, Retransmitted: s.Retransmitted,
 			Backup: trait.Backup,
 		}
+		_, sub.Encapsulated = b.set.Encapsulated(s.Local.Addr(), s.Remote.Addr())
 		if p := b.set.Of(s.Local, s.Remote, trait.Interface); p != nil {
 			sub.Path = p.Name
 		}

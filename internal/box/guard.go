@@ -30,6 +30,8 @@ const rulesThing = "nftables rules"
 
 const queuesThing = "queueing of paths"
 
+const tunnelsThing = "interfaces of encapsulated subflows"
+
 // Times between two looks at things that events tell of. Events can be missing: IPv4 routes
 // that go with their interface cause none, and nftables says nothing of the older iptables.
 const (
@@ -127,6 +129,13 @@ func (b *Box) things() []guard.Thing {
 	if b.steering != nil {
 		s := b.steering.kernel.shaper
 		all = append(all, guard.Thing{Name: queuesThing, Every: lookRarely, Look: s.Missing, Mend: s.Mend})
+	}
+	switch {
+	case b.hub != nil:
+		all = append(all, guard.Thing{Name: tunnelsThing, Every: lookRarely, Look: b.hub.missing, Mend: b.hub.mend})
+	case b.steering != nil && b.steering.encapsulation != nil:
+		e := b.steering.encapsulation
+		all = append(all, guard.Thing{Name: tunnelsThing, Every: lookRarely, Look: e.missing, Mend: e.mend})
 	}
 	if b.window != nil {
 		all = append(all, guard.Thing{Name: "initial window", Every: lookAtBPF, Look: b.window.Detached, Mend: b.window.Mend})

@@ -67,6 +67,7 @@ func (b *Box) paths() api.Paths {
 		at.Use, at.RateUp, at.RateDown, at.Subflows = v.desired[i].String(), v.rates[i].Up, v.rates[i].Down, counters[i].Open
 		if s.Up {
 			all := []string{cmp.Or(at.Reason, v.refusals[i].Reason), s.FamilyReason(), sizeReason(s)}
+			at.Encapsulation = b.steering.encapsulation.state(i, v.encaps[i].Open)
 			at.Reason = strings.Join(slices.DeleteFunc(all, func(r string) bool { return r == "" }), "; ")
 		}
 		for _, d := range lagging[i] {

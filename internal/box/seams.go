@@ -51,6 +51,8 @@ type subflows interface {
 	Track(token uint32, policy paths.SubflowPolicy, traffic paths.Traffic)
 	SetLarge(token uint32)
 	Forget(token uint32)
+	// Stranded says that no subflow of a connection lives.
+	Stranded(token uint32)
 	// AtHAG reports whether the other end of a connection is the HAG, as far as is known.
 	AtHAG(token uint32) bool
 }

@@ -32,6 +32,8 @@ type steering struct {
 	monitor pathMonitor
 	paths   pathControl
 
+	encapsulation *encapsulation // nil for none
+
 	kernel struct { // of a live box
 		monitor *probe.Monitor
 		manager *mptcp.Manager
@@ -45,6 +47,8 @@ type pathMonitor interface {
 	Statuses() []paths.Status
 	// Departed returns the runs of the HAG that are over since it was called last.
 	Departed() []paths.Departed
+	// Want says which paths need an encapsulated way, a bit each.
+	Want(all uint8)
 }
 
 // pathControl changes subflows and interfaces. [kernelPaths] is one.
@@ -59,6 +63,10 @@ type pathControl interface {
 	Renew()
 	// Refusals returns for each path why it gets no subflows.
 	Refusals() []paths.Refusal
+	// Encapsulations returns the state of the encapsulated way of each path.
+	Encapsulations() []paths.EncapsulationStatus
+	// SetEncapsulation takes the encapsulated way of a path.
+	SetEncapsulation(path int, e paths.Encapsulation)
 	// Clamp lowers the MSS on paths.
 	Clamp([]nfq.Clamp) error
 	// Shape limits the rate of a path's interface, which has that index.
@@ -89,6 +97,7 @@ type view struct {
 	desired  []paths.DesiredState
 	rates    []paths.Rate
 	refusals []paths.Refusal
+	encaps   []paths.EncapsulationStatus
 }
 
 // Names and times of steering.
@@ -119,13 +128,14 @@ func (b *Box) newSteering(undo *undo) (err error) {
 	s.kernel.shaper = host.NewShaper(b.journal, b.cfg.Log)
 	s.paths = kernelPaths{s.kernel.manager, s.kernel.shaper, b.set, b.setClamps}
 	b.subflows, b.steering = s.kernel.manager, s
+	b.newEncapsulation(undo)
 	s.look(len(b.set.Paths))
 	return nil
 }
 
 // look begins with the view of a box that has not decided anything about its paths.
 func (s *steering) look(n int) {
-	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n), make([]paths.Refusal, n)})
+	s.view.Store(&view{s.monitor.HAG(), s.monitor.Statuses(), make([]paths.DesiredState, n), make([]paths.Rate, n), make([]paths.Refusal, n), make([]paths.EncapsulationStatus, n)})
 }
 
 // openUsage opens the usage of the paths' quotas. It touches no file if there are none.
@@ -201,9 +211,13 @@ func (b *Box) steerOnce() {
 	b.fitSizes(before.statuses, now.statuses)
 	s.paths.SetDesired(now.desired)
 	b.carryOut(acts) // dials that are repeated: running connections come first
-	now.refusals = s.paths.Refusals()
+	now.refusals, now.encaps = s.paths.Refusals(), s.paths.Encapsulations()
+	if s.encapsulation != nil {
+		s.monitor.Want(s.encapsulation.want(now.encaps, now.refusals))
+		s.encapsulation.fit(b.now(), now.statuses)
+	}
 	s.view.Store(now)
-	b.reportRefusals(now.hag.State, now.refusals)
+	b.reportRefusals(now)
 	b.reportUnanswered(now.hag.State, now.statuses, time.Now())
 	for _, d := range s.monitor.Departed() {
 		b.endDeparted(d)
@@ -211,13 +225,25 @@ func (b *Box) steerOnce() {
 }
 
 // reportRefusals shows which paths refuse subflows, or take MPTCP's options away.
-func (b *Box) reportRefusals(hag paths.HAGState, all []paths.Refusal) {
-	found := append(b.strippedFindings(), b.unbondedFindings(hag)...)
-	for i, r := range all {
-		if r.Reason != "" {
-			text := r.Reason + " at " + portsOf("TCP", b.set.Paths[i].Join)
-			found = append(found, host.RefusesSubflows.Finding("", text).On(b.cfg.Paths[i].Name).With(r.Likely))
+func (b *Box) reportRefusals(v *view) {
+	found := append(b.strippedFindings(), b.unbondedFindings(v.hag.State)...)
+	for i, r := range v.refusals {
+		name, e := b.cfg.Paths[i].Name, b.steering.encapsulation
+		if failure := e.failureOf(i); failure != "" {
+			found = append(found, host.NoEncapsulation.Finding("", failure).On(name))
 		}
+		if r.Reason == "" {
+			continue
+		}
+		kind := host.RefusesSubflows
+		if e.ready(i) && v.encaps[i].Refusal.Reason == "" {
+			kind = host.Encapsulates
+		}
+		text := r.Reason + " at " + portsOf("TCP", b.set.Paths[i].Join)
+		if also := v.encaps[i].Refusal.Reason; also != "" {
+			text += "; encapsulated " + also
+		}
+		found = append(found, kind.Finding("", text).On(name).With(r.Likely))
 	}
 	b.findings.Report("subflows", found...)
 }

@@ -71,6 +71,17 @@ func (f *fakePaths) Departed() []paths.Departed {
 	return out
 }
 
+// Want implements pathMonitor.
+func (f *fakePaths) Want(uint8) {}
+
+// Encapsulations implements pathControl.
+func (f *fakePaths) Encapsulations() []paths.EncapsulationStatus {
+	return make([]paths.EncapsulationStatus, len(f.statuses))
+}
+
+// SetEncapsulation implements pathControl.
+func (f *fakePaths) SetEncapsulation(int, paths.Encapsulation) {}
+
 // Renew implements pathControl.
 func (f *fakePaths) Renew() {
 	f.mu.Lock()

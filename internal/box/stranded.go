@@ -87,6 +87,9 @@ func (b *Box) helpStranded(stranded *paths.Stranded, ids []state.ID) {
 			Alive: c.Alive(), Up: usable&may != 0,
 			Unacknowledged: p.Left, Acknowledged: p.Acknowledged, Moved: p.Moved, HalfClosed: p.HalfClosed,
 		}
+		if token := b.conns.token(id); !at.Alive && token != 0 {
+			b.subflows.Stranded(token)
+		}
 		switch stranded.Look(b.now(), uint64(id), at) {
 		case paths.End:
 			b.end(c, state.NoSubflow)

@@ -18,7 +18,8 @@ func (s *Settings) Box(role core.Role) (box.Config, error) {
 		Control: s.Control, Metrics: s.Metrics, Keepalive: s.Timeouts.Keepalive.Duration,
 		Learnt: s.Learnt(), Table: s.Table(), Probe: s.Probe.config(), StateDir: s.StateDir,
 		CongestionControl: s.CongestionControl, InitialWindow: s.InitialWindow,
-		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Gateway: s.Gateway.config(s.Allowances()), Upstream: s.Upstream.config(),
+		FirstPathDown: box.FirstPathDownModes[s.FirstPathDown], Encapsulate: s.Encapsulation == "auto",
+		Gateway: s.Gateway.config(s.Allowances()), Upstream: s.Upstream.config(),
 	}
 	var err error
 	if cfg.Policy, err = s.Policy(); err != nil {

@@ -14,6 +14,7 @@ type Settings struct {
 	Paths         []Path    `toml:"path" flag:"path" value:"IF[,WORD=VALUE]..." role:"cpe hag" help:"interface of a path, with any of WORDS; new flows are routed over the first path (repeat for more)"`
 	Join          []Address `toml:"join" flag:"join" value:"ADDR:PORT" role:"hag gateway" help:"address of this machine and port for further subflows, once per address family"`
 	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
+	Encapsulation string    `toml:"encapsulation" flag:"encapsulation" value:"E" oneof:"auto off" default:"auto" role:"cpe hag" help:"carry subflows in UDP where a path refuses them: auto or off"`
 	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
 	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe gateway" help:"folder of the file with the usage of quotas"`
 	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`

@@ -122,6 +122,14 @@ var (
 		"refuses-subflows", Warning, "further subflows are refused on a path", "connections do not use the path",
 		"let TCP with MPTCP options to the join port through: what refuses it is in the finding",
 	})
+	Encapsulates = kind(Kind{
+		"encapsulates", Note, "a path refuses further subflows, so they travel in UDP datagrams", "each of their packets costs more processor time",
+		"nothing, or let TCP with MPTCP options to the join port through: what refuses it is in the finding",
+	})
+	NoEncapsulation = kind(Kind{
+		"no-encapsulation", Warning, "the machine gives the box no TUN interface", "connections do not use paths that refuse subflows, and end if a middlebox resets all of theirs",
+		"load the module tun (kernel option CONFIG_TUN), and let the box open /dev/net/tun",
+	})
 	RemovesOptions = kind(Kind{
 		"removes-options", Warning, "the network removes MPTCP options after the handshake on the first path",
 		"connections run as without a box, over that path only",

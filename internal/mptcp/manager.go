@@ -89,6 +89,22 @@ func (m *Manager) SetTranslated(all []paths.Translation) {
 // Renew is [paths.Planner.Renew].
 func (m *Manager) Renew() { m.plan((*paths.Planner).Renew) }
 
+// Encapsulations is [paths.Planner.Encapsulations].
+func (m *Manager) Encapsulations() (all []paths.EncapsulationStatus) {
+	m.plan(func(p *paths.Planner) { all = p.Encapsulations() })
+	return all
+}
+
+// SetEncapsulation is [paths.Planner.SetEncapsulation].
+func (m *Manager) SetEncapsulation(path int, e paths.Encapsulation) {
+	m.plan(func(p *paths.Planner) { p.SetEncapsulation(path, e) })
+}
+
+// Stranded is [paths.Planner.Stranded].
+func (m *Manager) Stranded(token uint32) {
+	m.plan(func(p *paths.Planner) { p.Stranded(token) })
+}
+
 // AtHAG is [paths.Planner.AtHAG].
 func (m *Manager) AtHAG(token uint32) (yes bool) {
 	m.plan(func(p *paths.Planner) { yes = p.AtHAG(token) })

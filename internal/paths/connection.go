@@ -35,6 +35,9 @@ type connection struct {
 	wake    time.Duration // its time in queues.later, 0 for none
 	// furtherAt is when single ends, whatever the connection carries; 0 for never.
 	furtherAt time.Duration
+	// bereft is when a connection that has lost its last subflow needs another way; 0 for never.
+	bereft time.Duration
+	robbed bool // a middlebox has reset a subflow
 
 	idle      idleness
 	direction Direction // in which it carries more, if it is large
@@ -66,9 +69,14 @@ type plannedSubflow struct {
 	atJoin        bool          // it was requested to a join address
 	other         bool          // the next attempt prefers the other family's join address
 	overdue       bool          // the attempt has waited long for its answer
+	encapsulated  bool          // it goes the path's encapsulated way: see [Encapsulation]
+	detour        detour        // which way to go while no other subflow is open
+	dead          bool          // it has ended, and the kernel has not said so
+	missed        uint8         // looks in a row that did not see it
 	onTrial       bool          // it is open, and yet to be accepted: see [Planner.review]
 	judged        time.Duration // when its failure counts as a refusal; 0 for never
 	why           Refusal       // the reason of that
+	blamed        bool          // that way was the encapsulated one
 	// renew: it is to be closed, and opened again. The kernel sends what a subflow has not
 	// delivered over the others only when the subflow ends.
 	renew bool
@@ -113,7 +121,7 @@ func (c *connection) ending() bool { return c.traffic != nil && c.traffic.Ending
 
 // alive reports whether a subflow is open.
 func (c *connection) alive() bool {
-	return slices.ContainsFunc(c.subflows, func(s plannedSubflow) bool { return s.phase == open })
+	return slices.ContainsFunc(c.subflows, func(s plannedSubflow) bool { return s.phase == open && !s.dead })
 }
 
 // joinsAtHAG reports whether the next subflow on path i goes to a join address. Kernels
@@ -165,7 +173,7 @@ func (c *connection) desired(i int, all []DesiredState) DesiredState {
 // covered reports whether a subflow is open whose desired state is not Closed.
 func (c *connection) covered(all []DesiredState) bool {
 	for i := range c.subflows {
-		if c.subflows[i].phase == open && c.desired(i, all) != Closed {
+		if c.subflows[i].phase == open && !c.subflows[i].dead && c.desired(i, all) != Closed {
 			return true
 		}
 	}

@@ -167,6 +167,9 @@ func (p *Planner) mayRest(c *connection) (all uint8) {
 // isTranslated reports whether the connection's subflow on path i, or the last one that
 // it had there, goes through a NAT.
 func (p *Planner) isTranslated(c *connection, i int) bool {
+	if c.subflows[i].encapsulated {
+		return false // probes keep the NAT's mapping
+	}
 	if c.subflows[i].local.Addr().Is4() {
 		return p.translated[i].V4
 	}

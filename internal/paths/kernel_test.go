@@ -35,6 +35,8 @@ var (
 	joinDSL   = netip.MustParseAddrPort("[2001:db8:fe::1]:7100")
 	joinLTE   = netip.MustParseAddrPort("[2001:db8:fe::2]:7100")
 	joinLTE4  = netip.MustParseAddrPort("203.0.113.2:7100")
+
+	encapsulatedEnd = netip.MustParseAddrPort("240.91.255.2:9000")
 )
 
 func newFakeKernel(t *testing.T) *fakeKernel {
@@ -111,18 +113,19 @@ func (k *fakeKernel) execute(r Request) (event func(), err error) {
 	at := k.find(r)
 	switch r.Operation {
 	case CreateSubflow:
+		read := r.Remote.Addr() != encapsulatedEnd.Addr() // by middleboxes
 		switch {
 		case k.notReady > 0:
 			k.notReady--
 			return nil, syscall.ENOTCONN
-		case k.ignores[r.Path]:
+		case read && k.ignores[r.Path]:
 			return nil, nil
-		case k.refuses[r.Path], k.bad(r.Token):
+		case read && k.refuses[r.Path], k.bad(r.Token):
 			ev.Err = cmp.Or(k.errno, syscall.ECONNREFUSED)
 			return func() { k.SubflowClosed(k.now, ev) }, nil
 		}
 		ev.Local = netip.AddrPortFrom(ev.Local.Addr(), 5000+uint16(len(k.sent)))
-		if k.strips[r.Path] {
+		if read && k.strips[r.Path] {
 			return func() { k.SubflowOpened(k.now, ev); k.SubflowClosed(k.now, ev) }, nil
 		}
 		k.open[r.Token] = append(k.open[r.Token], ev)

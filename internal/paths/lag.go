@@ -159,6 +159,7 @@ func (p *Planner) Observe(now time.Duration, token uint32, pr Progress) {
 	if c == nil || c.subflows == nil || now <= c.meter.at {
 		return
 	}
+	p.miss(now, c, &pr)
 	m := &c.meter
 	first := m.at == 0
 	arrived, rtts := m.sample(c, now, &pr)

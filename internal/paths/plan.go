@@ -95,6 +95,7 @@ func (p *Planner) reconcile(c *connection, now time.Duration, paced bool) (more 
 		}
 		p.review(now, c, i)
 	}
+	p.bypass(now, c)
 	if c.furtherAt != 0 && now >= c.furtherAt {
 		c.single, c.furtherAt = false, 0
 	}
@@ -103,13 +104,15 @@ func (p *Planner) reconcile(c *connection, now time.Duration, paced bool) (more 
 	for i := range c.subflows {
 		s, desired := &c.subflows[i], c.desired(i, want)
 		switch {
+		case s.dead && s.phase == open:
+			p.destroy(c, i, now)
 		case desired == Closed, s.renew && s.phase == open:
 			if s.phase == open && covered && (desired == Closed || c.open() > 1) {
 				p.destroy(c, i, now)
 			}
 		case s.phase == absent && now < s.at:
 			p.wakeAt(c, s.at)
-		case s.phase == absent && p.refusals[i].hesitates(now, c):
+		case s.phase == absent && p.hesitates(now, c, i):
 			p.wakeAt(c, now+lookAgain)
 		case s.phase == absent && !p.admit(now, c, i):
 		case s.phase == absent, s.phase == open && s.told != desired:
@@ -136,12 +139,16 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 		s.told = desired
 		return
 	}
-	local, remote, err := p.set.ends(c, i)
+	local, remote, err := p.ends(c, i)
 	if err != nil {
 		p.failed(now, c, i, err)
 		return
 	}
-	if c.early(now, p.set, remote) {
+	announced := remote
+	if s.encapsulated {
+		announced = PickJoin(p.set.Paths[i].Join, true)
+	}
+	if c.early(now, p.set, announced) {
 		c.awaits = true
 		p.wakeAt(c, c.since+announceTimeout)
 		return
@@ -154,7 +161,7 @@ func (p *Planner) bring(c *connection, i int, desired DesiredState, now time.Dur
 	p.enter(c, i, opening, now+openTimeout)
 	s.local, s.id, s.dev, s.told = local.AddrPort, local.ID, local.Interface, desired
 	s.atJoin, s.overdue, s.judged = remote != c.remote, false, 0
-	if now >= p.refusals[i].opened+overdueAfter { // else others get answers
+	if now >= p.answers(i, s.encapsulated).opened+overdueAfter { // else others get answers
 		p.wakeAt(c, now+overdueAfter)
 	}
 	c.single = c.single && i == c.first
@@ -195,6 +202,8 @@ func (p *Planner) Conclude(now time.Duration, errs []error, all error) {
 			p.log.Debug("subflow is gone", "path", p.set.Paths[r.Path].Name, "token", c.token, "err", err)
 			p.counters[r.Path].Lost++
 			p.retry(now, c, r.Path)
+		case r.Operation == DestroySubflow && s.phase == closing && s.dead:
+			p.ended(now, c, r.Path, settledAfter, syscall.EBADMSG)
 		case r.Operation == DestroySubflow && s.phase == closing:
 			p.enter(c, r.Path, absent, 0)
 			p.queue(c)
@@ -209,11 +218,12 @@ func (p *Planner) failed(now time.Duration, c *connection, i int, err error) {
 		p.counters[i].Failed++
 		p.log.Debug("join", "path", p.set.Paths[i].Name, "token", c.token, "err", err)
 	}
-	if s := &c.subflows[i]; s.atJoin && errors.Is(err, syscall.ECONNREFUSED) {
+	if s := &c.subflows[i]; s.atJoin && !s.encapsulated && errors.Is(err, syscall.ECONNREFUSED) {
 		s.other = !s.other
 	}
 	p.retry(now, c, i)
 	if why, refused := refusalOf(err); refused {
+		p.otherWay(c, i)
 		p.suspect(now, c, i, why)
 	} else {
 		p.undecided(c)

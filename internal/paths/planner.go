@@ -34,6 +34,7 @@ type Planner struct {
 	translated []Translation // by path
 	forgetful  []forgetful   // by path
 	refusals   []refusals    // by path
+	ways       []way         // by path, the encapsulated ones
 	swept      time.Duration // last sweep
 	sooner     bool          // there is something to do before the last Plan said
 
@@ -103,10 +104,12 @@ func NewPlanner(set *Set, log *slog.Logger) *Planner {
 		set: set, log: log, conns: make(map[uint32]*connection),
 		desired: set.initial(), counters: make([]SubflowCounters, len(set.Paths)),
 		translated: make([]Translation, len(set.Paths)), forgetful: make([]forgetful, len(set.Paths)),
-		refusals: make([]refusals, len(set.Paths)), lags: make([][directions]lag, len(set.Paths)),
+		refusals: make([]refusals, len(set.Paths)), ways: make([]way, len(set.Paths)),
+		lags: make([][directions]lag, len(set.Paths)),
 	}
 	for i := range p.refusals {
-		p.refusals[i].opened, p.refusals[i].waiting = -overdueAfter, make(map[*connection]struct{})
+		p.refusals[i] = newRefusals()
+		p.ways[i].refusals = newRefusals()
 	}
 	p.effect()
 	return p
@@ -239,7 +242,7 @@ func (p *Planner) SubflowOpened(now time.Duration, ev SubflowEvent) {
 	p.enter(c, i, open, now)
 	s.local, s.remote, s.other = ev.Local, ev.Remote, false
 	p.counters[i].Opened++
-	if r := &p.refusals[i]; s.atJoin {
+	if r := p.answers(i, s.encapsulated); s.atJoin {
 		r.opened = now
 		if s.onTrial = r.row > 0; s.onTrial {
 			p.wakeAt(c, now+provenAfter)
@@ -268,20 +271,30 @@ func (p *Planner) SubflowClosed(now time.Duration, ev SubflowEvent) {
 	case opening:
 		p.failed(now, c, i, ev.Err)
 	case open:
-		p.counters[i].Lost++
-		p.forgotten(now, c, i, ev.Err)
-		if now-s.at >= settledAfter {
-			s.failures = 0
-		}
-		early := s.atJoin && now-s.at < provenAfter
-		p.retry(now, c, i)
-		if early { // the kernel reports no error of it
-			p.suspect(now, c, i, stripped)
-		}
+		p.ended(now, c, i, now-s.at, ev.Err)
 	case closing:
+		if s.dead {
+			p.ended(now, c, i, settledAfter, syscall.EBADMSG)
+			return
+		}
 		p.counters[i].Closed++
 		p.enter(c, i, absent, 0)
 		p.queue(c)
+	}
+}
+
+// ended takes note that a subflow has ended which had been open for that time.
+func (p *Planner) ended(now time.Duration, c *connection, i int, age time.Duration, err syscall.Errno) {
+	s := &c.subflows[i]
+	p.counters[i].Lost++
+	p.forgotten(now, c, i, err)
+	if age >= settledAfter {
+		s.failures = 0
+	}
+	p.retry(now, c, i)
+	p.meddled(now, c, i, err)
+	if s.atJoin && age < provenAfter { // the kernel reports no error of it
+		p.suspect(now, c, i, stripped)
 	}
 }
 
@@ -351,11 +364,18 @@ func (p *Planner) drop(c *connection) {
 // enter changes the phase of a subflow. For the meaning of at see phase.
 func (p *Planner) enter(c *connection, i int, to phase, at time.Duration) {
 	s := &c.subflows[i]
-	if s.phase == open {
-		p.counters[i].Open--
-	}
-	if to == open {
-		p.counters[i].Open++
+	s.dead = s.dead && to == closing
+	for _, change := range []struct {
+		is bool
+		by int
+	}{{s.phase == open, -1}, {to == open, 1}} {
+		if !change.is {
+			continue
+		}
+		p.counters[i].Open += change.by
+		if s.encapsulated {
+			p.ways[i].open += change.by
+		}
 	}
 	s.phase, s.at = to, at
 }

@@ -64,6 +64,10 @@ type refusals struct {
 	at      time.Duration // of the last refusal
 }
 
+func newRefusals() refusals {
+	return refusals{opened: -overdueAfter, waiting: make(map[*connection]struct{})}
+}
+
 // pause returns the length of the present pause.
 func (r *refusals) pause() time.Duration {
 	if r.level == 0 {
@@ -93,6 +97,7 @@ func (p *Planner) Refusals() []Refusal {
 func (p *Planner) Renew() {
 	for i := range p.refusals {
 		p.acquit(i)
+		p.ways[i].refusals, p.ways[i].wanted = newRefusals(), false
 	}
 	for _, c := range p.conns {
 		for i := range c.subflows {
@@ -105,15 +110,26 @@ func (p *Planner) Renew() {
 	}
 }
 
-// admit reports whether a connection may attempt a subflow on path i now. If not, the
-// connection waits for its turn. One without any subflow may always.
+// admit reports whether a connection may attempt a subflow on path i now, and chooses its way.
+// If not, the connection waits for its turn. One without any subflow may always.
 func (p *Planner) admit(now time.Duration, c *connection, i int) bool {
-	r := &p.refusals[i]
+	r, s, w := &p.refusals[i], &c.subflows[i], &p.ways[i]
+	s.encapsulated = false
 	switch {
-	case r.level == 0, !c.alive(), !c.joinsAtHAG(i):
+	case !c.carried(now):
+		s.encapsulated = w.Usable() && (s.detour == byEncapsulation || s.detour == undecidedWay && r.level > 0)
 		return true
-	case now >= r.until && (r.trial == nil || r.trial == c):
+	case r.level == 0, !c.joinsAtHAG(i):
+		return true
+	case r.mayTry(now, c) && !r.hesitates(now, c):
 		r.trial = c
+		delete(r.waiting, c)
+		return true
+	case w.Usable() && (w.level == 0 || w.mayTry(now, c)):
+		if w.level > 0 {
+			w.trial = c
+		}
+		s.encapsulated = true
 		delete(r.waiting, c)
 		return true
 	}
@@ -121,9 +137,15 @@ func (p *Planner) admit(now time.Duration, c *connection, i int) bool {
 	return false
 }
 
-// refused takes note that a connection's attempt on path i has failed.
-func (p *Planner) refused(now time.Duration, c *connection, i int, why Refusal) {
-	r, s := &p.refusals[i], &c.subflows[i]
+// mayTry reports whether a connection may make the one attempt after a pause.
+func (r *refusals) mayTry(now time.Duration, c *connection) bool {
+	return now >= r.until && (r.trial == nil || r.trial == c)
+}
+
+// refused takes note that a connection's attempt on path i, by the one way or the other, has
+// failed.
+func (p *Planner) refused(now time.Duration, c *connection, i int, encapsulated bool, why Refusal) {
+	r, s := p.answers(i, encapsulated), &c.subflows[i]
 	if !s.atJoin {
 		return
 	}
@@ -139,22 +161,32 @@ func (p *Planner) refused(now time.Duration, c *connection, i int, why Refusal) 
 	case r.level == 0 && r.row < tolerated:
 		return
 	case r.level == 0:
-		p.log.Debug("subflows are refused", "path", p.set.Paths[i].Name, "reason", why.Reason)
+		p.log.Debug("subflows are refused", "path", p.set.Paths[i].Name, "encapsulated", encapsulated, "reason", why.Reason)
 		r.level = 1
+		p.want(i)
 	case r.trial != c:
 		return // an attempt from before the pause
 	case another && r.pause() < maxPause:
 		r.level++
 	}
 	r.why, r.trial, r.until = why, nil, now+r.pause()
+	if encapsulated || p.ways[i].takes() {
+		p.queue(c)
+		return // there is another way, or a third one to wait for
+	}
 	// This connection lets others go first, if there are some.
 	s.failures = max(s.failures, manyFailures)
 	s.at = max(s.at, now+backoff(s.failures))
 	r.waiting[c] = struct{}{}
 }
 
-// accepted takes note that path i takes subflows.
-func (p *Planner) accepted(i int) {
+// accepted takes note that path i takes subflows by the one way or the other.
+func (p *Planner) accepted(i int, encapsulated bool) {
+	if encapsulated {
+		r := &p.ways[i].refusals
+		r.row, r.level, r.trial = 0, 0, nil
+		return
+	}
 	if p.refusals[i].level > 0 {
 		p.log.Debug("subflows are accepted again", "path", p.set.Paths[i].Name)
 	}
@@ -177,12 +209,13 @@ func (p *Planner) acquit(i int) {
 // undecided takes note that an attempt has ended for another reason than the path.
 func (p *Planner) undecided(c *connection) {
 	for i := range p.refusals {
-		r := &p.refusals[i]
-		if r.trial == c {
-			r.trial = nil
-			p.sooner = true
+		for _, r := range []*refusals{&p.refusals[i], &p.ways[i].refusals} {
+			if r.trial == c {
+				r.trial = nil
+				p.sooner = true
+			}
+			delete(r.waiting, c)
 		}
-		delete(r.waiting, c)
 	}
 }
 
@@ -236,17 +269,18 @@ func (p *Planner) review(now time.Duration, c *connection, i int) {
 	case s.phase == opening && !s.overdue:
 		if began := s.at - openTimeout; now >= began+overdueAfter {
 			s.overdue = true
-			if p.refusals[i].opened < began {
-				p.refused(now, c, i, unanswered)
+			if p.answers(i, s.encapsulated).opened < began {
+				p.refused(now, c, i, s.encapsulated, unanswered)
 			}
+			p.giveUp(now, c, i)
 		}
 	case s.phase == open && s.onTrial && now >= s.at+provenAfter:
 		s.onTrial = false
-		p.accepted(i)
+		p.accepted(i, s.encapsulated)
 	case s.judged != 0 && now >= s.judged:
 		s.judged = 0
 		if c.alive() && !c.ending() && c.desired(i, p.desired) != Closed {
-			p.refused(now, c, i, s.why)
+			p.refused(now, c, i, s.blamed, s.why)
 		} else {
 			p.undecided(c)
 		}
@@ -257,10 +291,12 @@ func (p *Planner) review(now time.Duration, c *connection, i int) {
 // connection outlives it: a HAG refuses those that have just ended.
 func (p *Planner) suspect(now time.Duration, c *connection, i int, why Refusal) {
 	s := &c.subflows[i]
-	s.why, s.judged = why, now+outliveAfter
+	s.why, s.blamed, s.judged = why, s.encapsulated, now+outliveAfter
 	if why == stripped {
 		s.judged = now + outliveLoss
-		s.at = max(s.at, s.judged)
+		if c.alive() {
+			s.at = max(s.at, s.judged)
+		}
 	}
 	p.wakeAt(c, s.judged)
 }

@@ -48,6 +48,7 @@ type Machine interface {
 type Set struct {
 	Paths   []Path
 	joins   []netip.AddrPort // all join addresses
+	inner   func(netip.Addr) (path int, ok bool)
 	machine Machine
 }
 
@@ -70,6 +71,26 @@ func NewSet(machine Machine, all []Path, own ...netip.AddrPort) *Set {
 	}
 	return s
 }
+
+// SetInner sets the function that returns the index of the path on which the subflows of an inner
+// address are encapsulated, -1 if it is none of the set's, and reports whether it is an inner address. It
+// is called before the set is used, and the function by several goroutines.
+func (s *Set) SetInner(inner func(netip.Addr) (path int, ok bool)) { s.inner = inner }
+
+// Encapsulated reports whether a subflow between these addresses is encapsulated, and returns the index of
+// its path.
+func (s *Set) Encapsulated(local, remote netip.Addr) (path int, yes bool) {
+	if s.inner == nil {
+		return -1, false
+	}
+	if path, yes = s.inner(local); !yes {
+		path, yes = s.inner(remote)
+	}
+	return path, yes
+}
+
+// On returns the index of the path on the interface with that index, or -1.
+func (s *Set) On(index int) int { return s.at(index) }
 
 // joinBit returns the bit of a join address in a set of them, 0 if it is unknown.
 func (s *Set) joinBit(a netip.AddrPort) uint32 {
@@ -109,6 +130,9 @@ func (s *Set) Shared(a netip.Addr) bool { return len(s.machine.Owners(a)) > 1 }
 
 // Index returns the index of the path of a subflow that is not known to be bound, or -1. It may ask the kernel for a route.
 func (s *Set) Index(local, remote netip.AddrPort) int {
+	if i, is := s.Encapsulated(local.Addr(), remote.Addr()); is {
+		return i
+	}
 	var owners []int
 	if !slices.Contains(s.joins, local) {
 		owners = s.machine.Owners(local.Addr())

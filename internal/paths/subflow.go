@@ -54,6 +54,9 @@ func CompareTokens(a, b Subflow) int { return cmp.Compare(a.Token, b.Token) }
 func (s *Set) OnPath(i int) SubflowMatch {
 	at := s.machine.Link(s.Paths[i].Interface)
 	return func(sub *Subflow, _ []Subflow) bool {
+		if on, is := s.Encapsulated(sub.Local.Addr(), sub.Remote.Addr()); is {
+			return on == i
+		}
 		switch {
 		case sub.Interface == at.Index && at.Index != 0:
 			return true

@@ -77,7 +77,7 @@ func NewMonitor(machine Machine, dial Dialer, all []paths.Path, cfg paths.ProbeC
 	m := &Monitor{
 		cfg: cfg, machine: machine, dial: dial, log: log,
 		box: rand.Uint64(), codec: newCodec(cfg.Secret), responses: make(chan response, 64),
-		rejoin: make(chan []netip.AddrPort, 1),
+		rejoin:  make(chan []netip.AddrPort, 1),
 		deliver: func(int, []byte) {},
 	}
 	now := time.Now()
