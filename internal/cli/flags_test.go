@@ -15,6 +15,7 @@ import (
 var wrongValues = map[string]struct{ value, want string }{
 	"plain":           {"lan 0", "want an interface: a name without spaces, / and : of at most 15 characters"},
 	"join":            {"203.0.113.1", "want an address with its port, such as 203.0.113.1:9000 or [2001:db8::1]:9000"},
+	"encapsulation":   {"always", "want one of auto, off"},
 	"first-path-down": {"wait", "want one of pass, own-source"},
 	"state-dir":       {"", "want the path of a folder"},
 	"action":          {"fly", "want one of relay, pass, strip, learn, reject"},
