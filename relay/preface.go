@@ -74,7 +74,7 @@ func (r *Relay) listenExplicitly() error {
 		return nil
 	}
 	for _, at := range r.cfg.Explicit.Listen {
-		l, err := r.listenAt(at, true)
+		l, err := r.listenAt(at, true, true)
 		if err != nil {
 			return fmt.Errorf("listen at %s: %w", at, err)
 		}

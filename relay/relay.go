@@ -237,7 +237,7 @@ func (r *Relay) Dial(d Dial) (*Conn, error) {
 	if d.MPTCP {
 		mark = r.cfg.PathMark
 	}
-	fd, err := r.socket(familyOf(d.to().Addr()), mptcp, cmp.Or(d.Mark, mark))
+	fd, err := r.socket(familyOf(d.to().Addr()), mptcp, cmp.Or(d.Mark, mark), d.Explicit)
 	if err != nil {
 		return nil, err
 	}

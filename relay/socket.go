@@ -22,15 +22,16 @@ type option struct {
 	optional bool
 }
 
-// options of every socket of a box, by address family, and its mark.
-func (r *Relay) options(family int, mark uint32) []option {
+// options of every socket of a box, by address family, and its mark. An own socket uses
+// addresses of this machine only.
+func (r *Relay) options(family int, mark uint32, own bool) []option {
 	transparent := option{"IPV6_TRANSPARENT", unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1, false}
 	if family == unix.AF_INET {
 		transparent = option{"IP_TRANSPARENT", unix.SOL_IP, unix.IP_TRANSPARENT, 1, false}
 	}
 	idle := int(time.Duration(r.keepalive.Load()).Seconds())
 	var onPath []option
-	if !r.cfg.OwnAddresses {
+	if !own && !r.cfg.OwnAddresses {
 		onPath = []option{transparent, {"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false}}
 	}
 	return append(onPath, []option{
@@ -46,7 +47,7 @@ func (r *Relay) options(family int, mark uint32) []option {
 
 // socket makes a non-blocking stream socket with the box's options, and that mark
 // or the one of its side.
-func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
+func (r *Relay) socket(family int, mptcp bool, mark uint32, own bool) (int, error) {
 	protocol, of := unix.IPPROTO_TCP, r.cfg.PlainMark
 	if mptcp {
 		protocol, of = unix.IPPROTO_MPTCP, r.cfg.PathMark
@@ -56,7 +57,7 @@ func (r *Relay) socket(family int, mptcp bool, mark uint32) (int, error) {
 	if err != nil {
 		return -1, os.NewSyscallError("socket", err)
 	}
-	for _, o := range r.options(family, mark) {
+	for _, o := range r.options(family, mark, own) {
 		if err := setsockopt(fd, o.level, o.which, o.value); err != nil && !o.optional {
 			unix.Close(fd)
 			return -1, fmt.Errorf("setsockopt %s: %w", o.name, err)
@@ -181,12 +182,12 @@ func (r *Relay) listen(family int, mptcp bool) (listener, error) {
 	if family == unix.AF_INET {
 		loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return r.listenAt(netip.AddrPortFrom(loopback, 0), mptcp)
+	return r.listenAt(netip.AddrPortFrom(loopback, 0), mptcp, false)
 }
 
-// listenAt opens a listener.
-func (r *Relay) listenAt(addr netip.AddrPort, mptcp bool) (listener, error) {
-	fd, err := r.socket(familyOf(addr.Addr()), mptcp, 0)
+// listenAt opens a listener, an own socket or one of a side.
+func (r *Relay) listenAt(addr netip.AddrPort, mptcp, own bool) (listener, error) {
+	fd, err := r.socket(familyOf(addr.Addr()), mptcp, 0, own)
 	if err != nil {
 		return listener{}, err
 	}

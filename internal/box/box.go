@@ -50,7 +50,7 @@ type Box struct {
 	steering    *steering        // of a CPE
 	responder   *probe.Responder // of a HAG
 	hub         *encapHub        // of a HAG that can encapsulate
-	gateway     *gateway         // of a gateway
+	gateway     *gateway         // of a gateway, and of a HAG that is one, too
 	upstreams   *upstreams       // of a LAN gateway
 	sides       *sides
 	recorder    Recorder
@@ -178,6 +178,7 @@ func (b *Box) work(ctx context.Context, g *errgroup.Group) {
 	if b.responder != nil {
 		g.Go(func() error { return b.responder.Run(ctx) })
 	}
+	b.serve(ctx, g)
 }
 
 // prepare opens everything that a box needs before the first SYN may come.
@@ -229,6 +230,9 @@ func (b *Box) openKernel(undo *undo) (err error) {
 	}
 	if b.segments != nil {
 		cfg.LimitSegments = b.segments.Limit
+	}
+	if cfg.Explicit, err = b.openGateway(undo); err != nil {
+		return err
 	}
 	if b.kernel.relay, err = relay.New(cfg, b.families...); err != nil {
 		return err
@@ -341,10 +345,13 @@ func (b *Box) announcement() string {
 			names[i] += " (" + p.Interface + ")"
 		}
 	}
-	through := ""
+	more := ""
 	for i, s := range b.cfg.Upstream.Servers {
-		through += []string{", through ", " or "}[min(i, 1)] + s.String()
+		more += []string{", through ", " or "}[min(i, 1)] + s.String()
+	}
+	if b.gateway != nil {
+		more += ", " + b.cfg.Gateway.announcement()
 	}
 	return fmt.Sprintf("synbond %s ready: plain %s, paths %s%s, control %s",
-		b.cfg.Role, strings.Join(b.cfg.Plain, " "), strings.Join(names, " "), through, b.cfg.Control)
+		b.cfg.Role, strings.Join(b.cfg.Plain, " "), strings.Join(names, " "), more, b.cfg.Control)
 }

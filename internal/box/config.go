@@ -106,6 +106,11 @@ func (c *Config) Validate() error {
 	if name, twice := repeated(names); twice {
 		return fmt.Errorf("two paths are named %q: choose another with name=", name)
 	}
+	if g := &c.Gateway; g.Serves() || g.Users != "" || g.Open || len(g.Admit) > 0 || len(g.Allowances) > 0 {
+		if err := c.validateGateway(); err != nil {
+			return err
+		}
+	}
 	return c.validatePaths()
 }
 

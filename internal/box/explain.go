@@ -33,7 +33,7 @@ func (b *Box) explain(query url.Values) (api.Explanation, error) {
 		return api.Explanation{}, &api.Error{Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	x := explainer{b, q, api.Explanation{Role: string(b.cfg.Role), Client: q.Client, Server: q.Server, Steps: []api.ExplainStep{}}}
-	if b.gateway != nil {
+	if b.cfg.Role == Gateway || b.gateway != nil && q.User != "" {
 		x.request()
 		return x.out, nil
 	}

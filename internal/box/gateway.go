@@ -27,6 +27,9 @@ type GatewayConfig struct {
 	Allowances paths.Allowances
 }
 
+// Serves reports whether a box takes clients that ask for their destination.
+func (g *GatewayConfig) Serves() bool { return len(g.Listen) > 0 }
+
 // gateway serves the clients that ask for their destination.
 type gateway struct {
 	box      *Box

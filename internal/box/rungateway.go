@@ -34,9 +34,6 @@ func (b *Box) prepareGateway(undo *undo) (err error) {
 	} else if err := b.settle(); err != nil {
 		return err
 	}
-	if err := host.HideMemory(); err != nil { // after what an ordinary user could not read then
-		return err
-	}
 	if b.machine, err = host.OpenMachine(); err != nil {
 		return err
 	}
@@ -45,18 +42,14 @@ func (b *Box) prepareGateway(undo *undo) (err error) {
 	if b.transport, err = b.cfg.transport(); err != nil {
 		return err
 	}
-	if b.gateway, err = newGateway(b, undo); err != nil {
-		return err
-	}
-	b.kernel.relay, err = relay.New(relay.Config{
+	cfg := relay.Config{
 		PlainReceiveBuffer: b.plainBuffer, Keepalive: b.cfg.Keepalive, CongestionControl: b.cfg.CongestionControl,
 		Events: relayEvents{b}, OwnAddresses: true,
-		Explicit: &relay.Explicit{
-			Listen: b.cfg.Gateway.Listen, Preface: b.gateway.preface, Events: b.gateway,
-			Timeout: prefaceTimeout, Most: b.cfg.Table.MaxHalfOpen,
-		},
-	})
-	if err != nil {
+	}
+	if cfg.Explicit, err = b.openGateway(undo); err != nil {
+		return err
+	}
+	if b.kernel.relay, err = relay.New(cfg); err != nil {
 		return err
 	}
 	undo.add(b.kernel.relay.Close)
@@ -65,6 +58,35 @@ func (b *Box) prepareGateway(undo *undo) (err error) {
 		b.guard = b.newGuard()
 	}
 	return nil
+}
+
+// openGateway prepares the gateway of a box, if it has one. The memory of the process is hidden
+// after all that an ordinary user could not read then.
+func (b *Box) openGateway(undo *undo) (e *relay.Explicit, err error) {
+	if !b.cfg.Gateway.Serves() {
+		return nil, nil
+	}
+	if err := host.HideMemory(); err != nil {
+		return nil, err
+	}
+	if b.gateway, err = newGateway(b, undo); err != nil {
+		return nil, err
+	}
+	return &relay.Explicit{
+		Listen: b.cfg.Gateway.Listen, Preface: b.gateway.preface, Events: b.gateway,
+		Timeout: prefaceTimeout, Most: b.cfg.Table.MaxHalfOpen,
+	}, nil
+}
+
+// serve starts the lasting tasks of the gateway of a box, if it has one.
+func (b *Box) serve(ctx context.Context, g *errgroup.Group) {
+	if b.gateway == nil {
+		return
+	}
+	g.Go(func() error { return b.countUsers(ctx) })
+	if b.gateway.users != nil {
+		g.Go(func() error { return b.gateway.users.Run(ctx) })
+	}
 }
 
 // settle takes the machine as it is, without the privilege to change it.
@@ -84,10 +106,7 @@ func (b *Box) beginGateway(ctx context.Context, g *errgroup.Group, _ *undo) erro
 	g.Go(func() error { return b.expire(ctx) })
 	g.Go(func() error { return b.watchStranded(ctx) })
 	g.Go(func() error { return b.adopt(ctx) })
-	g.Go(func() error { return b.countUsers(ctx) })
-	if b.gateway.users != nil {
-		g.Go(func() error { return b.gateway.users.Run(ctx) })
-	}
+	b.serve(ctx, g)
 	if b.guard != nil {
 		g.Go(func() error { return b.guard.Run(ctx) })
 		g.Go(func() error { return b.suspectAll(ctx) })
@@ -99,18 +118,23 @@ func (b *Box) beginGateway(ctx context.Context, g *errgroup.Group, _ *undo) erro
 func (b *Box) isOwn(a netip.Addr) bool { return b.machine != nil && len(b.machine.Owners(a)) > 0 }
 
 func (b *Box) gatewayAnnouncement() string {
-	var at []string
-	for _, l := range b.cfg.Gateway.Listen {
-		at = append(at, l.String())
-	}
-	return fmt.Sprintf("synbond gateway ready: socks %s, control %s", strings.Join(at, " "), b.cfg.Control)
+	return fmt.Sprintf("synbond gateway ready: %s, control %s", b.cfg.Gateway.announcement(), b.cfg.Control)
 }
 
-// validateGateway reports what is wrong with the configuration of a gateway.
+// announcement names the listeners.
+func (g *GatewayConfig) announcement() string {
+	var at []string
+	for _, l := range g.Listen {
+		at = append(at, l.String())
+	}
+	return "socks " + strings.Join(at, " ")
+}
+
+// validateGateway reports what is wrong with the configuration of a gateway, or that of a HAG.
 func (c *Config) validateGateway() error {
 	g := &c.Gateway
 	switch {
-	case len(g.Listen) == 0:
+	case !g.Serves():
 		return errors.New("no listener: name an address of this machine and a port with --socks ADDR:PORT")
 	case g.Open && g.Users != "":
 		return errors.New("--open and --users contradict each other: --admit names the clients that need no user")
@@ -135,7 +159,7 @@ func (c *Config) validateGateway() error {
 			}
 		}
 	}
-	if err := g.validateAllowances(); err != nil {
+	if err := g.validateAllowances(); err != nil || c.Role == HAG {
 		return err
 	}
 	return c.Policy.CheckForGateway()

@@ -159,7 +159,7 @@ var filesBeside = 192 + 16*runtime.NumCPU()
 // lacks a descriptor later would be broken.
 func (c *Config) raiseFileLimit() (short bool, err error) {
 	beside := filesBeside
-	if c.Role == Gateway {
+	if c.Gateway.Serves() {
 		beside += c.Table.MaxHalfOpen // clients that have not asked yet
 	}
 	want := uint64(2*c.Table.MaxFlows + beside)

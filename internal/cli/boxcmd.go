@@ -84,7 +84,7 @@ func (s *source) run(cmd *cobra.Command, role box.Role) error {
 	record(settings, &cfg)
 	r := reloader{from: s, role: role, running: settings, level: level, log: cfg.Log, changes: make(chan box.Change)}
 	cfg.Changes = r.changes
-	if role == box.Gateway {
+	if cfg.Gateway.Serves() {
 		r.reread = make(chan struct{})
 		cfg.Reread = r.reread
 	}

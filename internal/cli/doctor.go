@@ -92,6 +92,9 @@ func (with doctorFlags) run(ctx context.Context, w io.Writer) error {
 	}
 	if !netlab.Reexeced() {
 		d.machine(survey)
+		if cfg != nil {
+			d.gateway(&cfg.Gateway)
+		}
 		if err := d.box(ctx, with.control); err != nil {
 			return err
 		}

@@ -35,16 +35,21 @@ func (with doctorFlags) runForGateway(ctx context.Context, w io.Writer, cfg *box
 		d.judge("MPTCP sockets, "+name, probeMPTCP(families[name]), "kernel options CONFIG_MPTCP and CONFIG_MPTCP_IPV6, sysctl net.mptcp.enabled=1")
 	}
 	d.prefer("subflows of clients", enoughSubflows(), fmt.Sprintf("ip mptcp limits set subflows %d", paths.MaxPaths))
-	for _, at := range cfg.Gateway.Listen {
-		d.judge("listener "+at.String(), isHere(at.Addr()), "name an address of this machine with --socks")
-	}
-	if file := cfg.Gateway.Users; file != "" {
-		d.judge("users' file "+file, readUsers(file), "write it with `synbond passwd`, for the gateway's user only (chmod 600)")
-	}
+	d.gateway(&cfg.Gateway)
 	if err := d.box(ctx, with.control); err != nil {
 		return err
 	}
 	return with.end(w, d)
+}
+
+// gateway checks the listeners and users of a gateway, or of a HAG that is one, too.
+func (d *diagnosis) gateway(cfg *box.GatewayConfig) {
+	for _, at := range cfg.Listen {
+		d.judge("listener "+at.String(), isHere(at.Addr()), "name an address of this machine with --socks")
+	}
+	if file := cfg.Users; file != "" {
+		d.judge("users' file "+file, readUsers(file), "write it with `synbond passwd`, for the gateway's user only (chmod 600)")
+	}
 }
 
 // probeMPTCP makes an MPTCP socket.

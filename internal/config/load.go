@@ -53,8 +53,8 @@ func (s *Settings) checkQuotas() error {
 	return nil
 }
 
-// GuessRole returns the role of the box whose configuration the file is: only a gateway has a
-// table gateway, and only a HAG a key join without one.
+// GuessRole returns the role of the box whose configuration the file is: only a gateway has no
+// paths, and of the others only a HAG has a key join, or a table gateway.
 func GuessRole(file string) (core.Role, error) {
 	d, err := readDocument(file)
 	if err != nil {
@@ -64,9 +64,9 @@ func GuessRole(file string) (core.Role, error) {
 		return slices.ContainsFunc(d.keys, func(w written) bool { return w.name == name || strings.HasPrefix(w.name, name+".") })
 	}
 	switch {
-	case has("gateway"):
+	case has("gateway") && !has("path") && !has("plain"):
 		return core.Gateway, nil
-	case has("join"):
+	case has("join"), has("gateway"):
 		return core.HAG, nil
 	}
 	return core.CPE, nil

@@ -16,7 +16,7 @@ type Settings struct {
 	OwnSource4    bool      `toml:"own_source4" flag:"own-source4" default:"false" role:"cpe" help:"dial IPv4 from this box's own address, where a client's would need NAT"`
 	Encapsulation string    `toml:"encapsulation" flag:"encapsulation" value:"E" oneof:"auto off" default:"auto" role:"cpe hag" help:"carry subflows in UDP where a path refuses them: auto or off"`
 	FirstPathDown string    `toml:"first_path_down" flag:"first-path-down" value:"W" oneof:"pass own-source" default:"pass" role:"cpe" help:"what to do with new flows while the first path is down"`
-	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" role:"cpe gateway" help:"folder of the file with the usage of quotas"`
+	StateDir      string    `toml:"state_dir" flag:"state-dir" value:"DIR" format:"folder" default:"/var/lib/synbond" help:"folder of the file with the usage of quotas"`
 	Action        string    `toml:"action" flag:"action" value:"A" oneof:"relay pass strip learn reject" default:"relay" help:"default action"`
 	Control       string    `toml:"control" flag:"control" value:"PATH" format:"socket" default:"/run/synbond/ROLE.sock" help:"path of the control socket"`
 	// Queue is the number of the NFQUEUE.
@@ -62,10 +62,10 @@ type Path struct {
 
 // Gateway has the settings for clients that ask for their destination.
 type Gateway struct {
-	Socks []Address `toml:"socks" flag:"socks" value:"ADDR:PORT" role:"gateway" help:"address of this machine and port for SOCKS clients (repeat for more)"`
-	Users string    `toml:"users" flag:"users" value:"FILE" role:"gateway" help:"file with users and hashes of their passwords (see synbond passwd)"`
-	Admit []Prefix  `toml:"admit" flag:"admit" value:"PREFIX" role:"gateway" help:"prefix of clients that need no user (repeat for more)"`
-	Open  bool      `toml:"open" flag:"open" role:"gateway" help:"let everybody in without a user"`
+	Socks []Address `toml:"socks" flag:"socks" value:"ADDR:PORT" role:"hag gateway" help:"address of this machine and port for SOCKS clients (repeat for more)"`
+	Users string    `toml:"users" flag:"users" value:"FILE" role:"hag gateway" help:"file with users and hashes of their passwords (see synbond passwd)"`
+	Admit []Prefix  `toml:"admit" flag:"admit" value:"PREFIX" role:"hag gateway" help:"prefix of clients that need no user (repeat for more)"`
+	Open  bool      `toml:"open" flag:"open" role:"hag gateway" help:"let everybody in without a user"`
 }
 
 // Upstream has the servers through which a CPE's connections go, where there is no HAG.
@@ -82,7 +82,7 @@ type Limits struct {
 	HalfOpen int `toml:"half_open" min:"0" default:"8192"`
 	Ended    int `toml:"ended" min:"0" default:"4096"`
 	// UserFlows bounds the live flows of each user; 0 for no limit.
-	UserFlows int `toml:"user_flows" min:"0" role:"gateway"`
+	UserFlows int `toml:"user_flows" min:"0" role:"hag gateway"`
 }
 
 // Probe has the settings of the probes between CPE and HAG. The limits are those
@@ -113,11 +113,11 @@ type Timeouts struct {
 
 // User is one [[user]]: what a user of a gateway may carry.
 type User struct {
-	Name        string `toml:"name" required:"true" role:"gateway"` // or * for all who have no table of their own
-	Rate        Rate   `toml:"rate" role:"gateway"`
-	Quota       Size   `toml:"quota" role:"gateway"`
-	QuotaPeriod string `toml:"quota_period" oneof:"day week month" default:"month" role:"gateway"`
-	QuotaStart  int    `toml:"quota_start" min:"0" max:"28" default:"1" role:"gateway"`
+	Name        string `toml:"name" required:"true" role:"hag gateway"` // or * for all who have no table of their own
+	Rate        Rate   `toml:"rate" role:"hag gateway"`
+	Quota       Size   `toml:"quota" role:"hag gateway"`
+	QuotaPeriod string `toml:"quota_period" oneof:"day week month" default:"month" role:"hag gateway"`
+	QuotaStart  int    `toml:"quota_start" min:"0" max:"28" default:"1" role:"hag gateway"`
 }
 
 // Rule is one [[rule]] of the policy. A key that is left out matches everything.
@@ -132,8 +132,8 @@ type Rule struct {
 	Paths     []string `toml:"paths" role:"cpe"`
 	After     Size     `toml:"after" role:"cpe"`
 	QUIC      string   `toml:"quic" oneof:"pass reject" role:"cpe"` // "" for that of the path
-	Users     []string `toml:"users" role:"gateway"`
-	Names     []string `toml:"names" format:"name" role:"gateway"`
+	Users     []string `toml:"users" role:"hag gateway"`
+	Names     []string `toml:"names" format:"name" role:"hag gateway"`
 }
 
 // Defaults returns the settings of a box without file and flags.

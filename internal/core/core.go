@@ -157,7 +157,9 @@ func (c *Core) Paired(acts []Action, now time.Duration, id state.ID) (out []Acti
 	if !ok {
 		return acts, false
 	}
-	c.deliveries.of(&f).completed(now)
+	if f.Asked == nil {
+		c.deliveries.of(&f).completed(now)
+	}
 	if h := c.handshakes[id]; h != nil {
 		if !h.dial.Multipath {
 			acts = c.track(acts, id, h)

@@ -26,11 +26,12 @@ type Rule struct {
 	Ports    []PortRange    // of the server
 	Side     *state.Side    // by which the SYN enters
 	Capable  *bool          // whether it bears MP_CAPABLE
-	Users    []string       // who ask, of requests: see [Request]
-	Names    []string       // asked for, of requests: a name, or *.example.com for all below one
-	Action   state.Action
-	Subflows SubflowPolicy // of what is relayed, at a CPE
-	QUIC     QUIC          // for the driver, at a CPE: what to do with QUIC of the same hosts
+	// Users and Names match requests only, see [Request]: who asks, and the name asked for, or
+	// *.example.com for all names below one.
+	Users, Names []string
+	Action       state.Action
+	Subflows     SubflowPolicy // of what is relayed, at a CPE
+	QUIC         QUIC          // for the driver, at a CPE: what to do with QUIC of the same hosts
 }
 
 // QUIC is the treatment of UDP to port 443, the rival of TCP that cannot be bonded, by a rule.
@@ -107,6 +108,10 @@ func (r *Rule) matches(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP)
 // mismatch names the first key of a rule that a SYN does not match, "" if it matches all.
 func (r *Rule) mismatch(side state.Side, seg *rewrite.Segment, syn rewrite.MPTCP) string {
 	switch {
+	case len(r.Users) > 0:
+		return "users" // who asks in a preface
+	case len(r.Names) > 0:
+		return "names"
 	case r.Side != nil && *r.Side != side:
 		return "side"
 	case r.Capable != nil && *r.Capable != syn.Capable:

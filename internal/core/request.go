@@ -125,12 +125,23 @@ func (p *Policy) chooseEarly(q *Request) (choice Choice, known bool) {
 		}
 		return Choice{Action: r.Action, Rule: r.Name}, true
 	}
-	return Choice{Action: p.Default}, true
+	return Choice{Action: p.forRequests()}, true
+}
+
+// takes reports whether an action is one for requests: there is no SYN that could pass.
+func takes(a state.Action) bool { return a == state.Relay || a == state.Reject }
+
+// forRequests is the default action for requests.
+func (p *Policy) forRequests() state.Action {
+	if takes(p.Default) {
+		return p.Default
+	}
+	return state.Relay
 }
 
 // permit chooses the action for a request with that address of its destination.
 func (c *Core) permit(q *Request, a netip.Addr) Choice {
-	choice := Choice{Action: c.policy.Default}
+	choice := Choice{Action: c.policy.forRequests()}
 	var to []netip.Prefix
 	for i := range c.policy.Rules {
 		r := &c.policy.Rules[i]
@@ -155,6 +166,8 @@ func (c *Core) permit(q *Request, a netip.Addr) Choice {
 func (r *Rule) mismatchOf(q *Request) string {
 	port := q.Server.Port()
 	switch {
+	case !takes(r.Action):
+		return "action" // of SYNs
 	case r.Side != nil && *r.Side != state.Multipath:
 		return "side"
 	case r.Capable != nil && *r.Capable != q.Capable:
@@ -182,12 +195,11 @@ func matchesName(pattern, name string) bool {
 
 // CheckForGateway returns an error if the policy has an action that a gateway cannot take.
 func (p *Policy) CheckForGateway() error {
-	can := func(a state.Action) bool { return a == state.Relay || a == state.Reject }
-	if !can(p.Default) {
+	if !takes(p.Default) {
 		return fmt.Errorf("action %s is not for a gateway: want relay or reject", p.Default)
 	}
 	for _, r := range p.Rules {
-		if !can(r.Action) {
+		if !takes(r.Action) {
 			return fmt.Errorf("%s: action %s is not for a gateway: want relay or reject", r.Name, r.Action)
 		}
 	}

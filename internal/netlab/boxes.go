@@ -151,7 +151,7 @@ func (n *Network) StartPair(p Program, dir string, cpeFlags ...string) (cpe, hag
 }
 
 // StartHAG starts a HAG that uses every line of the network.
-func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
+func (n *Network) StartHAG(p Program, dir string, more ...string) (*Box, error) {
 	flags := []string{"--plain", HAGWanInterface, "--congestion-control", n.Multipath}
 	for _, l := range n.Lines {
 		flags = append(flags, "--path", l.Name)
@@ -159,7 +159,7 @@ func (n *Network) StartHAG(p Program, dir string) (*Box, error) {
 	for _, j := range n.joins() {
 		flags = append(flags, "--join", j)
 	}
-	return p.StartBox(n.HAG, dir, "hag", flags...)
+	return p.StartBox(n.HAG, dir, "hag", append(flags, more...)...)
 }
 
 // StartCPE starts a CPE that uses every line of the network. options has, by line,
