@@ -5,7 +5,6 @@ package relay
 import (
 	"slices"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,11 +22,8 @@ func (c *Conn) Alive() bool {
 		return true
 	}
 	var all rawTCPInfos
-	all.size, all.sizeUser = uint32(unsafe.Offsetof(all.tcp)), uint32(unsafe.Sizeof(all.tcp[0]))
-	if err := getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&all), unsafe.Sizeof(all)); err != nil {
-		return true
-	}
-	return slices.ContainsFunc(all.tcp[:min(all.subflows, maxSubflows)], living) || finished(g.fd)
+	subflows, err := all.read(g.fd)
+	return err != nil || slices.ContainsFunc(subflows, living) || finished(g.fd)
 }
 
 // living reports whether a subflow lives: one that is being opened does not carry anything yet.

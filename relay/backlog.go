@@ -75,16 +75,12 @@ type budget struct {
 // that the leg may be given now, or else the pause until the next look.
 func (g *leg) askBudget() (bytes int, rest time.Duration) {
 	var buf rawTCPInfos
-	buf.size, buf.sizeUser = uint32(unsafe.Offsetof(buf.tcp)), uint32(unsafe.Sizeof(buf.tcp[0]))
 	var info rawInfo
-	err := errors.Join(
-		getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info)),
-		getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&buf), unsafe.Sizeof(buf)),
-	)
-	if err != nil { // the leg has fallen back to TCP, or has just ended
+	err := getsockopt(g.fd, solMPTCP, mptcpInfo, unsafe.Pointer(&info), unsafe.Sizeof(info))
+	subflows, err2 := buf.read(g.fd)
+	if errors.Join(err, err2) != nil { // the leg has fallen back to TCP, or has just ended
 		return unlimitedBudget, 0
 	}
-	subflows := buf.tcp[:min(buf.subflows, maxSubflows)]
 	bytes, rest = room(subflows)
 	bytes += g.budget.offer(subflows)
 	if bytes > 0 && len(subflows) > 1 {

@@ -112,13 +112,10 @@ func (g *leg) underWay() (yes bool, heard time.Duration) {
 // tcpInfos returns the state of each subflow of a leg, or of its only connection.
 func (g *leg) tcpInfos() []unix.TCPInfo {
 	var all rawTCPInfos
-	all.size, all.sizeUser = uint32(unsafe.Offsetof(all.tcp)), uint32(unsafe.Sizeof(all.tcp[0]))
-	err := error(unix.EOPNOTSUPP)
 	if g.mptcp {
-		err = getsockopt(g.fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(&all), unsafe.Sizeof(all))
-	}
-	if err == nil {
-		return all.tcp[:min(all.subflows, maxSubflows)]
+		if subflows, err := all.read(g.fd); err == nil {
+			return subflows
+		}
 	}
 	if getsockopt(g.fd, unix.SOL_TCP, unix.TCP_INFO, unsafe.Pointer(&all.tcp[0]), unsafe.Sizeof(all.tcp[0])) == nil {
 		return all.tcp[:1]

@@ -65,6 +65,31 @@ type rawTCPInfos struct {
 	tcp                                  [maxSubflows]unix.TCPInfo
 }
 
+// read asks for the state of each subflow of an MPTCP socket. The slice is part of r.
+func (r *rawTCPInfos) read(fd int) ([]unix.TCPInfo, error) {
+	r.size, r.sizeUser = uint32(unsafe.Offsetof(r.tcp)), uint32(unsafe.Sizeof(r.tcp[0]))
+	if err := getsockopt(fd, solMPTCP, mptcpTCPInfo, unsafe.Pointer(r), unsafe.Sizeof(*r)); err != nil {
+		return nil, err
+	}
+	spread(&r.tcp, uintptr(r.sizeKernel))
+	return r.tcp[:min(r.subflows, maxSubflows)], nil
+}
+
+// spread moves the elements of an array that the kernel has filled to their places. Where its struct
+// tcp_info is shorter, of that size in bytes, they lie closer together (mptcp_getsockopt_tcpinfo).
+func spread(all *[maxSubflows]unix.TCPInfo, kernel uintptr) {
+	const size = unsafe.Sizeof(all[0])
+	if kernel == 0 || kernel >= size {
+		return
+	}
+	b := unsafe.Slice((*byte)(unsafe.Pointer(all)), unsafe.Sizeof(*all))
+	for i := uintptr(maxSubflows); i > 0; i-- {
+		at := (i - 1) * size
+		copy(b[at:], b[(i-1)*kernel:i*kernel])
+		clear(b[at+kernel : at+size])
+	}
+}
+
 // Subflow is one subflow of a multipath leg, or a TCP leg as a whole.
 type Subflow struct {
 	Local, Remote            netip.AddrPort
@@ -167,6 +192,7 @@ func fullInfo(fd int) (Info, error) {
 	if err := getsockopt(fd, solMPTCP, mptcpFullInfo, unsafe.Pointer(&raw), unsafe.Sizeof(raw)); err != nil {
 		return Info{}, err
 	}
+	spread(&a.tcp, uintptr(raw.sizeTCPInfoKernel))
 	info := Info{
 		MPTCP: raw.info.flags&flagFallback == 0, Token: raw.info.token,
 		UnderWay: raw.info.writeSeq - raw.info.sndUna, InOrder: raw.info.bytesReceived, assigned: raw.info.bytesSent,

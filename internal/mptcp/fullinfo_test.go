@@ -42,8 +42,10 @@ func subflowAddrs(fd int) ([]string, error) {
 		return nil, errno
 	}
 	var local []string
+	states := unsafe.Slice((*byte)(unsafe.Pointer(&tcp)), unsafe.Sizeof(tcp)) // each the first byte of an element
+	stride := min(full.tcpInfoKernel, full.tcpInfoUser)
 	for i, s := range subflows[:full.subflows] {
-		if binary.BigEndian.Uint16(s.remote[2:]) == 0 || tcp[i].State == unix.BPF_TCP_CLOSE {
+		if binary.BigEndian.Uint16(s.remote[2:]) == 0 || states[uint32(i)*stride] == unix.BPF_TCP_CLOSE {
 			continue // the place of the first subflow, which has left
 		}
 		a := netip.AddrFrom4([4]byte(s.local[4:8]))
