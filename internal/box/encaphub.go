@@ -117,16 +117,6 @@ func (h *encapHub) Take(datagram []byte, from netip.AddrPort, socket int) {
 	}
 }
 
-// failed returns whether the machine refuses the interface.
-func (h *encapHub) failed() bool {
-	if h == nil {
-		return false
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.told
-}
-
 // missing names what others have taken from the interface.
 func (h *encapHub) missing() (string, error) {
 	if t := h.device.Load(); t != nil {
