@@ -81,7 +81,7 @@ func (a *Address) UnmarshalText(b []byte) (err error) {
 }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. Addresses of IPv4 in the form of IPv6
-// (RFC 4291, section 2.5.5.2) are taken as those of IPv4, as which flows have them.
+// (RFC 4291, section 2.5.5.2) are taken as those of IPv4: flows have them in that form.
 func (p *Prefix) UnmarshalText(b []byte) error {
 	v, err := netip.ParsePrefix(string(b))
 	if a, err2 := netip.ParseAddr(string(b)); err2 == nil && a.Zone() == "" {
