@@ -83,7 +83,7 @@ var (
 var (
 	ProbesUnanswered = kind(Kind{
 		"probes-unanswered", Warning, "the HAG has not answered a probe over a path for 5 s", "the path is down, or watched by TCP, or used as long as its link is up",
-		"let UDP to the join port through to the HAG, or leave join addresses out that the HAG does not have and back, and see whether the HAG's box runs there",
+		"let UDP to the join port through to the HAG and back, and see whether the HAG's box runs there",
 	})
 	NotCounted = kind(Kind{
 		"not-counted", Warning, "a rule for forwarded packets counts connections or their bytes (ct count, quota, connlimit, connbytes)",
