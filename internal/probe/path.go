@@ -112,7 +112,7 @@ func (p *path) nextProber() *prober {
 // unconfirmed reports whether the HAG replies to an address that it has not
 // confirmed yet.
 func (p *path) unconfirmed() bool {
-	return slices.ContainsFunc(p.probers[:], func(at *prober) bool { return at != nil && !at.confirmed && !at.silent() })
+	return slices.ContainsFunc(p.probers[:], func(at *prober) bool { return at != nil && !at.confirmed && !at.unheard() })
 }
 
 // status returns the path's status.
